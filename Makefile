@@ -1,0 +1,52 @@
+# `make` says what there is. Everything a target needs, it installs: a virtual environment in .venv, and for
+# `demo` and `test` real engines (dev/README.md).
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test check fmt lint types unit lab lab-down lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/ready: requirements.lock pyproject.toml
+	@echo "installing the development environment into .venv (about a minute the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv/ready  ## the whole story on real engines, set-up included
+	@$(BIN)/python -m dev.demo
+
+test: .venv/ready lint types  ## everything: lint, types, unit tests, and tests on real engines
+	@$(BIN)/python -m pytest tests
+
+check: .venv/ready lint types unit  ## lint, types and unit tests: needs no Docker, under a minute
+
+lint: .venv/ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/ready
+	@$(BIN)/mypy
+
+unit: .venv/ready
+	@$(BIN)/python -m pytest tests --ignore tests/engines
+
+fmt: .venv/ready  ## format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lab: .venv/ready  ## bring the real engines up by hand
+	@$(BIN)/python -m dev.lab up
+
+lab-down: .venv/ready  ## and down again
+	@$(BIN)/python -m dev.lab down
+
+lock: .venv/ready  ## resolve the development environment anew
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
+
+clean:  ## remove what make made here (not the lab: make lab-down)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist

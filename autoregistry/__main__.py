@@ -1,0 +1,5 @@
+"""`python -m autoregistry`."""
+
+from autoregistry.cli import main
+
+main()

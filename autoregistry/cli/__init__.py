@@ -1,0 +1,51 @@
+"""What people type. Commands parse and print; what they do stands to the left (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from autoregistry import __version__
+from autoregistry.cli import serve
+from autoregistry.cli.output import show_error
+from autoregistry.errors import AutoregistryError
+
+
+class _Commands(click.Group):
+    """The one place that turns our errors into two lines and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except AutoregistryError as exc:
+            if ctx.params.get("verbose", 0) >= 2:
+                raise
+            show_error(exc)
+            ctx.exit(exc.exit_code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="autoregistry")
+@click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks.")
+def commands(verbose: int) -> None:
+    """Docker's images, the local registry and the cluster's nodes, kept in step.
+
+    What `docker run` would run is what the cluster gets, under the same name, without a push.
+    """
+
+
+commands.add_command(serve.serve)
+
+
+def main() -> None:
+    """The entry point of `autoregistry` and `k3d-autoregistry`."""
+    try:
+        commands.main(prog_name="autoregistry", standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)

@@ -1,0 +1,68 @@
+"""How things look: the only user of rich. Foreign text is printed as it is, never as markup.
+
+Colour and terminal width are decided here once (rich honours NO_COLOR and pipes).
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from autoregistry.errors import AutoregistryError
+from autoregistry.events import (
+    Answer,
+    Event,
+    HandPushSeen,
+    Notice,
+    PullAnswered,
+    PushFailed,
+    PushFinished,
+    PushStarted,
+)
+
+stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+stdout = Console(highlight=False, markup=False, soft_wrap=True)
+
+_STYLES = {
+    Answer.PUSHED: "green",
+    Answer.PUSHING: "yellow",
+    Answer.PUSH_FAILED: "red",
+    Answer.DOCKER_UNREACHABLE: "yellow",
+    Answer.BACKEND_UNREACHABLE: "red",
+}
+
+
+def show_error(error: AutoregistryError) -> None:
+    """Two lines: what, and what to type next."""
+    stderr.print(Text("error: ", "bold red") + Text(error.message))
+    if error.hint:
+        stderr.print(Text("hint: ", "bold") + Text(error.hint))
+
+
+def line(event: Event) -> Text | None:
+    """An event as one line; None where it is not worth one."""
+    match event:
+        case PullAnswered(manifest, _, answer, status, sentence, _):
+            if answer is Answer.OWN_PUSH:
+                return None
+            name = _short_digest(str(manifest))
+            missing = " (and it has none)" if answer.status is None and status == 404 else ""
+            return Text(f"{name}  ", "bold") + Text(sentence + missing, _STYLES.get(answer, ""))
+        case PushStarted(image, _, because):
+            return Text(f"{image}  ", "bold") + Text(f"{because}: pushing", "dim")
+        case PushFinished(image, _, _, pushed_bytes, seconds):
+            size = f"{pushed_bytes / 1e6:.1f} MB " if pushed_bytes else ""
+            return Text(f"{image}  ", "bold") + Text(f"pushed {size}in {seconds:.1f} s", "green")
+        case PushFailed(image, cause):
+            return Text(f"{image}  ", "bold") + Text(f"could not be pushed: {cause}", "red")
+        case HandPushSeen(image, client):
+            return Text(f"{image}  ", "bold") + Text(f"pushed by hand ({client})", "dim")
+        case Notice(sentence):
+            return Text(sentence, "yellow")
+        case _:
+            return None
+
+
+def _short_digest(name: str) -> str:
+    repository, at, digest = name.partition("@sha256:")
+    return f"{repository}@{digest[:12]}" if at else name

@@ -1,0 +1,149 @@
+"""`autoregistry serve`: the proxy in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from autoregistry.cli import wiring
+from autoregistry.cli.output import line, stderr
+from autoregistry.errors import SettingInvalid
+from autoregistry.events import Event
+from autoregistry.names import RegistryNames
+from autoregistry.settings import Address, Settings
+
+GRACE_SECONDS = 10.0
+_DEFAULT = Settings()
+
+
+@click.command()
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="HOST:PORT",
+    help=f"Where to listen; repeatable. [default: {_DEFAULT.listen[0]}]",
+)
+@click.option(
+    "--backend",
+    default=_DEFAULT.backend,
+    show_default=True,
+    metavar="URL",
+    help="The registry behind.",
+)
+@click.option(
+    "--name", metavar="HOST:PORT", help="The name images are tagged with. [default: localhost:PORT]"
+)
+@click.option(
+    "--patience",
+    default=_DEFAULT.patience,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="How long clients with a time limit of their own wait for a push.",
+)
+@click.option(
+    "--watch/--no-watch",
+    default=_DEFAULT.watch,
+    show_default=True,
+    help="Push as soon as Docker reports a build.",
+)
+@click.option(
+    "--refresh/--no-refresh",
+    default=_DEFAULT.refresh,
+    show_default=True,
+    help="Make the nodes pull what has changed.",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="PATTERN",
+    help=f"Tags that are not pushed before they are asked for; repeatable. [default: {', '.join(_DEFAULT.skip)}]",
+)
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="A further host name that requests may come by; repeatable.",
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_DEFAULT.state,
+    show_default=True,
+    metavar="DIR",
+    help="Where the journal is kept.",
+)
+def serve(
+    listen: tuple[str, ...],
+    backend: str,
+    name: str | None,
+    patience: float,
+    watch: bool,
+    refresh: bool,
+    skip: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    state: Path,
+) -> None:
+    """Run the proxy in the foreground.
+
+    \b
+    Example, with a registry at 127.0.0.1:4999:
+      autoregistry serve --listen 127.0.0.1:5000 --backend http://127.0.0.1:4999
+    """
+    addresses = tuple(_address(text) for text in listen) or _DEFAULT.listen
+    port = addresses[0].port
+    settings = Settings(
+        listen=addresses,
+        backend=_url(backend),
+        names=RegistryNames(name or f"localhost:{port}", (f"127.0.0.1:{port}",)),
+        patience=patience,
+        watch=watch,
+        refresh=refresh,
+        state=state,
+        skip=skip or _DEFAULT.skip,
+        allow_hosts=allow_host,
+        container=wiring.container_name(),
+    )
+    asyncio.run(_serve(settings))
+    # A push cut off leaves a thread that waits for Docker; Python would wait for it.
+    os._exit(0)
+
+
+async def _serve(settings: Settings) -> None:
+    def show(event: Event) -> None:
+        if (text := line(event)) is not None:
+            stderr.print(text)
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with wiring.running(settings, wiring.real_docker(), show) as proxy:
+        where = ", ".join(str(address) for address in settings.listen)
+        stderr.print(
+            f"{settings.names.primary} is served at {where}, in front of {settings.backend}"
+        )
+        await stop.wait()
+        left = await proxy.sync.settle(GRACE_SECONDS)
+        for image in left:
+            stderr.print(f"{image}  its push was cut off, the next pull starts it anew")
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise SettingInvalid(
+            f"--listen {text} is not HOST:PORT", "autoregistry serve --listen 127.0.0.1:5000"
+        )
+    return Address(host.strip("[]"), int(port))
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise SettingInvalid(
+            f"--backend {text} is not a URL", "autoregistry serve --backend http://127.0.0.1:4999"
+        )
+    return text.rstrip("/")

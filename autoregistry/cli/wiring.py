@@ -1,0 +1,104 @@
+"""The composition root: one proxy, put together from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from autoregistry import __version__
+from autoregistry.engine.connect import Daemon
+from autoregistry.engine.events import image_events
+from autoregistry.engine.images import Images
+from autoregistry.events import Emit, Notice
+from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.pull import Pulls
+from autoregistry.proxy.questions import Images as AnyImages
+from autoregistry.proxy.questions import Questions
+from autoregistry.proxy.server import OWN_PREFIX, OwnPage, Server
+from autoregistry.proxy.status import Status
+from autoregistry.proxy.sync import Sync
+from autoregistry.proxy.watch import Follow, Watch
+from autoregistry.settings import Settings
+
+FLUSH_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """What a proxy needs of Docker; tests hand in another one."""
+
+    images: AnyImages
+    follow: Follow
+    nonce: str
+    """What our pushes carry in their user agent, so that they are known when they come back to us."""
+
+
+def real_docker() -> Docker:
+    """The daemon that Docker's own tools would find."""
+    nonce = secrets.token_hex(8)
+    daemon = Daemon(f"autoregistry/{__version__} ({nonce})")
+    return Docker(Images(daemon), partial(image_events, daemon), nonce)
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A running proxy's parts that its owner looks at."""
+
+    server: Server
+    sync: Sync
+    journal: Journal
+
+
+@asynccontextmanager
+async def running(settings: Settings, docker: Docker, emit: Emit) -> AsyncIterator[Proxy]:
+    """A proxy that listens for as long as the context lasts. Raises ListenFailed."""
+    journal = Journal(settings.state.expanduser(), lambda sentence: emit(Notice(sentence)))
+    backend = Backend(settings.backend)
+    questions = Questions(docker.images, settings.names)
+    sync = Sync(questions, backend, journal, emit)
+    pulls = Pulls(questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience)
+    status = Status(questions, backend, __version__)
+    pages: dict[tuple[str, str], OwnPage] = {("GET", f"{OWN_PREFIX}/health"): status.health}
+    server = Server(settings, backend, pulls, emit, pages)
+    background = [asyncio.create_task(_flush(journal))]
+    try:
+        await server.start()
+        if settings.watch:
+            watch = Watch(
+                docker.follow, questions, sync, journal, settings.names, settings.skip, emit
+            )
+            background.append(asyncio.create_task(watch.run()))
+        yield Proxy(server, sync, journal)
+    finally:
+        await server.stop()
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        questions.close()
+        await backend.close()
+        journal.close()
+
+
+async def _flush(journal: Journal) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        journal.flush()
+
+
+def container_name() -> str | None:
+    """Our name on Docker's networks: in a container of ours the host name is the container's."""
+    return platform.node() if in_container() else None
+
+
+def in_container() -> bool:
+    """Whether we run in a container (Docker leaves this file in each of its own)."""
+    from pathlib import Path
+
+    return Path("/.dockerenv").exists()

@@ -1,0 +1,179 @@
+"""Finding one Docker daemon and talking to it, the way Docker's own tools do.
+
+Refuses to use proxies from the environment (they would divert what is local) and to read credentials: nothing
+we ask of a daemon needs them, and a broken credential helper must not stop us.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import requests
+import urllib3
+from docker.context import ContextAPI
+from docker.utils import kwargs_from_env
+
+from autoregistry.errors import AutoregistryError, DockerRefused, DockerUnreachable
+from autoregistry.settings import QUESTION_SECONDS
+
+# `?manifests=1` of inspect, and of the list one version earlier (moby api/docs/CHANGELOG.md, v1.47 and v1.48).
+INSPECT_MANIFESTS_SINCE = (1, 48)
+LIST_MANIFESTS_SINCE = (1, 47)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonInfo:
+    """Which daemon this is."""
+
+    identity: str
+    name: str
+    version: str
+    api: str
+    store: str
+    """`containerd` or `classic`: what an image's Id means depends on it."""
+
+
+class Daemon:
+    """One Docker daemon. Connects at the first question, and again after the daemon was away."""
+
+    def __init__(self, user_agent: str, environment: Mapping[str, str] | None = None) -> None:
+        self._user_agent = user_agent
+        self._environment = dict(os.environ if environment is None else environment)
+        self._lock = threading.Lock()
+        self._client: docker.APIClient | None = None
+
+    @property
+    def host(self) -> str:
+        """The daemon's address, as Docker's own tools would find it."""
+        with translated("Docker's context"):
+            return str(self._parameters().get("base_url") or "unix:///var/run/docker.sock")
+
+    def client(self) -> docker.APIClient:
+        """docker-py's client, its API version agreed with the daemon."""
+        with self._lock:
+            if self._client is None:
+                with translated(self.host):
+                    version = self._make("1.40").version(api_version=False)["ApiVersion"]
+                    self._client = self._make(version)
+            return self._client
+
+    def _parameters(self) -> dict[str, Any]:
+        found: dict[str, Any] = dict(kwargs_from_env(self._environment))
+        if "base_url" not in found:
+            found = {**ContextAPI.kwargs_from_context(environment=self._environment), **found}
+        return found
+
+    def _make(self, version: str) -> docker.APIClient:
+        # A version given outright means that no request is made before trust_env is off.
+        made = docker.APIClient(
+            version=version,
+            timeout=int(QUESTION_SECONDS),
+            user_agent=self._user_agent,
+            use_ssh_client=True,
+            max_pool_size=32,
+            **self._parameters(),
+        )
+        made.trust_env = False
+        return made
+
+    def supports(self, version: tuple[int, int]) -> bool:
+        major, _, minor = self.client().api_version.partition(".")
+        return (int(major), int(minor)) >= version
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = QUESTION_SECONDS,
+        stream: bool = False,
+    ) -> requests.Response:
+        """One request of the Engine API that docker-py has no method, or no parameter, for.
+
+        Raises DockerUnreachable, or DockerRefused for any answer but 404.
+        """
+        client = self.client()
+        url = f"{client.base_url}/v{client.api_version}{path}"
+        try:
+            with translated(self.host):
+                answer: requests.Response = client.request(
+                    method, url, params=params, headers=headers, timeout=timeout, stream=stream
+                )
+        except DockerUnreachable:
+            with self._lock:
+                self._client = None  # an upgraded daemon may speak another version
+            raise
+        if answer.status_code >= 400 and answer.status_code != 404:
+            with translated(self.host):
+                raise DockerRefused(
+                    _message(answer.text) or f"Docker answered {answer.status_code}"
+                )
+        return answer
+
+    def info(self) -> DaemonInfo:
+        """Which daemon answers, and with which image store.
+
+        The store: DriverStatus names the snapshotter (moby daemon/containerd/service.go).
+        """
+        facts = self.request("GET", "/info").json()
+        containerd = ["driver-type", "io.containerd.snapshotter.v1"] in (
+            facts.get("DriverStatus") or []
+        )
+        return DaemonInfo(
+            identity=str(facts.get("ID", "")),
+            name=str(facts.get("Name", "")),
+            version=str(facts.get("ServerVersion", "")),
+            api=self.client().api_version,
+            store="containerd" if containerd else "classic",
+        )
+
+
+@contextmanager
+def translated(host: str) -> Iterator[None]:
+    """Turn the errors of docker-py, requests and urllib3 into ours."""
+    try:
+        yield
+    except AutoregistryError:
+        raise
+    except (
+        docker.errors.DockerException,
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+    ) as exc:
+        hint = "docker info"
+        text = str(exc)
+        if "Permission denied" in text:
+            hint = "sudo usermod -aG docker $USER  (then log in again)"
+        elif "Error while fetching" not in text and isinstance(exc, docker.errors.ContextException):
+            hint = "docker context ls"
+        raise DockerUnreachable(f"Docker does not answer at {host}: {_short(text)}", hint) from exc
+
+
+def _short(text: str) -> str:
+    """The cause at the end of urllib3's nested texts."""
+    for cause in (
+        "Permission denied",
+        "No such file or directory",
+        "Connection refused",
+        "timed out",
+    ):
+        if cause.lower() in text.lower():
+            return cause.lower()
+    return text.splitlines()[0][:200] if text else "no reason given"
+
+
+def _message(body: str) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.strip()[:300]

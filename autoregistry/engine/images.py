@@ -1,0 +1,193 @@
+"""Docker's images: what it has under a name, and pushing it.
+
+A push is not trusted because it ended: every line of its stream is read, and `errorDetail` in it raises
+(docker-py's own `push` does not look).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import requests
+
+from autoregistry.decision import LocalImage
+from autoregistry.engine.connect import (
+    INSPECT_MANIFESTS_SINCE,
+    LIST_MANIFESTS_SINCE,
+    Daemon,
+    translated,
+)
+from autoregistry.errors import PushRefused
+from autoregistry.settings import PUSH_SILENCE_SECONDS
+
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+# base64url("{}"): mandatory up to Docker 28.3, even where no credential is needed (moby image_routes.go).
+NO_CREDENTIALS = {"X-Registry-Auth": "e30="}
+# How both stores end a push: "dev: digest: sha256:... size: 1234".
+_LAST_WORDS = re.compile(r": digest: (\S+) size: \d+")
+
+
+@dataclass(slots=True)
+class Progress:
+    """A push under way, in the bytes that Docker reports for each layer."""
+
+    layers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of each layer that moves: bytes done, bytes in all."""
+    finished: set[str] = field(default_factory=set)
+    digest: str | None = None
+    """What the tag is in the registry after the push, in Docker's last words."""
+
+    @property
+    def done_bytes(self) -> int:
+        return sum(done for done, _ in self.layers.values())
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(total for _, total in self.layers.values())
+
+    @property
+    def total_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def done_layers(self) -> int:
+        return len(self.finished & self.layers.keys())
+
+    def read(self, line: dict[str, Any]) -> bool:
+        """Take in one line of the stream; whether it changed anything."""
+        layer, status = line.get("id"), line.get("status")
+        if not layer:
+            return False
+        if status == "Pushing" and (detail := line.get("progressDetail")):
+            done = int(detail.get("current") or 0)
+            known = self.layers.get(layer, (0, 0))
+            self.layers[layer] = (done, max(done, int(detail.get("total") or 0), known[1]))
+            return True
+        if status == "Pushed":
+            if layer in self.layers:
+                total = self.layers[layer][1]
+                self.layers[layer] = (total, total)
+            self.finished.add(layer)
+            return True
+        return False
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Images:
+    """The images of one daemon."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def is_there(self) -> bool:
+        """Whether Docker answers at all; raises DockerUnreachable where it does not."""
+        return self._daemon.request("GET", "/_ping").ok
+
+    def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None:
+        """What Docker has under this name, or None. `children` also asks for an index's platforms."""
+        with_manifests = children and self._daemon.supports(INSPECT_MANIFESTS_SINCE)
+        answer = self._daemon.request(
+            "GET",
+            f"/images/{reference}/json",
+            params={"manifests": "1"} if with_manifests else None,
+        )
+        return None if answer.status_code == 404 else local_image(answer.json())
+
+    def tags_with(self, reference: str, digest: str) -> list[str]:
+        """The tags of the repository `localhost:5000/shop/api` whose image has this manifest digest.
+
+        Docker can push a tag only, never a digest (moby daemon/images, image_push.go).
+        """
+        params = {"filters": json.dumps({"reference": [reference]})}
+        if self._daemon.supports(LIST_MANIFESTS_SINCE):
+            params["manifests"] = "1"
+        listed = self._daemon.request("GET", "/images/json", params=params).json()
+        return [
+            tag.removeprefix(f"{reference}:")
+            for image in listed
+            if digest in _digests(image)
+            for tag in image.get("RepoTags") or []
+            if tag.startswith(f"{reference}:")
+        ]
+
+    def names(self) -> list[str]:
+        """Every reference Docker has an image under."""
+        listed = self._daemon.request("GET", "/images/json").json()
+        return [tag for image in listed for tag in image.get("RepoTags") or []]
+
+    def names_of(self, identity: str) -> list[str]:
+        """The references of the image with this Id."""
+        answer = self._daemon.request("GET", f"/images/{identity}/json")
+        return [] if answer.status_code == 404 else list(answer.json().get("RepoTags") or [])
+
+    def push(self, reference: str, on_progress: OnProgress) -> Progress:
+        """Push one tag to its registry and read the stream to its end.
+
+        Raises PushRefused with Docker's cause, or DockerUnreachable where the stream breaks off.
+        """
+        name, _, tag = reference.rpartition(":")
+        progress = Progress()
+        answer = self._daemon.request(
+            "POST",
+            f"/images/{name}/push",
+            params={"tag": tag},
+            headers=NO_CREDENTIALS,
+            timeout=PUSH_SILENCE_SECONDS,
+            stream=True,
+        )
+        with translated(self._daemon.host), answer:
+            if answer.status_code == 404:
+                raise PushRefused(f"Docker has no image {reference} any more")
+            for line in _json_lines(answer):
+                if cause := (line.get("errorDetail") or {}).get("message") or line.get("error"):
+                    raise PushRefused(str(cause))
+                if last := _LAST_WORDS.search(str(line.get("status", ""))):
+                    progress.digest = last[1]
+                if progress.read(line):
+                    on_progress(progress)
+        if progress.digest is None:
+            raise PushRefused("Docker ended the push before it was complete")
+        return progress
+
+
+def local_image(facts: dict[str, Any]) -> LocalImage:
+    """An answer of `GET /images/{name}/json`, with `?manifests=1` or without, as a value."""
+    descriptor = facts.get("Descriptor") or {}
+    manifests = facts.get("Manifests") or []
+    return LocalImage(
+        identity=str(facts["Id"]),
+        is_index=descriptor.get("mediaType") in INDEX_TYPES,
+        children=frozenset(str(m["ID"]) for m in manifests if m.get("Kind") == "image"),
+        is_complete=all(m.get("Available") for m in manifests),
+        tagged_at=_seconds((facts.get("Metadata") or {}).get("LastTagTime") or ""),
+    )
+
+
+def _seconds(moment: str) -> float:
+    """Docker's time as seconds since the epoch; 0 where there is none (it then says year 1)."""
+    if not moment or moment.startswith("0001-"):
+        return 0.0
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def _digests(image: dict[str, Any]) -> set[str]:
+    found = {str(image["Id"])}
+    found.update(entry.rpartition("@")[2] for entry in image.get("RepoDigests") or [])
+    found.update(str(m["ID"]) for m in image.get("Manifests") or [])
+    return found
+
+
+def _json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
+    for line in answer.iter_lines(chunk_size=None):
+        if line.strip():
+            yield json.loads(line)

@@ -1,0 +1,152 @@
+"""Registry requests and image references as values.
+
+The only reader of registry URLs and of image references: everybody else is handed a `Manifest`, a `Blob`
+or an `Image`. Nothing here does I/O, and nothing here guesses: what does not fit the grammar is `Other`
+(the backend answers it) or None.
+
+Grammar: distribution-spec `spec.md` (name, tag), image-spec `descriptor.md` (digest).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}")
+_MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
+_BLOB = re.compile(r"/v2/(.+)/blobs/([^/]+)")
+
+# Clients refuse longer ones, host and slash included (distribution-spec spec.md, "Pulling manifests").
+MAX_NAME = 255
+
+MANIFEST_TYPES = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+"""What a manifest can be today. registry:2 answers a type that Accept lacks with 404, or converts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Content named by its hash: it never changes."""
+
+    value: str
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Image:
+    """A tag in a repository of ours; its printed form is what people call it, `shop/api:dev`."""
+
+    repository: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A request for, or an upload of, `/v2/<repository>/manifests/<reference>`."""
+
+    repository: str
+    reference: str | Digest
+    namespace: str | None = None
+    """containerd's `?ns=`: the registry in the image's name, where it is not the host that was asked."""
+
+    def __str__(self) -> str:
+        mark = "@" if isinstance(self.reference, Digest) else ":"
+        return f"{self.repository}{mark}{self.reference}"
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A request for `/v2/<repository>/blobs/<digest>`."""
+
+    repository: str
+    digest: Digest
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Any other registry request: uploads, tag lists, the catalogue, what no grammar covers."""
+
+    namespace: str | None = None
+
+
+def parse_target(target: str) -> Manifest | Blob | Other | None:
+    """What a raw request target asks for; None if it is not a registry request at all."""
+    raw_path, _, query = target.partition("?")
+    # distribution matches the decoded path, and so must we: `a%2Fb` is `a/b` there too.
+    path = unquote(raw_path, errors="replace")
+    if path != "/v2" and not path.startswith("/v2/"):
+        return None
+    namespace = _namespace(query)
+    if (found := _MANIFEST.fullmatch(path)) and is_name(found[1]):
+        if _DIGEST.fullmatch(found[2]):
+            return Manifest(found[1], Digest(found[2]), namespace)
+        if _TAG.fullmatch(found[2]):
+            return Manifest(found[1], found[2], namespace)
+    if (found := _BLOB.fullmatch(path)) and is_name(found[1]) and _DIGEST.fullmatch(found[2]):
+        return Blob(found[1], Digest(found[2]), namespace)
+    return Other(namespace)
+
+
+def _namespace(query: str) -> str | None:
+    if "ns=" not in query:
+        return None
+    try:
+        return parse_qs(query, max_num_fields=100).get("ns", [None])[0]
+    except ValueError:
+        return None
+
+
+def is_name(text: str) -> bool:
+    """Whether this is a repository's name."""
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryNames:
+    """The names of this one registry: in image references, and in `?ns=`."""
+
+    primary: str
+    """What images are tagged with, `localhost:5000`."""
+    aliases: tuple[str, ...] = ()
+    """Other names that mean the same registry, `127.0.0.1:5000`. The primary one wins."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.primary, *self.aliases)
+
+    def mirrors(self, namespace: str | None) -> bool:
+        """Whether a request with this `?ns=` is for us: none at all, or one of our names."""
+        return namespace is None or namespace in self.all
+
+    def in_docker(self, image: Image) -> tuple[str, ...]:
+        """The references this image may have in Docker, the one that wins first."""
+        return tuple(f"{name}/{image}" for name in self.all)
+
+    def parse(self, reference: str) -> Image | None:
+        """The image of ours behind Docker's reference `localhost:5000/shop/api:dev`, or None if it is not ours."""
+        for name in self.all:
+            if reference.startswith(f"{name}/"):
+                return parse_image(reference.removeprefix(f"{name}/"))
+        return None
+
+
+def parse_image(text: str) -> Image | None:
+    """`shop/api:dev` (`:latest` where no tag is given); None where it is not an image's name, or has a digest."""
+    repository, colon, tag = text.partition(":")
+    if not colon:
+        tag = "latest"
+    return Image(repository, tag) if is_name(repository) and _TAG.fullmatch(tag) else None

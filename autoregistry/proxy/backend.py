@@ -1,0 +1,245 @@
+"""HTTP out: the stock registry behind us, asked for facts and piped through.
+
+Bytes, header order, raw targets and reason phrases pass unchanged, which is why requests are handed to aiohttp
+here and not through httpx's own connection pool (docs/decisions.md, "The HTTP edges").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
+from multidict import CIMultiDict
+from yarl import URL
+
+from autoregistry.decision import RegistryImage
+from autoregistry.errors import BackendUnreachable
+from autoregistry.names import MANIFEST_TYPES
+
+Headers = list[tuple[bytes, bytes]]
+
+READ_BYTES = 256 * 1024
+CONNECT_SECONDS = 5.0
+# The registry is silent for long only while it completes an upload of many gigabytes.
+SILENCE_SECONDS = 600.0
+ASK_SECONDS = 10.0
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+# An index of an index is legal and unheard of; a loop of them must end.
+MAX_INDEX_DEPTH = 3
+MAX_CONFIGS_KEPT = 10_000
+
+# RFC 9110, 7.6.1; `Expect` is answered at our own door.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"expect",
+    }
+)
+
+_NO_DEFAULTS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+
+
+def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The headers that concern the far end, in order: without hop-by-hop ones and those `Connection` names."""
+    kept = list(headers)
+    named = {
+        name.strip().lower()
+        for key, value in kept
+        if key.lower() == b"connection"
+        for name in value.split(b",")
+    }
+    return [(k, v) for k, v in kept if k.lower() not in HOP_BY_HOP and k.lower() not in named]
+
+
+class _Stream(AiohttpResponseStream):
+    CHUNK_SIZE = READ_BYTES
+
+
+class _RawTransport(AiohttpTransport):
+    """httpx over aiohttp, with the target and the repeated headers exactly as they came, and larger reads."""
+
+    def get_client(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            read_bufsize=READ_BYTES,
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=_NO_DEFAULTS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        base: str = request.extensions["base"]
+        timeout = request.extensions["timeout"]
+        with map_aiohttp_exceptions():
+            response = await self.client.request(
+                request.method,
+                URL(base + request.extensions["target"], encoded=True),
+                headers=CIMultiDict(
+                    (k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw
+                ),
+                data=request.extensions.get("body"),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    sock_connect=timeout["connect"], sock_read=timeout["read"]
+                ),
+            )
+        return httpx.Response(
+            response.status,
+            headers=response.raw_headers,
+            stream=_Stream(response),
+            request=request,
+            extensions={"reason_phrase": (response.reason or "").encode("latin-1", "replace")},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request as it goes to the backend."""
+
+    method: str
+    target: str
+    headers: Headers
+    body: AsyncIterable[bytes] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """All values of a header, joined; None where there is none."""
+        values = [v.decode("latin-1") for k, v in self.headers if k.lower() == name]
+        return ", ".join(values) if values else None
+
+    @property
+    def accepts_every_manifest(self) -> bool:
+        accept = self.header(b"accept") or ""
+        return all(media_type in accept for media_type in MANIFEST_TYPES)
+
+
+class Held:
+    """The backend's answer, its body not read yet. Whoever holds it closes it."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.reason = response.extensions["reason_phrase"].decode("latin-1")
+        self.headers: Headers = end_to_end(response.headers.raw)
+        self.digest: str | None = response.headers.get("docker-content-digest")
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come. Raises BackendUnreachable where it breaks off."""
+        try:
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+        except httpx.HTTPError as exc:
+            raise BackendUnreachable(f"the registry broke off its answer: {exc}") from exc
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Backend:
+    """One stock registry, at one URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.host = self.url.partition("://")[2].partition("/")[0].encode()
+        self._client = httpx.AsyncClient(transport=_RawTransport(), trust_env=False)
+        self._configs: dict[str, frozenset[str]] = {}
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def send(self, ask: Ask, *, silence: float = SILENCE_SECONDS) -> Held:
+        """Send a request on and hold its answer. Raises BackendUnreachable."""
+        request = httpx.Request(
+            ask.method,
+            self.url,
+            headers=ask.headers,
+            extensions={
+                "base": self.url,
+                "target": ask.target,
+                "body": ask.body,
+                "timeout": {"connect": CONNECT_SECONDS, "read": silence},
+            },
+        )
+        try:
+            return Held(await self._client.send(request, stream=True))
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            raise BackendUnreachable(
+                f"the registry at {self.url} does not answer: {exc or type(exc).__name__}",
+                f"curl {self.url}/v2/",
+            ) from exc
+
+    async def ask(self, repository: str, reference: str) -> RegistryImage | None:
+        """What the registry has under a tag or digest; None where it has nothing, or nothing it can read.
+
+        An unreadable tag (a link half written when the registry was killed is answered 500) counts as nothing:
+        a push mends it.
+        """
+        async with await self._manifest("HEAD", repository, reference) as held:
+            return RegistryImage(held.digest) if held.status == 200 and held.digest else None
+
+    async def configs_behind(self, repository: str, digest: str, depth: int = 0) -> frozenset[str]:
+        """Digests of the configs behind a manifest, or behind the children of an index. Kept: they never change."""
+        if digest in self._configs:
+            return self._configs[digest]
+        async with await self._manifest("GET", repository, digest) as held:
+            if held.status != 200:
+                return frozenset()
+            content = bytearray()
+            async for chunk in held.body():
+                content += chunk
+                if len(content) > MAX_MANIFEST_BYTES:
+                    return frozenset()
+        found = await self._read_configs(repository, bytes(content), depth)
+        if len(self._configs) >= MAX_CONFIGS_KEPT:
+            self._configs.clear()
+        self._configs[digest] = found
+        return found
+
+    async def _read_configs(self, repository: str, content: bytes, depth: int) -> frozenset[str]:
+        try:
+            manifest = json.loads(content)
+            if "config" in manifest:
+                return frozenset({str(manifest["config"]["digest"])})
+            children = [str(child["digest"]) for child in manifest.get("manifests", [])]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return frozenset()
+        if depth >= MAX_INDEX_DEPTH:
+            return frozenset()
+        behind = await asyncio.gather(
+            *(self.configs_behind(repository, child, depth + 1) for child in children)
+        )
+        return frozenset().union(*behind)
+
+    async def _manifest(self, method: str, repository: str, reference: str) -> Held:
+        headers = [(b"Host", self.host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]
+        target = f"/v2/{repository}/manifests/{reference}"
+        return await self.send(Ask(method, target, headers), silence=ASK_SECONDS)

@@ -1,0 +1,182 @@
+"""One pull, top to bottom: what a client that asks for a manifest gets, and after what."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+
+from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
+from autoregistry.errors import AutoregistryError, BackendUnreachable
+from autoregistry.events import Answer
+from autoregistry.names import Digest, Image, Manifest
+from autoregistry.proxy.backend import Ask, Backend, Held
+from autoregistry.proxy.journal import UNKNOWN, Journal
+from autoregistry.proxy.questions import Questions
+from autoregistry.proxy.sync import Sync
+from autoregistry.settings import LONG_PATIENCE_SECONDS
+
+_DOCKER_VERSION = re.compile(r"docker/(\d+)\.(\d+)")
+# Docker whose containerd store gives up on response headers as containerd 2.3 does.
+_IMPATIENT_DOCKER = (29, 7)
+
+
+_SERVED = {
+    Verdict.UP_TO_DATE: Answer.UP_TO_DATE,
+    Verdict.ONLY_IN_REGISTRY: Answer.ONLY_IN_REGISTRY,
+    Verdict.PUSHED_BY_HAND: Answer.PUSHED_BY_HAND,
+    Verdict.DOCKER_UNREACHABLE: Answer.DOCKER_UNREACHABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What to answer: the backend's answer as it is held, or one of our own."""
+
+    answer: Answer
+    sentence: str
+    held: Held | None = None
+
+
+class Pulls:
+    """Answers requests for manifests."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        backend: Backend,
+        sync: Sync,
+        journal: Journal,
+        *,
+        nonce: str,
+        patience: float,
+    ) -> None:
+        self._questions = questions
+        self._backend = backend
+        self._sync = sync
+        self._journal = journal
+        self._nonce = nonce
+        self._patience = patience
+
+    async def reply(self, ask: Ask, wanted: Manifest) -> Reply:
+        """The reply to a GET or HEAD of a manifest. Raises BackendUnreachable."""
+        if self.is_own_push(ask):
+            return Reply(Answer.OWN_PUSH, "asked by our own push", await self._backend.send(ask))
+        if _is_existence_check(ask):
+            sentence = "asked by a push, to see what is there already"
+            return Reply(Answer.OWN_PUSH, sentence, await self._backend.send(ask))
+        if isinstance(wanted.reference, Digest):
+            return await self._by_digest(ask, wanted.repository, wanted.reference)
+        return await self._by_tag(ask, Image(wanted.repository, wanted.reference))
+
+    def is_own_push(self, ask: Ask) -> bool:
+        """Whether Docker asks on behalf of a push of ours, which must never wait for itself.
+
+        The daemon repeats the user agent of its API client as `UpstreamClient(...)` in every registry request
+        (moby dockerversion/useragent.go).
+        """
+        return self._nonce in (ask.header(b"user-agent") or "")
+
+    async def _by_tag(self, ask: Ask, image: Image) -> Reply:
+        self._journal.pulled(image)
+        sending = asyncio.ensure_future(self._backend.send(ask))
+        try:
+            facts = await self._sync.compare(image, self._seen(ask, image, sending))
+            if answer := _SERVED.get(facts.verdict):
+                return Reply(answer, facts.verdict.value, await sending)
+        except BaseException:
+            await _discard(sending)
+            raise
+        await _discard(sending)
+        if isinstance(facts.local, LocalImage):
+            return await self._after_push(ask, image, facts.local.identity, facts.verdict)
+        return _refusal(image, f"{facts.stale_because} (and now Docker does not answer)")
+
+    async def _by_digest(self, ask: Ask, repository: str, digest: Digest) -> Reply:
+        held = await self._backend.send(ask)
+        if await self._has(ask, held, repository, digest):
+            return Reply(Answer.UP_TO_DATE, "what a digest names never changes", held)
+        candidates = await self._questions.tags_with(repository, str(digest))
+        if isinstance(candidates, Unreachable):
+            return Reply(Answer.DOCKER_UNREACHABLE, Verdict.DOCKER_UNREACHABLE.value, held)
+        for image in candidates:
+            facts = await self._sync.compare(image)
+            if facts.verdict.must_push and isinstance(facts.local, LocalImage):
+                await held.close()
+                return await self._after_push(ask, image, facts.local.identity, facts.verdict)
+        return Reply(Answer.ONLY_IN_REGISTRY, Verdict.ONLY_IN_REGISTRY.value, held)
+
+    async def _after_push(self, ask: Ask, image: Image, identity: str, because: Verdict) -> Reply:
+        flight = self._sync.flight(image, identity, because)
+        await asyncio.wait({flight}, timeout=self._patience_for(ask))
+        if not flight.done():
+            return Reply(Answer.PUSHING, f"Docker is still pushing {image}, ask again")
+        outcome = flight.result()
+        if isinstance(outcome.error, BackendUnreachable):
+            raise outcome.error
+        if outcome.error is not None:
+            return _refusal(image, outcome.error.message)
+        return Reply(Answer.PUSHED, f"{because.value}: {outcome}", await self._backend.send(ask))
+
+    async def hand_push(self, ask: Ask, image: Image) -> Held:
+        """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
+        local, held = await asyncio.gather(self._questions.inspect(image), self._backend.send(ask))
+        if held.status < 300:
+            match local:
+                case LocalImage():
+                    self._journal.set_by_hand(image, local.identity)
+                case None:
+                    self._journal.set_by_hand(image, None)
+                case Unreachable():
+                    self._journal.set_by_hand(image, UNKNOWN)
+        return held
+
+    async def _seen(
+        self, ask: Ask, image: Image, sending: asyncio.Future[Held]
+    ) -> RegistryImage | None:
+        """What the registry has, read off the held answer where it says so."""
+        held = await sending
+        if ask.accepts_every_manifest:
+            if held.status == 200 and held.digest:
+                return RegistryImage(held.digest)
+            if held.status == 404:
+                return None
+        return await self._backend.ask(image.repository, image.tag)
+
+    async def _has(self, ask: Ask, held: Held, repository: str, digest: Digest) -> bool:
+        if held.status != 404:
+            return True
+        # registry:2 also says 404 where Accept lacks the type of what it has.
+        return not ask.accepts_every_manifest and bool(
+            await self._backend.ask(repository, str(digest))
+        )
+
+    def _patience_for(self, ask: Ask) -> float:
+        agent = ask.header(b"user-agent") or ""
+        version = _DOCKER_VERSION.search(agent)
+        impatient_docker = version and (int(version[1]), int(version[2])) >= _IMPATIENT_DOCKER
+        return (
+            self._patience if "containerd/" in agent or impatient_docker else LONG_PATIENCE_SECONDS
+        )
+
+
+def _refusal(image: Image, cause: str) -> Reply:
+    return Reply(Answer.PUSH_FAILED, f"Docker's newer {image} could not be pushed: {cause}")
+
+
+def _is_existence_check(ask: Ask) -> bool:
+    """How a containerd-based pusher asks, before its push, whether the tag is there already.
+
+    It sends exactly one media type and `*/*` (containerd core/remotes/docker/pusher.go); a pull sends four. Any
+    answer but 200 or 404 would abort that push.
+    """
+    types = [part.strip() for part in (ask.header(b"accept") or "").split(",")]
+    return ask.method == "HEAD" and len(types) == 2 and types[1] == "*/*" and types[0] != "*/*"
+
+
+async def _discard(sending: asyncio.Future[Held]) -> None:
+    """Let go of an answer that will not be used, however far it is."""
+    sending.cancel()
+    with suppress(asyncio.CancelledError, AutoregistryError):
+        await (await sending).close()

@@ -1,0 +1,107 @@
+"""Docker, asked from asyncio: two executors of our own, bounded waits, one question for all who wait for it.
+
+Never asyncio's default executor: its few threads also resolve host names, and pushes blocked in it would wait
+for a connection that waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from autoregistry.decision import LocalImage, Unreachable
+from autoregistry.engine.images import Progress
+from autoregistry.errors import DockerRefused, DockerUnreachable
+from autoregistry.names import Image, RegistryNames
+from autoregistry.settings import PUSH_THREADS, QUESTION_SECONDS, QUESTION_THREADS
+
+Found = LocalImage | Unreachable | None
+_T = TypeVar("_T")
+
+
+class Images(Protocol):
+    """What the proxy wants of Docker (`engine/images.py`); every method blocks."""
+
+    def is_there(self) -> bool: ...
+    def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None: ...
+    def tags_with(self, reference: str, digest: str) -> list[str]: ...
+    def names(self) -> list[str]: ...
+    def names_of(self, identity: str) -> list[str]: ...
+    def push(self, reference: str, on_progress: Callable[[Progress], None]) -> Progress: ...
+
+
+class Questions:
+    """Everything asyncio asks of Docker."""
+
+    def __init__(self, images: Images, names: RegistryNames) -> None:
+        self._images = images
+        self._names = names
+        self._askers = ThreadPoolExecutor(QUESTION_THREADS, "question")
+        self._pushers = ThreadPoolExecutor(PUSH_THREADS, "push")
+        self._waiting: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
+        self._running: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
+        self.is_answering = True
+
+    def close(self) -> None:
+        for executor in (self._askers, self._pushers):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def inspect(self, image: Image, *, children: bool = False) -> Found:
+        """What Docker has under this name, said by Docker after this call.
+
+        Whoever comes while the same question is under way waits for the next one and shares it: an answer
+        already on its way may be older than the request it would be used for.
+        """
+        key = (image, children)
+        if key not in self._waiting:
+            self._waiting[key] = asyncio.create_task(self._next_answer(key))
+        return await asyncio.shield(self._waiting[key])
+
+    async def _next_answer(self, key: tuple[Image, bool]) -> Found:
+        if (running := self._running.get(key)) is not None:
+            await asyncio.wait({running})
+        self._running[key] = self._waiting.pop(key)
+        try:
+            return await self.ask(lambda images: self._first_name(images, *key))
+        finally:
+            del self._running[key]
+
+    def _first_name(self, images: Images, image: Image, children: bool) -> LocalImage | None:
+        for reference in self._names.in_docker(image):
+            if found := images.inspect(reference, children=children):
+                return found
+        return None
+
+    async def tags_with(self, repository: str, digest: str) -> list[Image] | Unreachable:
+        """The tags of a repository of ours whose image in Docker has this digest."""
+
+        def ask(images: Images) -> list[Image]:
+            references = [f"{name}/{repository}" for name in self._names.all]
+            return [Image(repository, t) for r in references for t in images.tags_with(r, digest)]
+
+        return await self.ask(ask)
+
+    async def push(self, image: Image, on_progress: Callable[[Progress], None]) -> Progress:
+        """Push under the name that Docker has it by. Raises PushRefused, DockerUnreachable."""
+
+        def push() -> Progress:
+            references = self._names.in_docker(image)
+            found = next((r for r in references if self._images.inspect(r)), references[0])
+            return self._images.push(found, on_progress)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pushers, push)
+
+    async def ask(self, question: Callable[[Images], _T]) -> _T | Unreachable:
+        """Any other question, bounded in time. A daemon that hangs or refuses counts as unreachable."""
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await asyncio.wait_for(
+                loop.run_in_executor(self._askers, question, self._images), QUESTION_SECONDS
+            )
+        except (TimeoutError, DockerUnreachable, DockerRefused):
+            self.is_answering = False
+            return Unreachable.DOCKER
+        self.is_answering = True
+        return answer

@@ -1,0 +1,229 @@
+"""HTTP in: which request is a pull, which goes straight on, and the bytes back.
+
+Refuses to interpret anything but the request line, Host and User-Agent; what `names.py` does not recognise
+goes to the backend as it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from autoregistry.errors import BackendUnreachable, ListenFailed
+from autoregistry.events import Answer, Emit, HandPushSeen, PullAnswered, PullSeen
+from autoregistry.names import Blob, Image, Manifest, Other, parse_target
+from autoregistry.proxy.backend import READ_BYTES, Ask, Backend, Held, end_to_end
+from autoregistry.proxy.pull import Pulls, Reply
+from autoregistry.settings import Settings
+
+HEADER = "Autoregistry"
+OWN_PREFIX = "/_autoregistry"
+
+# Codes of the distribution-spec ("Error Codes") for answers of our own; clients print code and message.
+_CODES = {
+    Answer.PUSH_FAILED: "DENIED",
+    Answer.NOT_MIRRORED: "NAME_UNKNOWN",
+    Answer.NOT_A_REGISTRY_REQUEST: "UNSUPPORTED",
+    Answer.FOREIGN_HOST: "DENIED",
+}
+# aiohttp adds these where an answer lacks them; a forwarded answer stays as it came.
+_DEFAULTS = ("Content-Type", "Server", "Date")
+
+OwnPage = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Forwarded(web.StreamResponse):
+    """The backend's answer on its way to the client."""
+
+    def __init__(self, held: Held, reply: Reply | None) -> None:
+        headers = CIMultiDict((k.decode("latin-1"), v.decode("latin-1")) for k, v in held.headers)
+        self.absent = [name for name in _DEFAULTS if name not in headers]
+        if reply is not None:
+            headers[HEADER] = reply.answer.word
+        super().__init__(status=held.status, reason=held.reason, headers=headers)
+
+
+async def _drop_defaults(_: web.Request, response: web.StreamResponse) -> None:
+    if isinstance(response, Forwarded):
+        for name in response.absent:
+            response.headers.pop(name, None)
+
+
+class Server:
+    """The listening side of one proxy."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        backend: Backend,
+        pulls: Pulls,
+        emit: Emit,
+        pages: dict[tuple[str, str], OwnPage],
+    ) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._pulls = pulls
+        self._emit = emit
+        self._pages = pages
+        self._hosts = _our_hosts(settings)
+        app = web.Application(client_max_size=0)
+        app.on_response_prepare.append(_drop_defaults)
+        app.router.add_route("*", "/{any:.*}", self._handle)
+        # A client that hangs up ends its own wait; flights belong to nobody and go on.
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            read_bufsize=READ_BYTES,
+            shutdown_timeout=10,
+        )
+
+    async def start(self) -> None:
+        """Listen. Raises ListenFailed."""
+        await self._runner.setup()
+        for address in self._settings.listen:
+            try:
+                site = web.TCPSite(self._runner, address.host, address.port)
+                await site.start()
+            except OSError as exc:
+                await self._runner.cleanup()
+                raise ListenFailed(
+                    f"cannot listen on {address}: {exc.strerror or exc}",
+                    f"autoregistry serve --listen {address.host}:{address.port + 1}",
+                ) from exc
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where it listens, ports of 0 filled in."""
+        return [(a[0], a[1]) for a in self._runner.addresses]
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if (host := _host_name(request.headers.get("Host", ""))) not in self._hosts and not _is_ip(
+            host
+        ):
+            return _own(
+                Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
+            )
+        path = request.raw_path.partition("?")[0]
+        if page := self._pages.get((request.method, path)):
+            return await page(request)
+        wanted = parse_target(request.raw_path)
+        if wanted is None:
+            return _own(
+                Answer.NOT_A_REGISTRY_REQUEST, "not a registry request: those begin with /v2/"
+            )
+        if not self._settings.names.mirrors(wanted.namespace):
+            return _own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
+        try:
+            return await self._registry(request, wanted, host)
+        except BackendUnreachable as exc:
+            return _own(Answer.BACKEND_UNREACHABLE, exc.message)
+
+    async def _registry(
+        self, request: web.Request, wanted: Manifest | Blob | Other, host: str
+    ) -> web.StreamResponse:
+        body = request.content.iter_any() if request.body_exists else None
+        ask = Ask(request.method, request.raw_path, end_to_end(request.raw_headers), body)
+        match request.method, wanted:
+            case "GET" | "HEAD", Manifest():
+                return await self._pull(request, ask, wanted)
+            case "PUT", Manifest(repository, str(tag)) if not self._pulls.is_own_push(ask):
+                image = Image(repository, tag)
+                # Shielded: the backend may have taken it by the time the client hangs up.
+                held = await asyncio.shield(self._pulls.hand_push(ask, image))
+                self._emit(HandPushSeen(image, _client(request)))
+                return await _forward(request, held)
+            case "GET", Blob() if self._redirects(host):
+                location = f"{self._backend.url}{request.raw_path}"
+                return _own(Answer.REDIRECTED, "the registry behind has it", {"Location": location})
+            case _:
+                return await _forward(request, await self._backend.send(ask))
+
+    async def _pull(self, request: web.Request, ask: Ask, wanted: Manifest) -> web.StreamResponse:
+        began, client = time.monotonic(), _client(request)
+        self._emit(PullSeen(wanted, client))
+        try:
+            reply = await self._pulls.reply(ask, wanted)
+        except BackendUnreachable as exc:
+            reply = Reply(Answer.BACKEND_UNREACHABLE, exc.message)
+        status = reply.held.status if reply.held else reply.answer.status or 0
+        seconds = time.monotonic() - began
+        self._emit(PullAnswered(wanted, client, reply.answer, status, reply.sentence, seconds))
+        if reply.held is None:
+            return _own(reply.answer, reply.sentence)
+        return await _forward(request, reply.held, reply)
+
+    def _redirects(self, host: str) -> bool:
+        """A node came over Docker's network, where the backend can be reached as well as we."""
+        return host == self._settings.container
+
+
+async def _forward(
+    request: web.Request, held: Held, reply: Reply | None = None
+) -> web.StreamResponse:
+    async with held:
+        response = Forwarded(held, reply)
+        await response.prepare(request)
+        try:
+            if request.method != "HEAD":
+                async for chunk in held.body():
+                    await response.write(chunk)
+        except BackendUnreachable:
+            # The client must see a broken answer, not a short one that looks whole.
+            if request.transport is not None:
+                request.transport.abort()
+            raise asyncio.CancelledError from None
+        await response.write_eof()
+        return response
+
+
+def _own(answer: Answer, sentence: str, headers: dict[str, str] | None = None) -> web.Response:
+    """An answer of ours: the sentence in the status line, where every client prints it, and as an OCI error."""
+    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in sentence)
+    error = {"code": _CODES.get(answer, "UNAVAILABLE"), "message": plain, "detail": None}
+    return web.Response(
+        status=answer.status or 500,
+        reason=plain,
+        text=json.dumps({"errors": [error]}) + "\n",
+        content_type="application/json",
+        headers={HEADER: answer.word, **(headers or {})},
+    )
+
+
+def _our_hosts(settings: Settings) -> frozenset[str]:
+    named = [_host_name(name) for name in settings.names.all]
+    ours = {*named, "localhost", "host.k3d.internal", *settings.allow_hosts}
+    if settings.container:
+        ours.add(settings.container)
+    return frozenset(host.lower() for host in ours)
+
+
+def _host_name(host: str) -> str:
+    """The name in `name:port`, without the brackets of an IPv6 address; empty where it makes no sense."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _client(request: web.Request) -> str:
+    """Who asks, as its first product name says: `containerd/2.3.7`."""
+    return (request.headers.get("User-Agent", "").split() or ["unknown"])[0][:60]

@@ -1,0 +1,178 @@
+"""Flights: bring the registry to what Docker has.
+
+One flight for a tag and an image of Docker's, joined by all who want just that; it belongs to nobody, so it
+survives the clients that asked for it. Flights of one tag run one after the other: two pushes of a tag at once
+leave the registry with half-written links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
+
+from autoregistry.decision import LocalImage, RegistryImage, Verdict, decide
+from autoregistry.engine.images import OnProgress, Progress
+from autoregistry.errors import (
+    AutoregistryError,
+    BackendUnreachable,
+    DockerUnreachable,
+    PushRefused,
+)
+from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, PushStarted
+from autoregistry.names import Image
+from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.journal import UNKNOWN, Journal
+from autoregistry.proxy.questions import Found, Questions
+
+# Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
+MAX_PUSHES = 3
+PROGRESS_SECONDS = 0.2
+MAX_CAUSE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What both stores have under one name, and what that means."""
+
+    local: Found
+    registry: RegistryImage | None
+    verdict: Verdict
+    stale_because: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a flight ended."""
+
+    pushed_bytes: int
+    seconds: float
+    error: AutoregistryError | None = None
+    """Why the registry still lacks Docker's image; None where it has it."""
+
+    def __str__(self) -> str:
+        if not self.pushed_bytes:
+            return f"pushed in {self.seconds:.1f} s, its layers were there"
+        return f"pushed {self.pushed_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
+
+
+class Sync:
+    """All flights of one proxy."""
+
+    def __init__(
+        self, questions: Questions, backend: Backend, journal: Journal, emit: Emit
+    ) -> None:
+        self._questions = questions
+        self._backend = backend
+        self._journal = journal
+        self._emit = emit
+        self._flights: dict[tuple[Image, str], asyncio.Task[Outcome]] = {}
+        self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
+
+    async def compare(
+        self, image: Image, registry: Awaitable[RegistryImage | None] | None = None
+    ) -> Facts:
+        """Ask both stores at the same time, and only as deep as it takes. Raises BackendUnreachable."""
+        asked = self._backend.ask(image.repository, image.tag) if registry is None else registry
+        local, remote = await asyncio.gather(self._questions.inspect(image), asked)
+        if isinstance(local, LocalImage) and remote and local.identity != remote.digest:
+            if local.is_index:
+                local = await self._questions.inspect(image, children=True)
+            else:
+                behind = await self._backend.configs_behind(image.repository, remote.digest)
+                remote = replace(remote, configs=behind)
+        memory = self._journal.memory(image)
+        if memory.docker_had == UNKNOWN and isinstance(local, LocalImage):
+            self._journal.set_by_hand(image, local.identity)
+            memory = replace(memory, docker_had=local.identity)
+        return Facts(local, remote, decide(local, remote, memory), memory.stale_because)
+
+    def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[Outcome]:
+        """Join the flight that brings this image of Docker's to the registry, or start it."""
+        key = (image, identity)
+        if key not in self._flights:
+            self._flights[key] = task = asyncio.create_task(
+                self._fly(image, because), name=f"push {image}"
+            )
+            task.add_done_callback(lambda _: self._flights.pop(key))
+        return self._flights[key]
+
+    @property
+    def in_flight(self) -> list[Image]:
+        return [image for image, _ in self._flights]
+
+    async def settle(self, seconds: float) -> list[Image]:
+        """Wait for the flights under way, so long at most; those that are left."""
+        if self._flights:
+            await asyncio.wait(self._flights.values(), timeout=seconds)
+        return self.in_flight
+
+    async def _fly(self, image: Image, because: Verdict) -> Outcome:
+        async with self._turns.setdefault(image, asyncio.Lock()):
+            began = time.monotonic()
+            try:
+                pushed_bytes = await self._until_in_step(image, because, began)
+            except AutoregistryError as exc:
+                exc.message = _one_line(exc.message)
+                if not isinstance(exc, BackendUnreachable):
+                    self._journal.set_stale(image, exc.message)
+                self._emit(PushFailed(image, exc.message))
+                return Outcome(0, time.monotonic() - began, exc)
+            return Outcome(pushed_bytes, time.monotonic() - began)
+
+    async def _until_in_step(self, image: Image, because: Verdict, began: float) -> int:
+        """Push until both stores agree; the bytes that moved. Both are asked again after each push."""
+        pushed_bytes, pushed_identity, pushed_digest = 0, None, None
+        for _ in range(MAX_PUSHES + 1):
+            facts = await self.compare(image)
+            if not isinstance(facts.local, LocalImage) or not facts.verdict.must_push:
+                break
+            if pushed_identity == facts.local.identity:
+                if facts.registry and facts.registry.digest == pushed_digest:
+                    break  # a daemon too old to list the children of an incomplete index
+                raise PushRefused("Docker pushed it, and yet the registry has another image")
+            self._journal.set_stale(image, because.value)
+            self._emit(PushStarted(image, facts.local.identity, because.value))
+            progress = await self._questions.push(image, self._reporter(image))
+            pushed_bytes += progress.done_bytes
+            pushed_identity, pushed_digest = facts.local.identity, progress.digest
+        else:
+            raise PushRefused("Docker's image kept changing while it was pushed")
+        if facts.verdict is Verdict.KNOWN_STALE:
+            raise DockerUnreachable("Docker went away before its push was confirmed")
+        if pushed_identity is None:
+            self._journal.in_step(image)
+            return 0
+        if facts.verdict is not Verdict.PUSHED_BY_HAND:
+            self._journal.set_by_us(image)
+        digest = facts.registry.digest if facts.registry else ""
+        seconds = time.monotonic() - began
+        self._emit(PushFinished(image, pushed_identity, digest, pushed_bytes, seconds))
+        return pushed_bytes
+
+    def _reporter(self, image: Image) -> OnProgress:
+        loop, last = asyncio.get_running_loop(), 0.0
+
+        def report(progress: Progress) -> None:
+            nonlocal last
+            if (now := time.monotonic()) - last < PROGRESS_SECONDS:
+                return
+            last = now
+            event = PushProgress(
+                image,
+                progress.done_bytes,
+                progress.total_bytes,
+                progress.done_layers,
+                progress.total_layers,
+            )
+            loop.call_soon_threadsafe(self._emit, event)
+
+        return report
+
+
+def _one_line(text: str) -> str:
+    """A cause as it may stand in a status line: printable, one line, not endless."""
+    plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
+    return " ".join(plain.split())[:MAX_CAUSE]

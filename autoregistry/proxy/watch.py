@@ -1,0 +1,141 @@
+"""Docker's events, turned into flights: what has just been built is pushed before anybody asks.
+
+At the start, and again after the daemon was away, what was built meanwhile is caught up with. Old images that
+nobody asked for are left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from autoregistry.decision import LocalImage, Unreachable
+from autoregistry.engine.events import ImageEvent
+from autoregistry.errors import AutoregistryError, BackendUnreachable
+from autoregistry.events import Emit, Notice
+from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.questions import Questions
+from autoregistry.proxy.sync import Sync
+
+LAST_EVENT = "last-event"
+MAX_BACK_OFF_SECONDS = 10.0
+
+
+class Follow(Protocol):
+    """Docker's image events since then, as they come; blocks, and ends with an error when Docker goes away."""
+
+    def __call__(self, since_nanoseconds: int | None) -> Iterator[ImageEvent]: ...
+
+
+class Watch:
+    """Follows one daemon for as long as it runs."""
+
+    def __init__(
+        self,
+        follow: Follow,
+        questions: Questions,
+        sync: Sync,
+        journal: Journal,
+        names: RegistryNames,
+        skip: tuple[str, ...],
+        emit: Emit,
+    ) -> None:
+        self._stream = follow
+        self._questions = questions
+        self._sync = sync
+        self._journal = journal
+        self._names = names
+        self._skip = skip
+        self._emit = emit
+        self._queue: asyncio.Queue[ImageEvent | AutoregistryError] = asyncio.Queue()
+        self._pushes: set[asyncio.Task[None]] = set()
+        self.is_connected = False
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        back_off = 0.5
+        while True:
+            # A thread of its own: it blocks for as long as Docker has nothing to say, and ends with the process.
+            threading.Thread(
+                target=self._follow,
+                args=(asyncio.get_running_loop(), self._since()),
+                daemon=True,
+                name="events",
+            ).start()
+            await self._catch_up()
+            while not isinstance(item := await self._queue.get(), AutoregistryError):
+                self.is_connected, back_off = True, 0.5
+                await self._take(item)
+            if self.is_connected:
+                self._emit(Notice(f"Docker's events broke off ({item.message}), trying again"))
+            self.is_connected = False
+            await asyncio.sleep(back_off)
+            back_off = min(back_off * 2, MAX_BACK_OFF_SECONDS)
+
+    def _since(self) -> int | None:
+        note = self._journal.note(LAST_EVENT)
+        return int(note) + 1 if note else None
+
+    def _follow(self, loop: asyncio.AbstractEventLoop, since: int | None) -> None:
+        end: AutoregistryError = AutoregistryError("the stream ended")
+        with suppress(RuntimeError):  # the loop is closed: we are stopping
+            try:
+                for event in self._stream(since):
+                    loop.call_soon_threadsafe(self._queue.put_nowait, event)
+            except AutoregistryError as exc:
+                end = exc
+            loop.call_soon_threadsafe(self._queue.put_nowait, end)
+
+    async def _take(self, event: ImageEvent) -> None:
+        for reference in await self._references(event):
+            if (image := self._names.parse(reference)) and not self.skips(image):
+                self._journal.docker_changed(image)
+                self._start(image)
+        if event.nanoseconds:
+            self._journal.set_note(LAST_EVENT, str(event.nanoseconds))
+
+    async def _references(self, event: ImageEvent) -> list[str]:
+        """A load or import may name only the image's Id."""
+        if self._names.parse(event.reference):
+            return [event.reference]
+        if event.reference.startswith("sha256:"):
+            found = await self._questions.ask(lambda images: images.names_of(event.reference))
+            return [] if isinstance(found, Unreachable) else found
+        return []
+
+    def skips(self, image: Image) -> bool:
+        return any(fnmatchcase(image.tag, p) or fnmatchcase(str(image), p) for p in self._skip)
+
+    def _start(self, image: Image, since: float | None = None) -> None:
+        task = asyncio.create_task(self._bring(image, since))
+        self._pushes.add(task)
+        task.add_done_callback(self._pushes.discard)
+
+    async def _bring(self, image: Image, since: float | None) -> None:
+        """Start, or join, the flight that this image needs. `since`: what only Docker has must be tagged later."""
+        with suppress(BackendUnreachable):  # the next pull asks again
+            facts = await self._sync.compare(image)
+            if not isinstance(facts.local, LocalImage) or not facts.verdict.must_push:
+                return
+            if since is not None and facts.registry is None and facts.local.tagged_at < since:
+                return
+            await asyncio.wait({self._sync.flight(image, facts.local.identity, facts.verdict)})
+
+    async def _catch_up(self) -> None:
+        """What was tagged while nobody looked, and what the registry has differently."""
+        note = self._journal.note(LAST_EVENT)
+        since = int(note) / 1e9 if note else time.time()
+        names = await self._questions.ask(lambda images: images.names())
+        if isinstance(names, Unreachable):
+            return
+        for reference in names:
+            if (image := self._names.parse(reference)) and not self.skips(image):
+                self._start(image, since)
+        if note is None:
+            self._journal.set_note(LAST_EVENT, str(time.time_ns()))

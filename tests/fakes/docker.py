@@ -1,0 +1,147 @@
+"""A Docker in memory, of either image store. It pushes over HTTP through the proxy, as the real one does."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import httpx
+
+from autoregistry.decision import LocalImage
+from autoregistry.engine.events import ImageEvent
+from autoregistry.engine.images import Progress
+from autoregistry.errors import AutoregistryError, DockerUnreachable, PushRefused
+from tests.fakes.registry import digest_of
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+NONCE = "5eaf00d5eaf00d55"
+USER_AGENT = rf"docker/28.5.2 go/go1.24 UpstreamClient(autoregistry/0.1.0 \({NONCE}\))"
+
+
+@dataclass
+class FakeImage:
+    """An image as its manifest; the config's digest is what the classic store calls it by."""
+
+    content: str
+    tagged_at: float = 0.0
+
+    @property
+    def config(self) -> str:
+        return digest_of(f"config of {self.content}".encode())
+
+    @property
+    def manifest(self) -> bytes:
+        config = {"digest": self.config, "size": 1, "mediaType": "application/json"}
+        return json.dumps(
+            {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config}
+        ).encode()
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.manifest)
+
+
+@dataclass
+class FakeDocker:
+    """Implements what the proxy wants of Docker (`proxy/questions.py`, `proxy/watch.py`)."""
+
+    store: str = "containerd"
+    images: dict[str, FakeImage] = field(default_factory=dict)
+    proxy: str = ""
+    """The URL its pushes go to."""
+    error: AutoregistryError | None = None
+    """Raised by everything, as long as it is set."""
+    push_error: str = ""
+    push_seconds: float = 0.0
+    inspect_seconds: float = 0.0
+    pushed: list[tuple[str, str]] = field(default_factory=list)
+    """(reference, content) of every push begun."""
+    inspected: list[str] = field(default_factory=list)
+    before_push_ends: Callable[[], None] = lambda: None
+    events: queue.Queue[ImageEvent | AutoregistryError] = field(default_factory=queue.Queue)
+    in_push: threading.Event = field(default_factory=threading.Event)
+
+    def build(self, reference: str, content: str, *, report: bool = False) -> FakeImage:
+        """Docker has this image now; `report` also sends the event."""
+        self.images[reference] = image = FakeImage(content, time.time())
+        if report:
+            self.events.put(ImageEvent(reference, self._identity(image), time.time_ns()))
+        return image
+
+    def _identity(self, image: FakeImage) -> str:
+        return image.digest if self.store == "containerd" else image.config
+
+    def _check(self) -> None:
+        if self.error:
+            raise self.error
+
+    def is_there(self) -> bool:
+        self._check()
+        return True
+
+    def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None:
+        time.sleep(self.inspect_seconds)
+        self._check()
+        self.inspected.append(reference)
+        if (image := self.images.get(reference)) is None:
+            return None
+        return LocalImage(self._identity(image), tagged_at=image.tagged_at)
+
+    def tags_with(self, reference: str, digest: str) -> list[str]:
+        self._check()
+        return [
+            name.removeprefix(f"{reference}:")
+            for name, image in self.images.items()
+            if name.startswith(f"{reference}:") and image.digest == digest
+        ]
+
+    def names(self) -> list[str]:
+        self._check()
+        return list(self.images)
+
+    def names_of(self, identity: str) -> list[str]:
+        self._check()
+        return [name for name, image in self.images.items() if self._identity(image) == identity]
+
+    def push(self, reference: str, on_progress: Callable[[Progress], None]) -> Progress:
+        self._check()
+        image = self.images[reference]
+        self.pushed.append((reference, image.content))
+        self.in_push.set()
+        progress = Progress({"layer": (500, 1000)})
+        on_progress(progress)
+        time.sleep(self.push_seconds)
+        self._check()
+        if self.push_error:
+            raise PushRefused(self.push_error)
+        repository, _, tag = reference.partition("/")[2].rpartition(":")
+        url = f"{self.proxy}/v2/{repository}/manifests/{tag}"
+        headers = {"User-Agent": USER_AGENT}
+        with httpx.Client(headers=headers, trust_env=False) as client:
+            if self.store == "containerd":  # it asks first, and would wait for itself
+                client.head(url, headers={"Accept": f"{MANIFEST_TYPE}, */*"})
+            answer = client.put(
+                url, content=image.manifest, headers={"Content-Type": MANIFEST_TYPE}
+            )
+        if answer.status_code != 201:
+            raise PushRefused(f"received unexpected HTTP status: {answer.status_code}")
+        self.before_push_ends()
+        progress.digest = image.digest
+        progress.layers["layer"] = (1000, 1000)
+        return progress
+
+    def follow(self, since_nanoseconds: int | None) -> Iterator[ImageEvent]:
+        self._check()
+        while not isinstance(item := self.events.get(), AutoregistryError):
+            yield item
+        raise item
+
+    def go_away(self) -> None:
+        """As if stopped: the event stream ends, every question fails."""
+        self.error = DockerUnreachable("Docker does not answer")
+        self.events.put(self.error)

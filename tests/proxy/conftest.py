@@ -1,0 +1,86 @@
+"""The whole proxy on a real socket, over fakes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from autoregistry.cli import wiring
+from autoregistry.events import Event
+from autoregistry.names import MANIFEST_TYPES, RegistryNames
+from autoregistry.settings import Address, Settings
+from tests.fakes.docker import NONCE, FakeDocker
+from tests.fakes.registry import FakeRegistry
+
+NAME = "localhost:5000"
+NODE_ACCEPT = ", ".join((*MANIFEST_TYPES, "*/*"))
+
+
+@dataclass
+class Lab:
+    """A proxy between a registry and a Docker, and a client in front."""
+
+    registry: FakeRegistry
+    docker: FakeDocker
+    settings: Settings
+    events: list[Event] = field(default_factory=list)
+    client: httpx.AsyncClient = field(init=False)
+    proxy: wiring.Proxy = field(init=False)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        docker = wiring.Docker(self.docker, self.docker.follow, NONCE)
+        async with wiring.running(self.settings, docker, self.events.append) as self.proxy:
+            self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
+            async with httpx.AsyncClient(
+                base_url=self.docker.proxy, trust_env=False
+            ) as self.client:
+                yield
+
+    async def pull(
+        self, name: str = "app:dev", method: str = "HEAD", agent: str = "containerd/2.3.7"
+    ) -> httpx.Response:
+        repository, _, reference = name.rpartition("@") if "@" in name else name.rpartition(":")
+        return await self.client.request(
+            method,
+            f"/v2/{repository}/manifests/{reference}?ns=localhost%3A5000",
+            headers={"Accept": NODE_ACCEPT, "User-Agent": agent},
+            timeout=20,
+        )
+
+
+@pytest.fixture(params=["containerd", "classic"])
+def store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def idle_lab(tmp_path: Path, store: str) -> AsyncIterator[Lab]:
+    async with FakeRegistry() as registry:
+        settings = Settings(
+            listen=(Address("127.0.0.1", 0),),
+            backend=registry.url,
+            names=RegistryNames(NAME, ("127.0.0.1:5000",)),
+            state=tmp_path,
+            patience=5,
+            watch=False,
+        )
+        yield Lab(registry, FakeDocker(store), settings)
+
+
+@pytest.fixture
+async def lab(idle_lab: Lab) -> AsyncIterator[Lab]:
+    async with idle_lab.serving():
+        yield idle_lab
+
+
+@pytest.fixture
+async def watching_lab(idle_lab: Lab) -> AsyncIterator[Lab]:
+    idle_lab.settings = replace(idle_lab.settings, watch=True)
+    async with idle_lab.serving():
+        yield idle_lab

@@ -1,0 +1,389 @@
+"""What a client that asks for a manifest gets (design: "One pull"), on both image stores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from autoregistry.errors import DockerUnreachable
+from autoregistry.events import Answer, PullAnswered
+from tests.fakes.docker import MANIFEST_TYPE, FakeImage
+from tests.proxy.conftest import NAME, Lab
+
+APP = f"{NAME}/app:dev"
+
+
+async def _hand_push(lab: Lab, content: str) -> FakeImage:
+    image = FakeImage(content)
+    answer = await lab.client.put(
+        "/v2/app/manifests/dev",
+        content=image.manifest,
+        headers={"Content-Type": MANIFEST_TYPE, "User-Agent": "crane/0.22"},
+    )
+    assert answer.status_code == 201
+    return image
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_what_was_only_built_is_pushed_and_answered(lab: Lab, method: str) -> None:
+    built = lab.docker.build(APP, "v1")
+
+    answer = await lab.pull(method=method)
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
+    assert built.digest == answer.headers["Docker-Content-Digest"]
+    if method == "GET":
+        assert built.manifest == answer.content
+
+
+async def test_what_is_up_to_date_costs_one_request_to_the_backend_and_no_push(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    await lab.pull()  # the classic store's config digest is known from here on
+    before = len(lab.registry.asked)
+
+    answer = await lab.pull()
+
+    assert answer.headers["Autoregistry"] == "up-to-date"
+    assert len(lab.registry.asked) == before + 1
+    assert lab.registry.uploads_of("dev") == 1
+
+
+async def test_a_tag_whose_docker_image_changed_is_pushed_again(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    rebuilt = lab.docker.build(APP, "v2")
+
+    answer = await lab.pull()
+
+    assert answer.headers["Autoregistry"] == "pushed"
+    assert answer.headers["Docker-Content-Digest"] == rebuilt.digest
+
+
+async def test_what_docker_does_not_have_is_answered_by_the_registry(lab: Lab) -> None:
+    digest = lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("theirs").manifest)
+
+    present, absent = await lab.pull(), await lab.pull("nothing:here")
+
+    assert (present.status_code, present.headers["Autoregistry"]) == (200, "only-in-registry")
+    assert digest == present.headers["Docker-Content-Digest"]
+    assert absent.status_code == 404
+
+
+async def test_two_hundred_at_once_cause_one_push_and_all_get_the_new_image(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    rebuilt = lab.docker.build(APP, "v2")
+    lab.docker.push_seconds = 0.2
+
+    answers = await asyncio.gather(*(lab.pull() for _ in range(200)))
+
+    assert {rebuilt.digest} == {a.headers["Docker-Content-Digest"] for a in answers}
+    assert len(lab.docker.pushed) == 2
+
+
+async def test_twenty_tags_at_once_go_through_four_push_threads(lab: Lab) -> None:
+    built = {f"t{n}": lab.docker.build(f"{NAME}/app:t{n}", f"v{n}") for n in range(20)}
+    lab.docker.push_seconds = 0.1
+
+    answers = await asyncio.gather(*(lab.pull(f"app:{tag}") for tag in built))
+
+    assert [i.digest for i in built.values()] == [
+        a.headers["Docker-Content-Digest"] for a in answers
+    ]
+
+
+async def test_rebuilt_during_a_push_everybody_gets_the_newer_image(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.3
+    first = asyncio.create_task(lab.pull())
+    await asyncio.to_thread(lab.docker.in_push.wait)
+    rebuilt = lab.docker.build(APP, "v2")
+
+    second = await lab.pull()
+
+    assert rebuilt.digest == second.headers["Docker-Content-Digest"]
+    assert rebuilt.digest == (await first).headers["Docker-Content-Digest"]
+
+
+async def test_an_image_that_never_stops_changing_ends_in_a_reason(lab: Lab) -> None:
+    lab.docker.build(APP, "v0")
+    lab.docker.before_push_ends = lambda: (
+        lab.docker.build(APP, f"v{len(lab.docker.pushed)}") and None
+    )
+
+    answer = await lab.pull()
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (403, "push-failed")
+    assert "kept changing" in answer.reason_phrase
+
+
+async def test_a_push_that_fails_is_403_with_the_cause_and_never_the_old_image(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    lab.docker.build(APP, "v2")
+    lab.docker.push_error = "no space left\non device"
+
+    answer = await lab.pull(method="GET")
+
+    expected = "Docker's newer app:dev could not be pushed: no space left on device"
+    assert (403, expected) == (answer.status_code, answer.reason_phrase)
+    assert json.loads(answer.content)["errors"][0] == {
+        "code": "DENIED",
+        "message": expected,
+        "detail": None,
+    }
+
+
+async def test_what_was_stale_stays_so_while_docker_is_away_and_mends_itself(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    rebuilt = lab.docker.build(APP, "v2")
+    lab.docker.push_error = "disk full"
+    await lab.pull()
+    lab.docker.error = DockerUnreachable("gone")
+
+    away = await lab.pull()
+    lab.docker.error, lab.docker.push_error = None, ""
+    back = await lab.pull()
+
+    assert away.status_code == 403
+    assert "disk full" in away.reason_phrase
+    assert (200, rebuilt.digest) == (back.status_code, back.headers["Docker-Content-Digest"])
+
+
+async def test_without_docker_the_proxy_is_a_plain_registry_and_says_so(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    lab.docker.error = DockerUnreachable("gone")
+
+    answer = await lab.pull()
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+
+
+async def test_a_push_by_hand_is_respected_also_after_a_restart(idle_lab: Lab) -> None:
+    lab = idle_lab
+    async with lab.serving():
+        lab.docker.build(APP, "v1")
+        await lab.pull()
+        theirs = await _hand_push(lab, "theirs")
+        before = await lab.pull()
+    async with lab.serving():
+        after = await lab.pull()
+        rebuilt = lab.docker.build(APP, "v2")
+        changed = await lab.pull()
+
+    for answer in (before, after):
+        assert answer.headers["Autoregistry"] == "pushed-by-hand"
+        assert theirs.digest == answer.headers["Docker-Content-Digest"]
+    assert rebuilt.digest == changed.headers["Docker-Content-Digest"]
+
+
+async def test_a_push_by_hand_while_docker_is_away_is_respected_too(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    lab.docker.error = DockerUnreachable("gone")
+    theirs = await _hand_push(lab, "theirs")
+    lab.docker.error = None
+
+    answer = await lab.pull()
+
+    assert answer.headers["Autoregistry"] == "pushed-by-hand"
+    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_a_push_by_hand_ends_what_was_known_against_the_tag(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.push_error = "disk full"
+    assert (await lab.pull()).status_code == 403
+    await _hand_push(lab, "theirs")
+    lab.docker.error = DockerUnreachable("gone")
+
+    answer = await lab.pull()
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+
+
+async def test_a_push_longer_than_patience_is_408_and_the_next_pull_joins_it(idle_lab: Lab) -> None:
+    lab = idle_lab
+    lab.settings = replace(lab.settings, patience=0.2)
+    async with lab.serving():
+        built = lab.docker.build(APP, "v1")
+        lab.docker.push_seconds = 0.5
+
+        answers = [await lab.pull() for _ in range(4)]
+
+    assert [(a.status_code, a.headers["Autoregistry"]) for a in answers[:2]] == [
+        (408, "pushing")
+    ] * 2
+    assert built.digest == answers[3].headers["Docker-Content-Digest"]
+    assert len(lab.docker.pushed) == 1
+
+
+async def test_clients_without_a_limit_of_their_own_simply_wait(idle_lab: Lab) -> None:
+    lab = idle_lab
+    lab.settings = replace(lab.settings, patience=0.1)
+    async with lab.serving():
+        lab.docker.build(APP, "v1")
+        lab.docker.push_seconds = 0.4
+
+        answer = await lab.pull(
+            agent="docker/20.10.24 go/go1.19 UpstreamClient(Docker-Client/20.10)"
+        )
+
+    assert answer.status_code == 200
+
+
+async def test_a_client_that_hangs_up_does_not_end_the_push(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.4
+    pull = asyncio.create_task(lab.pull())
+    await asyncio.to_thread(lab.docker.in_push.wait)
+    pull.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pull
+
+    answer = await lab.pull()
+
+    assert answer.status_code == 200
+    assert len(lab.docker.pushed) == 1
+
+
+async def test_by_digest_docker_is_not_asked_when_the_backend_has_it(lab: Lab) -> None:
+    built = lab.docker.build(APP, "v1")
+    await lab.pull()
+    lab.docker.inspected.clear()
+
+    answer = await lab.pull(f"app@{built.digest}")
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "up-to-date")
+    assert lab.docker.inspected == []
+
+
+async def test_by_digest_what_only_docker_knows_is_pushed_by_one_of_its_tags(lab: Lab) -> None:
+    built = lab.docker.build(APP, "v1")
+
+    answer = await lab.pull(f"app@{built.digest}")
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
+    assert built.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_other_pushers_existence_checks_pass_untouched(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+
+    answer = await lab.client.head(
+        "/v2/app/manifests/dev", headers={"Accept": f"{MANIFEST_TYPE}, */*"}
+    )
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (404, "own-push")
+    assert lab.docker.pushed == []
+
+
+async def test_a_client_that_accepts_less_is_not_mistaken_for_a_missing_image(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+
+    answer = await lab.client.get("/v2/app/manifests/dev", headers={"Accept": "application/json"})
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (404, "up-to-date")
+    assert len(lab.docker.pushed) == 1
+
+
+async def test_a_backend_that_is_away_is_502_naming_it_and_comes_back(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    port = lab.registry.port
+    await lab.registry.stop()
+
+    away = await lab.pull()
+    await lab.registry.start(port)
+    back = await lab.pull()
+
+    assert away.status_code == 502
+    assert f"http://127.0.0.1:{port}" in away.reason_phrase
+    assert back.status_code == 200
+
+
+async def test_a_docker_that_hangs_is_waited_for_so_long_and_no_longer(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    monkeypatch.setattr("autoregistry.proxy.questions.QUESTION_SECONDS", 0.1)
+    lab.docker.inspect_seconds = 0.5
+
+    answer = await lab.pull()
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+
+
+async def test_an_image_under_the_alias_is_found_too(lab: Lab) -> None:
+    built = lab.docker.build("127.0.0.1:5000/app:dev", "v1")
+
+    answer = await lab.pull()
+
+    assert built.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_every_pull_is_told_with_its_verdict(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+
+    told = [
+        e for e in lab.events if isinstance(e, PullAnswered) and e.answer is not Answer.OWN_PUSH
+    ]
+
+    assert [str(e.manifest) for e in told] == ["app:dev"]
+    assert told[0].sentence.startswith(
+        "Docker's image is missing from the registry: pushed 0.0 MB in"
+    )
+
+
+async def test_a_foreign_namespace_or_host_is_refused_without_asking_docker(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+
+    foreign_ns = await lab.client.get("/v2/app/manifests/dev?ns=docker.io")
+    foreign_host = await lab.client.get("/v2/app/manifests/dev", headers={"Host": "evil.example"})
+    no_registry = await lab.client.get("/index.php")
+
+    assert [a.status_code for a in (foreign_ns, foreign_host, no_registry)] == [404, 421, 400]
+    assert lab.docker.inspected == []
+
+
+async def test_health_says_how_docker_and_the_backend_are(lab: Lab) -> None:
+    well = (await lab.client.get("/_autoregistry/health")).json()
+    lab.docker.error = DockerUnreachable("gone")
+    ill = await lab.client.get("/_autoregistry/health")
+
+    assert (well["docker"], well["backend"]) == ("ok", "ok")
+    assert (ill.status_code, ill.json()["docker"]) == (200, "does not answer")
+
+
+async def test_a_node_on_dockers_network_is_sent_to_the_backend_for_blobs(idle_lab: Lab) -> None:
+    lab = idle_lab
+    lab.settings = replace(lab.settings, container="autoregistry")
+    blob = "sha256:" + "a" * 64
+    lab.registry.blobs[blob] = b"layer"
+    async with lab.serving():
+        node = await lab.client.get(
+            f"/v2/app/blobs/{blob}?ns=localhost%3A5000", headers={"Host": "autoregistry:5000"}
+        )
+        other = await lab.client.get(f"/v2/app/blobs/{blob}")
+
+    assert node.status_code == 307
+    assert f"{lab.registry.url}/v2/app/blobs/{blob}?ns=localhost%3A5000" == node.headers["Location"]
+    assert (other.status_code, other.content) == (200, b"layer")
+
+
+async def test_httpx_is_not_sent_by_a_proxy_of_the_environment(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    answer: httpx.Response = await lab.pull()
+
+    assert answer.status_code == 404

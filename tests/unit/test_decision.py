@@ -1,0 +1,83 @@
+"""The truth table of "must Docker push this image first?" It is the specification."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from autoregistry.decision import (
+    LocalImage,
+    Memory,
+    RegistryImage,
+    Unreachable,
+    Verdict,
+    decide,
+    same,
+)
+
+AWAY = Unreachable.DOCKER
+OURS, OLD, CHILD = "sha256:ours", "sha256:old", "sha256:child"
+LOCAL = LocalImage(OURS)
+INDEX = LocalImage(OURS, is_index=True, children=frozenset({CHILD}))
+PARTIAL = LocalImage(OURS, is_index=True, children=frozenset({CHILD}), is_complete=False)
+NOTHING = Memory()
+STALE = Memory(stale_because="disk full")
+HAND_OVER_OURS = Memory(by_hand=True, docker_had=OURS)
+HAND_OVER_OLD = Memory(by_hand=True, docker_had=OLD)
+HAND_OVER_NONE = Memory(by_hand=True, docker_had=None)
+
+
+@pytest.mark.parametrize(
+    ("local", "registry", "memory", "expected"),
+    [
+        # Docker             the registry                    the journal      verdict
+        (AWAY,               None,                           NOTHING,         Verdict.DOCKER_UNREACHABLE),
+        (AWAY,               RegistryImage(OLD),             NOTHING,         Verdict.DOCKER_UNREACHABLE),
+        (AWAY,               RegistryImage(OLD),             HAND_OVER_OURS,  Verdict.DOCKER_UNREACHABLE),
+        (AWAY,               RegistryImage(OLD),             STALE,           Verdict.KNOWN_STALE),
+        (AWAY,               None,                           STALE,           Verdict.KNOWN_STALE),
+        (None,               None,                           NOTHING,         Verdict.ONLY_IN_REGISTRY),
+        (None,               RegistryImage(OLD),             NOTHING,         Verdict.ONLY_IN_REGISTRY),
+        (None,               RegistryImage(OLD),             STALE,           Verdict.ONLY_IN_REGISTRY),
+        (LOCAL,              None,                           NOTHING,         Verdict.MISSING),
+        (LOCAL,              None,                           HAND_OVER_OURS,  Verdict.MISSING),
+        (LOCAL,              RegistryImage(OURS),            NOTHING,         Verdict.UP_TO_DATE),
+        (LOCAL,              RegistryImage(OURS),            STALE,           Verdict.UP_TO_DATE),
+        (LOCAL,              RegistryImage(OURS),            HAND_OVER_OURS,  Verdict.UP_TO_DATE),
+        (LOCAL,              RegistryImage(OLD),             NOTHING,         Verdict.DIFFERS),
+        (LOCAL,              RegistryImage(OLD),             STALE,           Verdict.DIFFERS),
+        (LOCAL,              RegistryImage(OLD),             HAND_OVER_OURS,  Verdict.PUSHED_BY_HAND),
+        (LOCAL,              RegistryImage(OLD),             HAND_OVER_OLD,   Verdict.DIFFERS),
+        (LOCAL,              RegistryImage(OLD),             HAND_OVER_NONE,  Verdict.DIFFERS),
+        # classic store: Docker's Id is the digest of a config behind the registry's manifest or index
+        (LOCAL,              RegistryImage(OLD, frozenset({OURS})),       NOTHING, Verdict.UP_TO_DATE),
+        (LOCAL,              RegistryImage(OLD, frozenset({OURS, OLD})),  NOTHING, Verdict.UP_TO_DATE),
+        (LOCAL,              RegistryImage(OLD, frozenset({OLD})),        NOTHING, Verdict.DIFFERS),
+        # containerd store: an index, complete in Docker or not
+        (PARTIAL,            RegistryImage(CHILD),           NOTHING,         Verdict.UP_TO_DATE),
+        (PARTIAL,            RegistryImage(OURS),            NOTHING,         Verdict.UP_TO_DATE),
+        (PARTIAL,            RegistryImage(OLD),             NOTHING,         Verdict.DIFFERS),
+        (INDEX,              RegistryImage(CHILD),           NOTHING,         Verdict.DIFFERS),
+        (INDEX,              RegistryImage(OURS),            NOTHING,         Verdict.UP_TO_DATE),
+    ],
+)  # fmt: skip
+def test_the_truth_table(
+    local: LocalImage | Unreachable | None,
+    registry: RegistryImage | None,
+    memory: Memory,
+    expected: Verdict,
+) -> None:
+    assert expected is decide(local, registry, memory)
+
+
+def test_docker_pushes_only_what_it_has_and_the_registry_has_not() -> None:
+    """Whatever the facts: a push is decided exactly when Docker has another image and no hand is respected."""
+    locals_ = (AWAY, None, LOCAL, INDEX, PARTIAL)
+    registries = (None, RegistryImage(OURS), RegistryImage(OLD), RegistryImage(CHILD))
+    memories = (NOTHING, STALE, HAND_OVER_OURS, HAND_OVER_OLD, HAND_OVER_NONE)
+    for local, registry, memory in product(locals_, registries, memories):
+        has_other = isinstance(local, LocalImage) and not (registry and same(local, registry))
+        respected = registry is not None and memory is HAND_OVER_OURS
+
+        assert decide(local, registry, memory).must_push == (has_other and not respected)

@@ -1,0 +1,105 @@
+"""What a raw request asks for, and what an image reference names."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoregistry.names import (
+    Blob,
+    Digest,
+    Image,
+    Manifest,
+    Other,
+    RegistryNames,
+    parse_image,
+    parse_target,
+)
+
+SHA = "sha256:" + "0" * 64
+NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        pytest.param("/v2/", Other(), id="the ping"),
+        pytest.param("/v2", Other(), id="the ping without its slash"),
+        pytest.param("/v2/_catalog?n=5", Other(), id="the catalogue"),
+        pytest.param("/v2/a/manifests/dev", Manifest("a", "dev"), id="a tag"),
+        pytest.param("/v2/shop/api/manifests/dev", Manifest("shop/api", "dev"), id="two components"),
+        pytest.param(f"/v2/a/manifests/{SHA}", Manifest("a", Digest(SHA)), id="a digest"),
+        pytest.param(
+            f"/v2/a/manifests/{SHA.replace(':', '%3A')}",
+            Manifest("a", Digest(SHA)),
+            id="a digest, its colon encoded",
+        ),
+        pytest.param(
+            "/v2/a/manifests/dev?ns=localhost%3A5000",
+            Manifest("a", "dev", "localhost:5000"),
+            id="containerd's namespace",
+        ),
+        pytest.param("/v2/a%2Fb/manifests/dev", Manifest("a/b", "dev"), id="an encoded slash"),
+        pytest.param(
+            "/v2/x/manifests/manifests/dev",
+            Manifest("x/manifests", "dev"),
+            id="a component called manifests",
+        ),
+        pytest.param("/v2/x/manifests/tags/list", Other(), id="tags of a component called manifests"),
+        pytest.param(f"/v2/a/blobs/{SHA}", Blob("a", Digest(SHA)), id="a blob"),
+        pytest.param("/v2/a/blobs/uploads/", Other(), id="an upload"),
+        pytest.param("/v2/A/manifests/dev", Other(), id="capitals are no name"),
+        pytest.param("/v2/a/manifests/-dev", Other(), id="no tag begins with a dash"),
+        pytest.param("/v2/../manifests/dev", Other(), id="dots are no name"),
+        pytest.param(f"/v2/{'a' * 256}/manifests/dev", Other(), id="a name too long"),
+        pytest.param("/v2/a/manifests/" + "t" * 129, Other(), id="a tag too long"),
+        pytest.param("/v2/a/manifests/%ff", Other(), id="bytes that are no text"),
+        pytest.param("/v2/a/manifests/dev%00", Other(), id="a NUL"),
+        pytest.param("/v2/a/manifests/dev?" + "&".join("a=b" for _ in range(200)) + "&ns=x",
+                     Manifest("a", "dev"), id="a query too long to read"),
+        pytest.param("/", None, id="the root"),
+        pytest.param("/v2x/a", None, id="another prefix"),
+        pytest.param("http://x/v2/", None, id="an absolute target"),
+        pytest.param("*", None, id="a star"),
+    ],
+)  # fmt: skip
+def test_a_target_is_parsed_to_what_it_asks_for(target: str, expected: object) -> None:
+    assert expected == parse_target(target)
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("localhost:5000/shop/api:dev", Image("shop/api", "dev")),
+        ("127.0.0.1:5000/api:dev", Image("api", "dev")),
+        ("localhost:5000/api", Image("api", "latest")),
+        ("localhost:5001/api:dev", None),
+        ("shop/api:dev", None),
+        (f"localhost:5000/api@{SHA}", None),
+    ],
+)
+def test_an_image_is_ours_by_its_name(reference: str, expected: Image | None) -> None:
+    assert expected == NAMES.parse(reference)
+
+
+def test_parse_image_refuses_what_is_no_name() -> None:
+    assert [parse_image(t) for t in ("Shop:dev", "shop:", "a b")] == [None, None, None]
+
+
+def test_the_primary_name_wins_in_docker() -> None:
+    references = NAMES.in_docker(Image("api", "dev"))
+
+    assert references == ("localhost:5000/api:dev", "127.0.0.1:5000/api:dev")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "expected"),
+    [(None, True), ("localhost:5000", True), ("127.0.0.1:5000", True), ("docker.io", False)],
+)
+def test_we_mirror_our_own_names_only(namespace: str | None, expected: bool) -> None:
+    assert expected is NAMES.mirrors(namespace)
+
+
+def test_values_print_as_people_say_them() -> None:
+    printed = [str(v) for v in (Manifest("a", "dev"), Manifest("a", Digest(SHA)), Image("a", "x"))]
+
+    assert ["a:dev", f"a@{SHA}", "a:x"] == printed
