@@ -112,9 +112,11 @@ async def test_rebuilt_during_a_push_everybody_gets_the_newer_image(lab: Lab) ->
 
 async def test_an_image_that_never_stops_changing_ends_in_a_reason(lab: Lab) -> None:
     lab.docker.build(APP, "v0")
-    lab.docker.before_push_ends = lambda: (
-        lab.docker.build(APP, f"v{len(lab.docker.pushed)}") and None
-    )
+
+    def rebuild() -> None:
+        lab.docker.build(APP, f"v{len(lab.docker.pushed)}")
+
+    lab.docker.before_push_ends = rebuild
 
     answer = await lab.pull()
 
