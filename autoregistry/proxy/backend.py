@@ -182,6 +182,8 @@ class Backend:
             ask.method,
             self.url,
             headers=ask.headers,
+            # With a stream given httpx adds no `Content-Length: 0` of its own; the body goes by the extension.
+            stream=httpx.ByteStream(b""),
             extensions={
                 "base": self.url,
                 "target": ask.target,
