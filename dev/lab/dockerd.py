@@ -1,0 +1,159 @@
+"""Docker daemons: the classic store (Debian's 20.10) and the containerd store (28)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.lab import engine_files
+from dev.lab.cache import LOGS, RUN, locked, say, telling
+from dev.lab.errors import LabError
+from dev.lab.processes import Process, children, kill_all, naming
+from dev.lab.userdocker import Store, ask, users_docker
+
+_READY_SECONDS = 90
+_STOP_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """One daemon. `owned` is false for the user's own, which the lab never stops or harms."""
+
+    store: Store
+    host: str
+    owned: bool
+
+    @property
+    def socket(self) -> Path:
+        """Its socket, the same path for clients and for the daemon's own containers."""
+        return Path(self.host.removeprefix("unix://"))
+
+    @property
+    def log(self) -> Path:
+        """What the daemon prints."""
+        return LOGS / f"docker-{self.store}.log"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs in its environment to talk to this daemon, and no other."""
+        from dev.lab.tools import client_environment
+
+        return client_environment(self)
+
+    def cli(
+        self,
+        *args: str | Path,
+        input: str | None = None,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `docker ARGS...` against it; a failure carries what docker printed."""
+        words = [str(word) for word in args]
+        done = subprocess.run(
+            ["docker", *words],
+            input="" if input is None else input,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **self.environment, **(env or {})},
+        )
+        if check and done.returncode != 0:
+            said = (done.stderr or done.stdout).strip()
+            raise LabError(f"docker {' '.join(words)} ended with {done.returncode}: {said}")
+        return done
+
+    def ready(self) -> bool:
+        """Whether it answers now."""
+        return self.host.startswith("unix://") and ask(str(self.socket), "/_ping") is not None
+
+    def start(self) -> None:
+        """Start it if it does not run; whatever a killed one left behind goes first."""
+        if self._process.pid is not None:
+            return
+        self._sweep()
+        (RUN / self.store).mkdir(parents=True, exist_ok=True)
+        command = engine_files.command(self.store)
+        engine_files.prepare_network(self.store)
+        self._process.start(command, engine_files.environment())
+        self._process.wait_until(self.ready, seconds=_READY_SECONDS)
+
+    def stop(self) -> None:
+        """Stop it and its containers; its images stay."""
+        self._process.stop(grace=_STOP_SECONDS)
+        self._sweep()
+
+    def restart(self) -> None:
+        """Stop and start; containers with a restart policy come back."""
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """SIGKILL the daemon; its containers run on until `start` sweeps them."""
+        self._process.kill()
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections are accepted and never answered."""
+        self._process.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._process.signal(signal.SIGCONT)
+
+    @property
+    def _process(self) -> Process:
+        if not self.owned:
+            raise LabError(f"{self.host} is your own Docker: the lab does not touch its process")
+        return Process(f"docker-{self.store}", self.log)
+
+    def _sweep(self) -> None:
+        """End what outlived the daemon: a new one hangs while the old containerd lives."""
+        here = str(RUN / self.store / "exec")
+        kill_all(naming("containerd", f"{here}/containerd/containerd.toml"))
+        shims = naming("containerd-shim", here)
+        kill_all([child for shim in shims for child in children(shim)])
+        kill_all(shims)
+        kill_all(naming("dockerd", str(RUN / self.store)))
+        for name in ("docker.sock", "dockerd.pid"):
+            path = RUN / self.store / name
+            if path.is_dir():  # Docker makes a directory of a missing path that is mounted
+                path.rmdir()
+            path.unlink(missing_ok=True)
+        shutil.rmtree(here, ignore_errors=True)
+
+
+def lab_docker(store: Store) -> Docker:
+    """The lab's own daemon of a store, as it is now: perhaps not running."""
+    return Docker(store, f"unix://{RUN}/{store}/docker.sock", owned=True)
+
+
+def docker(store: Store) -> Docker:
+    """A running daemon of that store: the user's own if it is one, else the lab's."""
+    theirs = users_docker()
+    if theirs is not None and theirs.store == store:
+        return Docker(store, theirs.host, owned=False)
+    daemon = lab_docker(store)
+    with locked(f"docker-{store}", directory=RUN):
+        daemon.thaw()
+        if daemon.ready():
+            return daemon
+        if store == "containerd":
+            engine_files.new_root()
+        with telling(f"starting Docker, {store} store", usually=8):
+            daemon.stop()
+            daemon.start()
+        _forget_containers(daemon)
+    return daemon
+
+
+def _forget_containers(daemon: Docker) -> None:
+    """Containers of an earlier life would come back and hold ports that tests want."""
+    names = daemon.cli("ps", "--all", "--quiet").stdout.split()
+    if names:
+        say(f"removing {len(names)} containers of an earlier run")
+        daemon.cli("rm", "--force", *names)
+    daemon.cli("network", "prune", "--force")

@@ -1,0 +1,130 @@
+"""What a daemon of the lab is started with: its programs, configuration, bridge and runtime."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from dev.lab import debian
+from dev.lab.cache import CACHE, RUN, SYSTEM_PATH, once
+from dev.lab.userdocker import Store
+
+_HERE = Path(__file__).resolve().parent
+_RUNTIME = _HERE / "without-sys-resource"
+_CAP_SYS_RESOURCE = 1 << 24
+# Addresses are given out from pools of the daemon's own, so that two daemons never meet.
+_POOLS: dict[Store, tuple[str, str, str]] = {
+    "classic": ("lab-classic", "172.30.0.1/24", "172.29.0.0/16"),
+    "containerd": ("lab-containerd", "172.31.0.1/24", "172.28.0.0/16"),
+}
+# Where Debian packages a Docker whose containerd store is what new installations have.
+_NEW_SUITE = "sid"
+_NEW_PACKAGES = (
+    "docker.io",
+    "docker-cli",
+    "docker-buildx",
+    "docker-compose",
+    "containerd",
+    "runc",
+    "iptables",
+    "iproute2",
+    "ca-certificates",
+    "procps",
+)
+_CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+
+
+def new_root() -> Path:
+    """The file system with Docker 28: its daemon needs a newer Debian than the machine is."""
+    if (CACHE / "parts" / f"docker-{_NEW_SUITE}").is_dir():
+        return CACHE / "parts" / f"docker-{_NEW_SUITE}"
+    debian.need_root_on_debian("the Docker daemon with the containerd store")
+    return once(
+        "docker",
+        _NEW_SUITE,
+        lambda draft: debian.tree(_NEW_SUITE, draft, *_NEW_PACKAGES),
+        usually=40,
+    )
+
+
+def command(store: Store) -> list[str | Path]:
+    """The words that start a daemon, each in a mount namespace that goes away with it."""
+    run_dir = RUN / store
+    data = CACHE / "data" / store
+    data.mkdir(parents=True, exist_ok=True)
+    apart: list[str | Path] = ["unshare", "--mount", "--propagation", "slave"]
+    daemon: list[str | Path] = ["dockerd", "--config-file", run_dir / "daemon.json"]
+    if store == "classic":
+        debian.install("docker.io", "iptables")
+        _write_config(store, data, _RUNTIME)
+        shared = 'mount --make-rshared / && exec "$@"'
+        return [*apart, "sh", "-c", shared, "sh", *daemon]
+    root = new_root()
+    for name in ("etc/resolv.conf", "etc/hosts", _CA_BUNDLE):
+        shutil.copyfile(Path("/") / name, root / name, follow_symlinks=True)
+    inside = Path("/usr/local/sbin") / _RUNTIME.name
+    shutil.copy(_RUNTIME, root / inside.relative_to("/"))
+    _write_config(store, Path("/var/lib/docker"), inside)
+    return [*apart, _HERE / "enter-root", root, data, run_dir, *daemon]
+
+
+def _write_config(store: Store, data: Path, runtime: Path) -> None:
+    run_dir = RUN / store
+    bridge, _, pool = _POOLS[store]
+    config: dict[str, object] = {
+        "hosts": [f"unix://{run_dir}/docker.sock"],
+        "data-root": str(data),
+        "exec-root": str(run_dir / "exec"),
+        "pidfile": str(run_dir / "dockerd.pid"),
+        "bridge": bridge,
+        "default-address-pools": [{"base": pool, "size": 24}],
+        "shutdown-timeout": 5,
+    }
+    if store == "containerd":
+        config["features"] = {"containerd-snapshotter": True}
+    if _lacks_sys_resource():
+        config["runtimes"] = {"without-sys-resource": {"path": str(runtime)}}
+        config["default-runtime"] = "without-sys-resource"
+    (run_dir / "daemon.json").write_text(json.dumps(config, indent=2))
+
+
+def environment() -> dict[str, str]:
+    """Debian's folders only: dockerd takes the first containerd shim on PATH, whatever its age."""
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    names = [*proxies, *(name.lower() for name in proxies)]
+    passed = {name: os.environ[name] for name in names if name in os.environ}
+    return {"PATH": SYSTEM_PATH, "HOME": "/root", **passed}
+
+
+def prepare_network(store: Store) -> None:
+    """The daemon's own bridge; those that an ended daemon left behind in its pool are deleted."""
+    bridge, address, pool = _POOLS[store]
+    addresses = json.loads(_ip("-json", "address", "show") or "[]")
+    for link in addresses:
+        name = str(link["ifname"])
+        inside = any(
+            ipaddress.ip_address(info["local"]) in ipaddress.ip_network(pool)
+            for info in link["addr_info"]
+            if info["family"] == "inet"
+        )
+        if name.startswith("br-") and inside:
+            _ip("link", "delete", name)
+    if bridge not in {link["ifname"] for link in addresses}:
+        _ip("link", "add", bridge, "type", "bridge")
+        _ip("address", "add", address, "dev", bridge)
+    _ip("link", "set", bridge, "up")
+
+
+def _ip(*words: str) -> str:
+    argv = ["ip", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def _lacks_sys_resource() -> bool:
+    status = Path("/proc/self/status").read_text()
+    bounding = next(line for line in status.splitlines() if line.startswith("CapEff"))
+    return not int(bounding.split()[1], 16) & _CAP_SYS_RESOURCE

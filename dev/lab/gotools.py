@@ -1,0 +1,77 @@
+"""Go programs, built from module files of our own in `dev/tools/<family>`.
+
+`go install PROGRAM@VERSION` asks for a module's list of versions, which not every proxy serves; a
+module file needs no list and pins hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.lab.cache import TOOLS, once, run
+from dev.lab.errors import LabError, UnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Programs that share a module file; `packages` maps a program to what is built for it."""
+
+    packages: dict[str, str]
+    usually: int
+    ldflags: str = ""
+
+
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+_K3D = "github.com/k3d-io/k3d/v5"
+FAMILIES = {
+    "crane": Family({"crane": "github.com/google/go-containerregistry/cmd/crane"}, 15),
+    "k3d": Family({"k3d": _K3D}, 60, f"-X {_K3D}/version.Version=v5.9.0"),
+    "containerd": Family(
+        {
+            "containerd": f"{_CONTAINERD}/containerd",
+            "ctr": f"{_CONTAINERD}/ctr",
+            "containerd-shim-runc-v2": f"{_CONTAINERD}/containerd-shim-runc-v2",
+        },
+        75,
+    ),
+    "registry3": Family({"registry3": "github.com/distribution/distribution/v3/cmd/registry"}, 80),
+    "conformance": Family(
+        {"conformance": "github.com/opencontainers/distribution-spec/conformance"}, 15
+    ),
+}
+
+
+def go_program(name: str) -> Path:
+    """One program, built with all of its family; statically, so that images can hold it."""
+    for family, wanted in FAMILIES.items():
+        if name in wanted.packages:
+            return build(family, wanted) / name
+    known = sorted(program for family in FAMILIES.values() for program in family.packages)
+    raise LabError(f"the lab knows no tool {name!r}; Go programs are {', '.join(known)}")
+
+
+def build(name: str, family: Family) -> Path:
+    """The folder with the programs of one family, at the versions its go.mod and go.sum say."""
+    module = TOOLS / name
+    pins = b"".join((module / file).read_bytes() for file in ("go.mod", "go.sum"))
+    version = hashlib.sha256(pins + repr(family).encode()).hexdigest()[:12]
+    return once(name, version, lambda draft: _build(module, family, draft), usually=family.usually)
+
+
+def _build(module: Path, family: Family, target: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise UnavailableError(f"{module.name} is built with Go: install Go 1.25 or newer")
+    env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "auto"}
+    for program, package in family.packages.items():
+        flags = ["-mod=readonly", "-trimpath", "-ldflags", f"-s -w {family.ldflags}"]
+        run(
+            [go, "build", *flags, "-o", target / program, package],
+            log=f"go-{module.name}",
+            env=env,
+            cwd=module,
+        )

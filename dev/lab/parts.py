@@ -1,0 +1,68 @@
+"""The parts of the lab by name, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from dev.lab.cache import CACHE
+from dev.lab.containerd import programs
+from dev.lab.dockerd import docker, lab_docker
+from dev.lab.images import STAND_INS, image
+from dev.lab.processes import Process, recorded
+from dev.lab.tools import tool
+from dev.lab.userdocker import Store, users_docker
+
+STORES: tuple[Store, ...] = ("classic", "containerd")
+
+
+def _images() -> str:
+    for store in STORES:
+        for reference in STAND_INS:
+            image(docker(store), reference)
+    return ", ".join(STAND_INS)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "classic": lambda: docker("classic").host,
+    "containerd": lambda: docker("containerd").host,
+    "registry2": lambda: str(tool("docker-registry")),
+    "crane": lambda: str(tool("crane")),
+    "containerd-1.6": lambda: str(programs("1.6").daemon),
+    "containerd-2.3": lambda: str(programs("2.3").daemon),
+    "k3d": lambda: str(tool("k3d")),
+    "skopeo": lambda: str(tool("skopeo")),
+    "registry3": lambda: str(tool("registry3")),
+    "conformance": lambda: str(tool("conformance")),
+    "images": _images,
+}
+
+
+def down() -> None:
+    """Stop every process that the lab started; what is made and pulled stays."""
+    for name in recorded("registry-"):
+        Process(name, CACHE).stop()
+    for name in recorded("containerd-"):
+        Process(name, CACHE).stop()
+    for store in STORES:
+        lab_docker(store).stop()
+
+
+def status() -> Iterator[str]:
+    """One line for each daemon and each part that is made."""
+    theirs = users_docker()
+    if theirs is not None:
+        yield f"{theirs.store:<11} {theirs.host} (your own)"
+    for store in STORES:
+        daemon = lab_docker(store)
+        pid = Process(f"docker-{store}", daemon.log).pid
+        state = "not running" if pid is None else f"pid {pid}"
+        if pid is not None and not daemon.ready():
+            state += ", not answering"
+        yield f"{store:<11} {daemon.host} ({state})"
+    for name in [*recorded("registry-"), *recorded("containerd-")]:
+        pid = Process(name, CACHE).pid
+        yield f"{name:<11} {'ended' if pid is None else f'pid {pid}'}"
+    made = CACHE / "parts"
+    for folder in sorted(made.iterdir()) if made.is_dir() else []:
+        if not folder.name.startswith("."):
+            yield f"made        {folder.name}"
