@@ -120,8 +120,8 @@ class Containerd:
 
     def digest(self, reference: str) -> str | None:
         """The digest it holds under a name, if it holds that name."""
-        listed = self.ctr("images", "list", f"name=={reference}").stdout.splitlines()[1:]
-        return listed[0].split()[2] if listed else None
+        rows = [row.split() for row in self.ctr("images", "list").stdout.splitlines()]
+        return next((row[2] for row in rows if row and row[0] == reference), None)
 
     def remove(self, reference: str) -> None:
         """Forget a name, and what only it needed."""

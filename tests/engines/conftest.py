@@ -1,0 +1,67 @@
+"""Real engines, brought up by `dev.lab`. With CI set a missing one is a failure, else a skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dev import lab
+from dev.lab import Docker, Registry
+from tests.engines.serving import Serve, serving
+
+
+def _or_skip(bring_up: Callable[[], Docker]) -> Docker:
+    try:
+        return bring_up()
+    except lab.LabError as exc:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session", params=["classic", "containerd"])
+def engine(request: pytest.FixtureRequest) -> Docker:
+    """A Docker daemon of each image store."""
+    return _or_skip(lambda: lab.docker(request.param))
+
+
+@pytest.fixture(scope="session")
+def other_engine(engine: Docker) -> Docker:
+    """The daemon of the other store: a client that has none of the images."""
+    return _or_skip(lambda: lab.docker("containerd" if engine.store == "classic" else "classic"))
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, engine: Docker) -> Iterator[Registry]:
+    """A stock registry:2 (distribution 2.8)."""
+    started = lab.start_registry(tmp_path_factory.mktemp("registry"))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def serve(
+    engine: Docker, registry: Registry, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serve]:
+    """`autoregistry serve` that pushes only when asked."""
+    with serving(engine, registry, tmp_path_factory.mktemp("state"), "--no-watch") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def hosts_dir(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A node's certs.d: our name is mirrored by us, under another name, so that `?ns=` is sent."""
+    return mirror(tmp_path_factory.mktemp("certs.d"), serve)
+
+
+def mirror(directory: Path, serve: Serve) -> Path:
+    """Write the hosts.toml of a node that pulls through `serve`."""
+    host = directory / serve.name
+    host.mkdir()
+    (host / "hosts.toml").write_text(
+        f'server = "http://127.0.0.1:9"\n[host."{serve.url}"]\ncapabilities = ["pull", "resolve"]\n'
+    )
+    return directory
