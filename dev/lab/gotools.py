@@ -37,6 +37,7 @@ FAMILIES = {
             "containerd-shim-runc-v2": f"{_CONTAINERD}/containerd-shim-runc-v2",
         },
         75,
+        "-X github.com/containerd/containerd/v2/version.Version=v2.3.7",
     ),
     "registry3": Family({"registry3": "github.com/distribution/distribution/v3/cmd/registry"}, 80),
     "conformance": Family(
@@ -65,7 +66,7 @@ def build(name: str, family: Family) -> Path:
 def _build(module: Path, family: Family, target: Path) -> None:
     go = shutil.which("go")
     if go is None:
-        raise UnavailableError(f"{module.name} is built with Go: install Go 1.25 or newer")
+        raise UnavailableError(f"{module.name} is built with Go: install Go 1.21 or newer")
     env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "auto"}
     for program, package in family.packages.items():
         flags = ["-mod=readonly", "-trimpath", "-ldflags", f"-s -w {family.ldflags}"]
