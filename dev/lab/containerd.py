@@ -113,8 +113,9 @@ class Containerd:
 
     def pull(self, reference: str, *, timeout: float = 600) -> tuple[int, str]:
         """Pull with the resolver of a node: hosts.toml, `?ns=` and all. Exit code and output."""
-        local: list[str] = ["--local"] if self.version != "1.6" else []
-        words = ["--hosts-dir", self.hosts_dir, "--snapshotter", "native", *local, reference]
+        local = [] if self.version == "1.6" else ["--local"]
+        hosts = f"--hosts-dir={self.hosts_dir}"
+        words = [hosts, "--snapshotter=native", *local, reference]
         done = self.ctr("images", "pull", *words, timeout=timeout)
         return done.returncode, done.stdout
 

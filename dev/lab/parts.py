@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dev.lab.cache import CACHE
 from dev.lab.containerd import programs
 from dev.lab.dockerd import docker, lab_docker
-from dev.lab.images import STAND_INS, image
+from dev.lab.images import image
 from dev.lab.processes import Process, recorded
+from dev.lab.standins import STAND_INS
 from dev.lab.tools import tool
 from dev.lab.userdocker import Store, users_docker
 
