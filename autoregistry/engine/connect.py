@@ -6,13 +6,12 @@ we ask of a daemon needs them, and a broken credential helper must not stop us.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import docker
 import requests
@@ -94,19 +93,29 @@ class Daemon:
         *,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        json: object = None,
+        data: IO[bytes] | None = None,
         timeout: float | None = QUESTION_SECONDS,
         stream: bool = False,
     ) -> requests.Response:
-        """One request of the Engine API that docker-py has no method, or no parameter, for.
+        """One request of the Engine API, with a body that is JSON or bytes.
 
-        Raises DockerUnreachable, or DockerRefused for any answer but 404.
+        docker-py's own methods have one timeout for everything, and some read credentials and proxies.
+        Raises DockerUnreachable, or DockerRefused for any error but 404.
         """
         client = self.client()
         url = f"{client.base_url}/v{client.api_version}{path}"
         try:
             with translated(self.host):
                 answer: requests.Response = client.request(
-                    method, url, params=params, headers=headers, timeout=timeout, stream=stream
+                    method,
+                    url,
+                    params=params,
+                    headers=headers,
+                    json=json,
+                    data=data,
+                    timeout=timeout,
+                    stream=stream,
                 )
         except DockerUnreachable:
             with self._lock:
@@ -114,9 +123,7 @@ class Daemon:
             raise
         if answer.status_code >= 400 and answer.status_code != 404:
             with translated(self.host):
-                raise DockerRefused(
-                    _message(answer.text) or f"Docker answered {answer.status_code}"
-                )
+                raise DockerRefused(said(answer) or f"Docker answered {answer.status_code}")
         return answer
 
     def info(self) -> DaemonInfo:
@@ -172,8 +179,9 @@ def _short(text: str) -> str:
     return text.splitlines()[0][:200] if text else "no reason given"
 
 
-def _message(body: str) -> str:
+def said(answer: requests.Response) -> str:
+    """The daemon's own words in an error."""
     try:
-        return str(json.loads(body)["message"])
+        return str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return body.strip()[:300]
+        return answer.text.strip()[:300]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
-import requests
 
 from autoregistry.decision import LocalImage
 from autoregistry.engine.connect import (
@@ -22,6 +20,7 @@ from autoregistry.engine.connect import (
     Daemon,
     translated,
 )
+from autoregistry.engine.streams import json_lines
 from autoregistry.errors import PushRefused
 from autoregistry.settings import PUSH_SILENCE_SECONDS
 
@@ -148,7 +147,7 @@ class Images:
         with translated(self._daemon.host), answer:
             if answer.status_code == 404:
                 raise PushRefused(f"Docker has no image {reference} any more")
-            for line in _json_lines(answer):
+            for line in json_lines(answer):
                 if cause := (line.get("errorDetail") or {}).get("message") or line.get("error"):
                     raise PushRefused(str(cause))
                 if last := _LAST_WORDS.search(str(line.get("status", ""))):
@@ -185,9 +184,3 @@ def _digests(image: dict[str, Any]) -> set[str]:
     found.update(entry.rpartition("@")[2] for entry in image.get("RepoDigests") or [])
     found.update(str(m["ID"]) for m in image.get("Manifests") or [])
     return found
-
-
-def _json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
-    for line in answer.iter_lines(chunk_size=None):
-        if line.strip():
-            yield json.loads(line)
