@@ -18,6 +18,7 @@ _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}")
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
+_UPLOAD = re.compile(r"/v2/(.+)/blobs/uploads/.*")
 _BLOB = re.compile(r"/v2/(.+)/blobs/([^/]+)")
 
 # Clients refuse longer ones, host and slash included (distribution-spec spec.md, "Pulling manifests").
@@ -77,13 +78,24 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A step of the upload of a blob, `/v2/<repository>/blobs/uploads/...`."""
+
+    repository: str
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
-    """Any other registry request: uploads, tag lists, the catalogue, what no grammar covers."""
+    """Any other registry request: tag lists, the catalogue, what no grammar covers."""
 
     namespace: str | None = None
 
 
-def parse_target(target: str) -> Manifest | Blob | Other | None:
+Request = Manifest | Blob | Upload | Other
+
+
+def parse_target(target: str) -> Request | None:
     """What a raw request target asks for; None if it is not a registry request at all."""
     raw_path, _, query = target.partition("?")
     # distribution matches the decoded path, and so must we: `a%2Fb` is `a/b` there too.
@@ -98,6 +110,8 @@ def parse_target(target: str) -> Manifest | Blob | Other | None:
             return Manifest(found[1], found[2], namespace)
     if (found := _BLOB.fullmatch(path)) and is_name(found[1]) and _DIGEST.fullmatch(found[2]):
         return Blob(found[1], Digest(found[2]), namespace)
+    if (found := _UPLOAD.fullmatch(path)) and is_name(found[1]):
+        return Upload(found[1], namespace)
     return Other(namespace)
 
 

@@ -62,7 +62,7 @@ class Progress:
 
     def read(self, line: dict[str, Any]) -> bool:
         """Take in one line of the stream; whether it changed anything."""
-        layer, status = line.get("id"), line.get("status")
+        layer, status = line.get("id"), str(line.get("status", ""))
         if not layer:
             return False
         if status == "Pushing" and (detail := line.get("progressDetail")):
@@ -76,10 +76,11 @@ class Progress:
                 self.layers[layer] = (total, total)
             self.finished.add(layer)
             return True
-        return False
+        return status.startswith("Retrying")
 
 
 OnProgress = Callable[[Progress], None]
+"""Told of every step. It may raise: then Docker is left, and ends the push by itself."""
 
 
 class Images:

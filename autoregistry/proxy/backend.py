@@ -140,9 +140,18 @@ class Held:
         self.reason = response.extensions["reason_phrase"].decode("latin-1")
         self.headers: Headers = end_to_end(response.headers.raw)
         self.digest: str | None = response.headers.get("docker-content-digest")
+        self._kept: bytes | None = None
+
+    async def keep(self) -> bytes:
+        """Read the body now, such as that of an error, and keep it for whoever forwards it."""
+        self._kept = b"".join([chunk async for chunk in self.body()])
+        return self._kept
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body's bytes as they come. Raises BackendUnreachable where it breaks off."""
+        if self._kept is not None:
+            yield self._kept
+            return
         try:
             async for chunk in self._response.aiter_raw():
                 yield chunk

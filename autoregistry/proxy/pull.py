@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,6 +121,13 @@ class Pulls:
             return _refusal(image, outcome.error.message)
         return Reply(Answer.PUSHED, f"{because.value}: {outcome}", await self._backend.send(ask))
 
+    async def own_push(self, ask: Ask, repository: str) -> Held:
+        """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""
+        held = await self._backend.send(ask)
+        if held.status >= 500 and (cause := _cause(await held.keep())):
+            self._sync.refused(repository, cause)
+        return held
+
     async def hand_push(self, ask: Ask, image: Image) -> Held:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
         local, held = await asyncio.gather(self._questions.inspect(image), self._backend.send(ask))
@@ -173,6 +182,20 @@ def _is_existence_check(ask: Ask) -> bool:
     """
     types = [part.strip() for part in (ask.header(b"accept") or "").split(",")]
     return ask.method == "HEAD" and len(types) == 2 and types[1] == "*/*" and types[0] != "*/*"
+
+
+def _cause(error: bytes) -> str | None:
+    """Why the registry failed: distribution puts a driver's error into `detail`, as a text or as an errno."""
+    try:
+        first = json.loads(error)["errors"][0]
+        detail = first.get("detail")
+        if isinstance(detail, str):
+            return detail.rpartition(": ")[2]
+        if isinstance(detail, dict):
+            return os.strerror(int(detail["Enclosed"]["Err"])).lower()
+        return str(first["message"])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return None
 
 
 async def _discard(sending: asyncio.Future[Held]) -> None:

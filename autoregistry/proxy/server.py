@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, PullAnswered, PullSeen
-from autoregistry.names import Blob, Image, Manifest, Other, parse_target
+from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
 from autoregistry.proxy.backend import READ_BYTES, Ask, Backend, Held, end_to_end
 from autoregistry.proxy.pull import Pulls, Reply
 from autoregistry.settings import Settings
@@ -130,7 +130,7 @@ class Server:
             return _own(Answer.BACKEND_UNREACHABLE, exc.message)
 
     async def _registry(
-        self, request: web.Request, wanted: Manifest | Blob | Other, host: str
+        self, request: web.Request, wanted: Request, host: str
     ) -> web.StreamResponse:
         body = request.content.iter_any() if request.body_exists else None
         ask = Ask(request.method, request.raw_path, end_to_end(request.raw_headers), body)
@@ -146,6 +146,8 @@ class Server:
             case "GET", Blob() if self._redirects(host):
                 location = f"{self._backend.url}{request.raw_path}"
                 return _own(Answer.REDIRECTED, "the registry behind has it", {"Location": location})
+            case _, Manifest() | Upload() if self._pulls.is_own_push(ask):
+                return await _forward(request, await self._pulls.own_push(ask, wanted.repository))
             case _:
                 return await _forward(request, await self._backend.send(ask))
 

@@ -30,6 +30,8 @@ from autoregistry.proxy.questions import Found, Questions
 # Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
 MAX_PUSHES = 3
 PROGRESS_SECONDS = 0.2
+# containerd asks by HEAD, and after a 403 by GET to learn the reason: both get the same one.
+FAILURE_SECONDS = 3.0
 MAX_CAUSE = 300
 
 
@@ -69,6 +71,7 @@ class Sync:
         self._journal = journal
         self._emit = emit
         self._flights: dict[tuple[Image, str], asyncio.Task[Outcome]] = {}
+        self._refusals: dict[str, str] = {}
         self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
 
     async def compare(
@@ -96,17 +99,28 @@ class Sync:
             self._flights[key] = task = asyncio.create_task(
                 self._fly(image, because), name=f"push {image}"
             )
-            task.add_done_callback(lambda _: self._flights.pop(key))
+            task.add_done_callback(lambda ended: self._land(key, ended))
         return self._flights[key]
+
+    def _land(self, key: tuple[Image, str], ended: asyncio.Task[Outcome]) -> None:
+        failed = ended.cancelled() or ended.exception() or ended.result().error
+        if failed:
+            asyncio.get_running_loop().call_later(FAILURE_SECONDS, self._flights.pop, key)
+        else:
+            del self._flights[key]
 
     @property
     def in_flight(self) -> list[Image]:
-        return [image for image, _ in self._flights]
+        return [image for (image, _), task in self._flights.items() if not task.done()]
+
+    def refused(self, repository: str, cause: str) -> None:
+        """The backend failed an upload to this repository; Docker will only say that it did."""
+        self._refusals[repository] = cause
 
     async def settle(self, seconds: float) -> list[Image]:
         """Wait for the flights under way, so long at most; those that are left."""
         if self._flights:
-            await asyncio.wait(self._flights.values(), timeout=seconds)
+            await asyncio.wait(list(self._flights.values()), timeout=seconds)
         return self.in_flight
 
     async def _fly(self, image: Image, because: Verdict) -> Outcome:
@@ -115,7 +129,8 @@ class Sync:
             try:
                 pushed_bytes = await self._until_in_step(image, because, began)
             except AutoregistryError as exc:
-                exc.message = _one_line(exc.message)
+                cause = self._refusals.pop(image.repository, exc.message)
+                exc.message = _one_line(cause)
                 if not isinstance(exc, BackendUnreachable):
                     self._journal.set_stale(image, exc.message)
                 self._emit(PushFailed(image, exc.message))
@@ -134,6 +149,7 @@ class Sync:
                     break  # a daemon too old to list the children of an incomplete index
                 raise PushRefused("Docker pushed it, and yet the registry has another image")
             self._journal.set_stale(image, because.value)
+            self._refusals.pop(image.repository, None)
             self._emit(PushStarted(image, facts.local.identity, because.value))
             progress = await self._questions.push(image, self._reporter(image))
             pushed_bytes += progress.done_bytes
@@ -157,6 +173,8 @@ class Sync:
 
         def report(progress: Progress) -> None:
             nonlocal last
+            if cause := self._refusals.get(image.repository):
+                raise PushRefused(cause)  # the classic store would try again for 50 s
             if (now := time.monotonic()) - last < PROGRESS_SECONDS:
                 return
             last = now

@@ -143,7 +143,8 @@ def serving(docker: Docker, registry: Registry | str, state: Path, *flags: str) 
 def uploads(registry: Registry, image: str) -> int:
     """How often the backend was sent the manifest of `shop/api:dev` (its log, not our word)."""
     repository, _, tag = image.rpartition(":")
-    return len(registry.requests("PUT", f"/v2/{repository}/manifests/{tag}"))
+    path = f"/v2/{repository}/manifests/{tag}"
+    return sum(request.path == path for request in registry.requests("PUT", path))
 
 
 def build(docker: Docker, reference: str, content: str, *, random_bytes: int = 0) -> str:

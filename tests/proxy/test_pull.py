@@ -141,7 +141,10 @@ async def test_a_push_that_fails_is_403_with_the_cause_and_never_the_old_image(l
     }
 
 
-async def test_what_was_stale_stays_so_while_docker_is_away_and_mends_itself(lab: Lab) -> None:
+async def test_what_was_stale_stays_so_while_docker_is_away_and_mends_itself(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.sync.FAILURE_SECONDS", 0)
     lab.docker.build(APP, "v1")
     await lab.pull()
     rebuilt = lab.docker.build(APP, "v2")

@@ -11,6 +11,7 @@ from autoregistry.names import (
     Manifest,
     Other,
     RegistryNames,
+    Upload,
     parse_image,
     parse_target,
 )
@@ -46,7 +47,8 @@ NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
         ),
         pytest.param("/v2/x/manifests/tags/list", Other(), id="tags of a component called manifests"),
         pytest.param(f"/v2/a/blobs/{SHA}", Blob("a", Digest(SHA)), id="a blob"),
-        pytest.param("/v2/a/blobs/uploads/", Other(), id="an upload"),
+        pytest.param("/v2/a/blobs/uploads/", Upload("a"), id="an upload begins"),
+        pytest.param("/v2/a/b/blobs/uploads/1?_state=x", Upload("a/b"), id="an upload goes on"),
         pytest.param("/v2/A/manifests/dev", Other(), id="capitals are no name"),
         pytest.param("/v2/a/manifests/-dev", Other(), id="no tag begins with a dash"),
         pytest.param("/v2/../manifests/dev", Other(), id="dots are no name"),
