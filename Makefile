@@ -47,6 +47,8 @@ lab-down: .venv/ready  ## and down again
 lock: .venv/ready  ## resolve the development environment anew
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --constraint requirements.lock pyproject.toml --output-file templates/requirements.txt
 
 clean:  ## remove what make made here (not the lab: make lab-down)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dist

@@ -3,10 +3,13 @@
     AutoregistryError
     ├── DockerUnreachable    the daemon cannot be reached, or does not answer in time
     ├── DockerRefused        the daemon answered with an error
-    │   └── PushRefused      ... in the middle of a push
+    │   ├── PushRefused      ... in the middle of a push
+    │   └── ImageUnavailable an image is not there, and can be neither pulled nor built
     ├── BackendUnreachable   the registry behind us does not answer
     ├── ListenFailed         the address to listen on cannot be had
     ├── LoopBroken           Docker's `localhost:PORT` is somebody else, so its pushes would not reach us
+    ├── StackRefused         the containers cannot be made, or are not ours to change
+    │   └── PortTaken        ... because the port belongs to somebody else
     └── SettingInvalid       a flag or a variable makes no sense (exit code 2)
 
 Only `cli/` shows them to people; foreign errors are turned into these where they are met (`engine/connect.py`,
@@ -39,6 +42,10 @@ class PushRefused(DockerRefused):
     """A push began and ended with an error; the message is Docker's own cause."""
 
 
+class ImageUnavailable(DockerRefused):
+    """An image is not there, and can be neither pulled nor built."""
+
+
 class BackendUnreachable(AutoregistryError):
     """The registry behind us does not answer."""
 
@@ -49,6 +56,14 @@ class ListenFailed(AutoregistryError):
 
 class LoopBroken(AutoregistryError):
     """Docker's `localhost:PORT` is somebody else: a push would go elsewhere, for ever."""
+
+
+class StackRefused(AutoregistryError):
+    """The containers of `up` cannot be made, or are not ours to change."""
+
+
+class PortTaken(StackRefused):
+    """The port that should be ours belongs to somebody else."""
 
 
 class SettingInvalid(AutoregistryError):

@@ -1,0 +1,56 @@
+"""A service of the model as the Engine API's create request. Pure: what Docker is sent is what a test reads."""
+
+from __future__ import annotations
+
+from autoregistry.stack.model import NETWORK, PORT_INSIDE, Health, Mount, Service
+
+_SECOND = 1_000_000_000
+_PORT = f"{PORT_INSIDE}/tcp"
+# A log per request adds up in weeks.
+LOG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
+
+
+def create_body(service: Service) -> dict[str, object]:
+    """The body of `POST /containers/create`."""
+    bindings = [{"HostIp": address, "HostPort": str(port)} for address, port in service.published]
+    return {
+        "Image": service.image,
+        "Cmd": list(service.command) or None,
+        # `cli/wiring.py` takes it for our name on Docker's networks.
+        "Hostname": service.name,
+        "User": service.user or "",
+        "Env": [f"{name}={value}" for name, value in service.environment.items()],
+        "Labels": dict(service.labels),
+        "ExposedPorts": {_PORT: {}},
+        "Healthcheck": _health(service.health),
+        "HostConfig": {
+            "NetworkMode": NETWORK,
+            "PortBindings": {_PORT: bindings} if bindings else {},
+            "Mounts": [_mount(mount) for mount in service.mounts],
+            "Tmpfs": dict.fromkeys(service.tmpfs, ""),
+            "RestartPolicy": {"Name": "unless-stopped"},
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": list(service.security),
+            "GroupAdd": list(service.groups),
+            "UsernsMode": service.user_namespace,
+            "LogConfig": LOG,
+        },
+    }
+
+
+def _health(health: Health) -> dict[str, object]:
+    return {
+        "Test": list(health.test),
+        "Interval": health.interval * _SECOND,
+        "StartInterval": int(health.start_interval * _SECOND),
+        "Timeout": health.timeout * _SECOND,
+        "Retries": health.retries,
+        "StartPeriod": health.start_period * _SECOND,
+    }
+
+
+def _mount(mount: Mount) -> dict[str, object]:
+    """A path that is not there is an error this way; with `Binds` Docker would make a folder of it."""
+    kind = "bind" if mount.is_path else "volume"
+    return {"Type": kind, "Source": mount.source, "Target": mount.target}

@@ -1,0 +1,228 @@
+"""The stack as one value: which containers, on which network, with which volumes, settings and limits.
+
+`body.py` renders it for Docker and `compose.py` as a compose file; neither adds anything of its own. Refuses to
+look at any daemon: what depends on it (the socket's group, SELinux) comes in as `Host`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from autoregistry import __version__
+
+PROXY = "autoregistry"
+BACKEND = "autoregistry-backend"
+NETWORK = "autoregistry"
+DATA = "autoregistry-data"
+STATE = "autoregistry-state"
+
+LABEL = "io.github.k3d-autoregistry"
+ROLE = f"{LABEL}.role"
+SPECIFICATION = f"{LABEL}.specification"
+OPTIONS = f"{LABEL}.options"
+HOST = f"{LABEL}.host"
+VERSION = f"{LABEL}.version"
+
+PORT_INSIDE = 5000
+SOCKET_INSIDE = "/var/run/docker.sock"
+USER = 65532
+NO_NEW_PRIVILEGES = "no-new-privileges:true"
+# What every program looks for; empty, because whom we talk to is next door (k3d-io/k3d#184).
+NO_PROXIES = {
+    written: ""
+    for name in ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+    for written in (name, name.upper())
+}
+# Without `site` and urllib this takes 15 ms; it runs every few seconds, for ever.
+_ASK = (
+    "import socket, sys; s = socket.create_connection(('127.0.0.1', 5000), 4); "
+    "s.sendall(b'GET /_autoregistry/health HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n'); "
+    "sys.exit(b' 200 ' not in s.recv(64))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user can choose; kept in a label, so that later commands know it."""
+
+    port: int = 5000
+    expose: bool = False
+    """Published on all addresses, not on 127.0.0.1 only."""
+    registry_image: str = "registry:2"
+    base_image: str = "python:3.13-slim"
+    docker_socket: str | None = None
+    """The path of Docker's socket as the daemon sees it; None: found by trying."""
+
+    @property
+    def name(self) -> str:
+        """What images are tagged with."""
+        return f"localhost:{self.port}"
+
+    @classmethod
+    def read(cls, text: str) -> Options:
+        """From a label; what this version does not know is left out."""
+        known = cls.__dataclass_fields__
+        return cls(**{key: value for key, value in json.loads(text).items() if key in known})
+
+    def written(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the daemon's machine demands of a container that uses its socket."""
+
+    socket: str = SOCKET_INSIDE
+    group: int = 0
+    """The group that may use the socket, as seen in a container."""
+    owner: int | None = None
+    """Whom we have to run as, where the socket's group may not use it."""
+    selinux: bool = False
+    user_namespace: bool = False
+
+    @classmethod
+    def read(cls, text: str) -> Host:
+        known = cls.__dataclass_fields__
+        return cls(**{key: value for key, value in json.loads(text).items() if key in known})
+
+    def written(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A volume, or with an absolute source a path of the daemon's machine."""
+
+    source: str
+    target: str
+
+    @property
+    def is_path(self) -> bool:
+        return self.source.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How Docker finds out that a container does its work."""
+
+    test: tuple[str, ...]
+    interval: int = 5
+    start_interval: float = 0.5
+    """From Docker 25 on, for the first seconds; older ones use the interval."""
+    timeout: int = 5
+    retries: int = 3
+    start_period: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One container; its root file system is read-only, it has no capabilities, and Docker restarts it."""
+
+    name: str
+    role: str
+    image: str
+    health: Health
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    published: tuple[tuple[str, int], ...] = ()
+    """Addresses and ports of the machine that lead to our port."""
+    user: str | None = None
+    groups: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    security: tuple[str, ...] = (NO_NEW_PRIVILEGES,)
+    user_namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    needs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Everything `up` makes, in the order it is made."""
+
+    options: Options
+    services: tuple[Service, ...]
+    volumes: tuple[str, ...] = (DATA, STATE)
+    network: str = NETWORK
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """On network and volumes."""
+        return {ROLE: "stack", VERSION: __version__}
+
+
+def stack(options: Options, host: Host, image: str) -> Stack:
+    """The stack of these options on that machine; `image` is the proxy's."""
+    return Stack(options, (_backend(options), _proxy(options, host, image)))
+
+
+def _backend(options: Options) -> Service:
+    return _marked(
+        Service(
+            name=BACKEND,
+            role="backend",
+            image=options.registry_image,
+            health=Health(("CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:5000/v2/")),
+            environment={
+                "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # for `autoregistry gc`
+                "OTEL_TRACES_EXPORTER": "none",  # registry 3 looks for a collector otherwise
+                **NO_PROXIES,
+            },
+            mounts=(Mount(DATA, "/var/lib/registry"),),
+            tmpfs=("/tmp",),  # noqa: S108  # the container's own
+        ),
+        {},
+    )
+
+
+def _proxy(options: Options, host: Host, image: str) -> Service:
+    user = USER if host.owner is None else host.owner
+    marked = _marked(
+        Service(
+            name=PROXY,
+            role="proxy",
+            image=image,
+            health=Health(("CMD", "python", "-I", "-S", "-c", _ASK)),
+            command=(
+                "serve",
+                *("--listen", f"0.0.0.0:{PORT_INSIDE}"),
+                *("--name", options.name),
+                *("--backend", f"http://{BACKEND}:{PORT_INSIDE}"),
+                *("--state", "/state"),
+            ),
+            environment={"DOCKER_HOST": f"unix://{SOCKET_INSIDE}", **NO_PROXIES},
+            mounts=(Mount(STATE, "/state"), Mount(host.socket, SOCKET_INSIDE)),
+            published=(("" if options.expose else "127.0.0.1", options.port),),
+            user=f"{user}:{user}",
+            groups=(str(host.group),),
+            tmpfs=("/tmp",),  # noqa: S108  # the container's own
+            security=(NO_NEW_PRIVILEGES, *(["label=disable"] if host.selinux else [])),
+            user_namespace="host" if host.user_namespace else "",
+            needs=BACKEND,
+        ),
+        {
+            # Which port of the machine leads to us (k3d pkg/types/types.go; "k3s" is k3d's own spelling).
+            "k3d.registry.host": "",
+            "k3d.registry.hostIP": "0.0.0.0" if options.expose else "127.0.0.1",  # noqa: S104
+            "k3s.registry.port.external": str(options.port),
+            "k3s.registry.port.internal": str(PORT_INSIDE),
+            VERSION: __version__,
+        },
+    )
+    return replace(
+        marked, labels={**marked.labels, OPTIONS: options.written(), HOST: host.written()}
+    )
+
+
+def _marked(service: Service, labels: Mapping[str, str]) -> Service:
+    """With the labels that make it ours, and k3d's; the hash is of everything but itself.
+
+    `k3d registry list` shows what is labelled like this, and `k3d cluster delete` lets go of it.
+    """
+    ours = {"app": "k3d", "k3d.role": "registry", "k3d.cluster": "", ROLE: service.role, **labels}
+    text = json.dumps(asdict(replace(service, labels=ours)), sort_keys=True)
+    mark = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return replace(service, labels={**ours, SPECIFICATION: mark})
