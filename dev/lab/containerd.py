@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dev.lab import debian
 from dev.lab.cache import CACHE, LOGS, RUN
 from dev.lab.engine_files import environment
-from dev.lab.processes import Process
+from dev.lab.processes import Process, recorded
 from dev.lab.tools import tool
 
 Version = Literal["1.6", "2.3"]
@@ -49,6 +50,14 @@ def programs(version: Version) -> Programs:
     if version == "1.6":
         return Programs(tool("containerd-1.6"), tool("ctr-1.6"))
     return Programs(tool("containerd"), tool("ctr"))
+
+
+def sweep() -> None:
+    """End those whose test was killed, and delete what they stored."""
+    for name in recorded("containerd-"):
+        owner = name.split("-")[2]
+        if not Path(f"/proc/{owner}").exists():
+            Containerd("2.3", Path(), name).stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,8 @@ class Containerd:
 
 def containerd(version: Version, hosts_dir: Path) -> Containerd:
     """A running containerd with an empty store of its own."""
+    debian.need_root("containerd")
+    sweep()
     name = f"containerd-{version}-{os.getpid()}-{next(_NAMES)}"
     daemon = Containerd(version, hosts_dir, name)
     daemon.start()

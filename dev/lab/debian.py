@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from dev.lab.cache import locked, run, telling
@@ -13,15 +14,22 @@ from dev.lab.errors import UnavailableError
 from dev.lab.userdocker import users_docker
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
-_PIVOT_HINT = "or run Docker yourself and set DOCKER_HOST"
+# What no program reads; a third of a small tree, and images are pushed many times.
+_NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists")
+_HINT = "or run Docker yourself and set DOCKER_HOST"
 
 
-def need_root_on_debian(what: str) -> None:
-    """Refuse early, with the reason, on a machine where packages must not be installed."""
+def need_root(what: str) -> None:
+    """Daemons, mounts and bridges are root's."""
     if os.geteuid() != 0:
-        raise UnavailableError(f"{what} needs root: run as root, {_PIVOT_HINT}")
+        raise UnavailableError(f"{what} needs root: run as root, {_HINT}")
+
+
+def need_bare_debian(what: str) -> None:
+    """Refuse early, with the reason, on a machine where packages must not be installed."""
+    need_root(what)
     if shutil.which("apt-get") is None:
-        raise UnavailableError(f"{what} needs a Debian machine: use one, {_PIVOT_HINT}")
+        raise UnavailableError(f"{what} needs a Debian machine: use one, {_HINT}")
     theirs = users_docker()
     if theirs is not None:
         raise UnavailableError(
@@ -30,6 +38,7 @@ def need_root_on_debian(what: str) -> None:
         )
 
 
+@cache
 def install(*packages: str) -> None:
     """Install what is missing of these packages, without starting their services."""
     if all(_installed(package) for package in packages):
@@ -38,7 +47,7 @@ def install(*packages: str) -> None:
         missing = [package for package in packages if not _installed(package)]
         if not missing:
             return
-        need_root_on_debian(", ".join(missing))
+        need_bare_debian(", ".join(missing))
         with telling(f"installing {', '.join(missing)}", usually=10 + 2 * len(missing)):
             _install(missing)
 
@@ -86,6 +95,7 @@ def tree(suite: str, directory: Path, *packages: str) -> None:
         ["debootstrap", "--variant=minbase", include, suite, directory, mirror()],
         log=f"debootstrap-{suite}",
     )
+    for name in _NOT_NEEDED:
+        shutil.rmtree(directory / name, ignore_errors=True)
     for archive in (directory / "var/cache/apt/archives").glob("*.deb"):
         archive.unlink()
-    shutil.rmtree(directory / "var/lib/apt/lists", ignore_errors=True)

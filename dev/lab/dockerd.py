@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.lab import engine_files
+from dev.lab import debian, engine_files
 from dev.lab.cache import LOGS, RUN, locked, say, telling
 from dev.lab.errors import LabError
 from dev.lab.processes import Process, children, kill_all, naming
@@ -75,6 +75,7 @@ class Docker:
         """Start it if it does not run; whatever a killed one left behind goes first."""
         if self._process.pid is not None:
             return
+        debian.need_root(f"Docker, {self.store} store")
         self._sweep()
         (RUN / self.store).mkdir(parents=True, exist_ok=True)
         command = engine_files.command(self.store)
@@ -145,15 +146,18 @@ def docker(store: Store) -> Docker:
             engine_files.new_root()
         with telling(f"starting Docker, {store} store", usually=8):
             daemon.stop()
+            if daemon.log.exists():
+                daemon.log.replace(daemon.log.with_suffix(".previous.log"))
             daemon.start()
-        _forget_containers(daemon)
+        _forget(daemon)
     return daemon
 
 
-def _forget_containers(daemon: Docker) -> None:
-    """Containers of an earlier life would come back and hold ports that tests want."""
-    names = daemon.cli("ps", "--all", "--quiet").stdout.split()
-    if names:
-        say(f"removing {len(names)} containers of an earlier run")
-        daemon.cli("rm", "--force", *names)
+def _forget(daemon: Docker) -> None:
+    """Containers of an earlier life would hold ports, and its volumes a state, that tests own."""
+    for kind, listing in (("container", ["--all"]), ("volume", [])):
+        names = daemon.cli(kind, "ls", "--quiet", *listing).stdout.split()
+        if names:
+            say(f"removing {len(names)} {kind}s of an earlier run")
+            daemon.cli(kind, "rm", "--force", *names)
     daemon.cli("network", "prune", "--force")

@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from dev.lab import debian
-from dev.lab.cache import CACHE, RUN, SYSTEM_PATH, once
+from dev.lab.cache import CACHE, RUN, SYSTEM_PATH, once, say
+from dev.lab.errors import LabError
 from dev.lab.userdocker import Store
 
 _HERE = Path(__file__).resolve().parent
@@ -22,7 +24,8 @@ _POOLS: dict[Store, tuple[str, str, str]] = {
     "containerd": ("lab-containerd", "172.31.0.1/24", "172.28.0.0/16"),
 }
 # Where Debian packages a Docker whose containerd store is what new installations have.
-_NEW_SUITE = "sid"
+# Docker 28.5 and 26.1; the second is for days when unstable cannot be installed.
+_NEW_SUITES = ("sid", "trixie")
 _NEW_PACKAGES = (
     "docker.io",
     "docker-cli",
@@ -38,28 +41,39 @@ _NEW_PACKAGES = (
 _CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
+@cache
 def new_root() -> Path:
-    """The file system with Docker 28: its daemon needs a newer Debian than the machine is."""
-    if (CACHE / "parts" / f"docker-{_NEW_SUITE}").is_dir():
-        return CACHE / "parts" / f"docker-{_NEW_SUITE}"
-    debian.need_root_on_debian("the Docker daemon with the containerd store")
-    return once(
-        "docker",
-        _NEW_SUITE,
-        lambda draft: debian.tree(_NEW_SUITE, draft, *_NEW_PACKAGES),
-        usually=40,
-    )
+    """The file system with a new Docker: its daemon needs a newer Debian than the machine is."""
+    made = [CACHE / "parts" / f"docker-{suite}" for suite in _NEW_SUITES]
+    for root in made:
+        if root.is_dir():
+            return root
+    debian.need_bare_debian("Docker with the containerd store")
+    *preferred, last = _NEW_SUITES
+    for suite in preferred:
+        try:
+            return _make_root(suite)
+        except LabError as error:
+            say(f"Debian {suite} does not come up today, trying the next: {error}")
+    return _make_root(last)
+
+
+def _make_root(suite: str) -> Path:
+    def make(draft: Path) -> None:
+        debian.tree(suite, draft, *_NEW_PACKAGES)
+
+    return once("docker", suite, make, usually=50)
 
 
 def command(store: Store) -> list[str | Path]:
     """The words that start a daemon, each in a mount namespace that goes away with it."""
     run_dir = RUN / store
     data = CACHE / "data" / store
-    data.mkdir(parents=True, exist_ok=True)
     apart: list[str | Path] = ["unshare", "--mount", "--propagation", "slave"]
+    data.mkdir(parents=True, exist_ok=True)
     daemon: list[str | Path] = ["dockerd", "--config-file", run_dir / "daemon.json"]
     if store == "classic":
-        debian.install("docker.io", "iptables")
+        debian.install("docker.io", "iptables", "iproute2")
         _write_config(store, data, _RUNTIME)
         shared = 'mount --make-rshared / && exec "$@"'
         return [*apart, "sh", "-c", shared, "sh", *daemon]

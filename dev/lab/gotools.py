@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from dev.lab import debian
 from dev.lab.cache import TOOLS, once, run
-from dev.lab.errors import LabError, UnavailableError
+from dev.lab.errors import LabError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Family:
 
 
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+# The first Go that downloads a newer one by itself.
+_FIRST_WITH_TOOLCHAINS = 21
 _K3D = "github.com/k3d-io/k3d/v5"
 FAMILIES = {
     "crane": Family({"crane": "github.com/google/go-containerregistry/cmd/crane"}, 15),
@@ -64,9 +68,7 @@ def build(name: str, family: Family) -> Path:
 
 
 def _build(module: Path, family: Family, target: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise UnavailableError(f"{module.name} is built with Go: install Go 1.21 or newer")
+    go = _go()
     env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "auto"}
     for program, package in family.packages.items():
         flags = ["-mod=readonly", "-trimpath", "-ldflags", f"-s -w {family.ldflags}"]
@@ -76,3 +78,23 @@ def _build(module: Path, family: Family, target: Path) -> None:
             env=env,
             cwd=module,
         )
+
+
+def _go() -> Path:
+    """A Go that can fetch the toolchain a module asks for; Debian 12's own (1.19) cannot."""
+    found = shutil.which("go")
+    if found is not None and _is_young_enough(Path(found)):
+        return Path(found)
+
+    def make(draft: Path) -> None:
+        debian.need_bare_debian("Go")
+        debian.tree("sid", draft, "golang-go", "ca-certificates")
+
+    tree = once("go", "sid", make, usually=60)
+    return next(iter(sorted(tree.glob("usr/lib/go-*/bin/go"))))
+
+
+def _is_young_enough(go: Path) -> bool:
+    said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    version = said.stdout.strip().removeprefix("go").split(".")
+    return version[:1] == ["1"] and int(version[1]) >= _FIRST_WITH_TOOLCHAINS

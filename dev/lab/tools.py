@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dev.lab import debian, engine_files
 from dev.lab.cache import CACHE, locked
 from dev.lab.gotools import go_program
+from dev.lab.userdocker import users_docker
 
 if TYPE_CHECKING:
     from dev.lab.dockerd import Docker
@@ -35,6 +38,7 @@ def tool(name: str) -> Path:
     return go_program(name)
 
 
+@cache
 def docker_config() -> Path:
     """A DOCKER_CONFIG with buildx and compose, so that builds are what users' builds are."""
     config = CACHE / "docker-config"
@@ -72,7 +76,8 @@ def client_environment(daemon: Docker) -> dict[str, str]:
 
 
 def _docker_cli() -> Path:
-    return engine_files.new_root() / "usr/bin/docker"
+    users = shutil.which("docker") if users_docker() else None
+    return Path(users) if users else engine_files.new_root() / "usr/bin/docker"
 
 
 def _link(link: Path, target: Path) -> None:
