@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ def image(docker: Docker, reference: str) -> str:
         if stand_in is None:
             known = ", ".join(STAND_INS)
             raise LabError(f"{reference} cannot be pulled, and stand-ins are only for {known}")
-        part = reference.replace(":", "-")
+        part = re.sub(r"[^\w.]+", "-", reference)
         tree = once(part, stand_in.version, stand_in.make, usually=stand_in.usually)
         label = f"LABEL {_LABEL}={stand_in.version}"
         import_tree(docker, reference, tree, (*stand_in.changes, label))

@@ -136,7 +136,9 @@ def _registry_changes(config: str) -> tuple[str, ...]:
 
 _V2, _V3 = "/etc/docker/registry/config.yml", "/etc/distribution/config.yml"
 _PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_K3D_TOOLS = 'ENTRYPOINT ["/bin/sh", "-c", "trap exit TERM; while :; do sleep 60 & wait; done"]'
 STAND_INS = {
+    "ghcr.io/k3d-io/k3d-tools:5.9.0": StandIn(busybox, (_K3D_TOOLS, "ENV PATH=/bin"), 1),
     "busybox:latest": StandIn(busybox, ('CMD ["sh"]', "ENV PATH=/bin"), 1),
     "registry:2": StandIn(_registry("docker-registry", _V2), _registry_changes(_V2), 1),
     "registry:3": StandIn(_registry("registry3", _V3), _registry_changes(_V3), 1),
