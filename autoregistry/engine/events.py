@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from autoregistry.engine.connect import Daemon, translated
@@ -23,7 +23,9 @@ class ImageEvent:
     """Docker's clock, since the epoch."""
 
 
-def image_events(daemon: Daemon, since_nanoseconds: int | None) -> Iterator[ImageEvent]:
+def image_events(
+    daemon: Daemon, since_nanoseconds: int | None
+) -> Generator[ImageEvent, None, None]:
     """Follow the daemon's image events until the connection ends; blocks.
 
     Docker keeps its last 256 events; older ones than those are not repeated (moby daemon/events/events.go).

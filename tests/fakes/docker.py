@@ -6,7 +6,8 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -21,6 +22,14 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 NONCE = "5eaf00d5eaf00d55"
 USER_AGENT = rf"docker/28.5.2 go/go1.24 UpstreamClient(autoregistry/0.1.0 \({NONCE}\))"
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except httpx.ConnectError as exc:
+        raise PushRefused(str(exc)) from exc
 
 
 @dataclass
@@ -110,7 +119,8 @@ class FakeDocker:
 
     def push(self, reference: str, on_progress: Callable[[Progress], None]) -> Progress:
         self._check()
-        image = self.images[reference]
+        if (image := self.images.get(reference)) is None:
+            raise PushRefused(f"no such image: {reference}")
         self.pushed.append((reference, image.content))
         self.in_push.set()
         progress = Progress({"layer": (500, 1000)})
@@ -122,7 +132,7 @@ class FakeDocker:
         repository, _, tag = reference.partition("/")[2].rpartition(":")
         url = f"{self.proxy}/v2/{repository}/manifests/{tag}"
         headers = {"User-Agent": USER_AGENT}
-        with httpx.Client(headers=headers, trust_env=False) as client:
+        with _refusing(), httpx.Client(headers=headers, trust_env=False) as client:
             if self.store == "containerd":  # it asks first, and would wait for itself
                 client.head(url, headers={"Accept": f"{MANIFEST_TYPE}, */*"})
             answer = client.put(
@@ -135,7 +145,7 @@ class FakeDocker:
         progress.layers["layer"] = (1000, 1000)
         return progress
 
-    def follow(self, since_nanoseconds: int | None) -> Iterator[ImageEvent]:
+    def follow(self, since_nanoseconds: int | None) -> Generator[ImageEvent, None, None]:
         self._check()
         while not isinstance(item := self.events.get(), AutoregistryError):
             yield item

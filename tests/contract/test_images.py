@@ -1,0 +1,145 @@
+"""One suite for the fake Docker and for the real ones: why the fake can be trusted."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+
+from autoregistry.engine.connect import Daemon
+from autoregistry.engine.events import ImageEvent, image_events
+from autoregistry.engine.images import Images
+from autoregistry.errors import DockerUnreachable, PushRefused
+from autoregistry.proxy.questions import Images as AnyImages
+from dev import lab
+from tests.engines.serving import build
+from tests.fakes.docker import FakeDocker
+
+# Nobody listens there: what is asked of a registry fails at once.
+NOWHERE = "127.0.0.1:9"
+
+
+@dataclass
+class Subject:
+    images: AnyImages
+    build: Callable[[str, str], object]
+    events: Callable[[], Generator[ImageEvent, None, None]]
+    """The events since the subject was made."""
+    name: str
+
+
+@pytest.fixture(
+    params=[
+        "fake-containerd",
+        "fake-classic",
+        pytest.param("containerd", marks=pytest.mark.engine),
+        pytest.param("classic", marks=pytest.mark.engine),
+    ]
+)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    name = f"{NOWHERE}/contract-{secrets.token_hex(4)}"
+    kind, _, store = request.param.partition("-")
+    if kind == "fake":
+        fake = FakeDocker(store, proxy=f"http://{NOWHERE}")
+        return Subject(
+            fake,
+            lambda ref, text: fake.build(ref, text, report=True),
+            lambda: fake.follow(None),
+            name,
+        )
+    try:
+        docker = lab.docker("classic" if request.param == "classic" else "containerd")
+    except lab.LabError as exc:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(exc))
+    daemon = Daemon("contract", {"DOCKER_HOST": docker.host})
+    began = time.time_ns()
+    return Subject(
+        Images(daemon),
+        lambda ref, text: build(docker, ref, text),
+        lambda: image_events(daemon, began),
+        name,
+    )
+
+
+def test_docker_is_there(subject: Subject) -> None:
+    assert subject.images.is_there()
+
+
+def test_what_docker_does_not_have_is_none(subject: Subject) -> None:
+    assert subject.images.inspect(f"{subject.name}:no") is None
+    assert subject.images.inspect(f"{subject.name}:no", children=True) is None
+
+
+def test_an_image_has_an_identity_that_changes_with_its_content(subject: Subject) -> None:
+    subject.build(f"{subject.name}:dev", "v1")
+    first = subject.images.inspect(f"{subject.name}:dev")
+    again = subject.images.inspect(f"{subject.name}:dev", children=True)
+    subject.build(f"{subject.name}:dev", "v2")
+    second = subject.images.inspect(f"{subject.name}:dev")
+
+    assert first
+    assert again
+    assert second
+    assert first.identity == again.identity
+    assert first.identity != second.identity
+    assert first.identity.startswith("sha256:")
+    assert first.is_complete
+    assert second.tagged_at >= first.tagged_at > 1.6e9
+
+
+def test_names_are_listed_for_docker_and_for_an_identity(subject: Subject) -> None:
+    subject.build(f"{subject.name}:dev", subject.name)  # content that no other image has
+    found = subject.images.inspect(f"{subject.name}:dev")
+    assert found
+
+    assert f"{subject.name}:dev" in subject.images.names()
+    assert [f"{subject.name}:dev"] == subject.images.names_of(found.identity)
+    assert subject.images.names_of("sha256:" + "0" * 64) == []
+
+
+def test_an_unknown_digest_has_no_tags(subject: Subject) -> None:
+    subject.build(f"{subject.name}:dev", "v1")
+
+    assert subject.images.tags_with(subject.name, "sha256:" + "0" * 64) == []
+
+
+def test_a_build_is_reported_under_its_name(subject: Subject) -> None:
+    events = subject.events()
+    subject.build(f"{subject.name}:dev", "v1")
+
+    with closing(events):
+        event = next(e for e in events if e.reference == f"{subject.name}:dev")
+
+    assert event.nanoseconds > 1.6e18
+
+
+def test_a_push_to_nowhere_is_refused_with_a_cause(subject: Subject) -> None:
+    subject.build(f"{subject.name}:dev", "v1")
+
+    with pytest.raises(PushRefused, match=r"refused|tls"):
+        subject.images.push(f"{subject.name}:dev", lambda _: None)
+
+
+def test_a_push_of_what_docker_does_not_have_is_refused(subject: Subject) -> None:
+    with pytest.raises(PushRefused, match="no"):
+        subject.images.push(f"{subject.name}:no", lambda _: None)
+
+
+def test_a_docker_that_is_away_is_unreachable() -> None:
+    images = Images(Daemon("contract", {"DOCKER_HOST": "unix:///nowhere/docker.sock"}))
+
+    with pytest.raises(DockerUnreachable) as caught:
+        images.inspect("x")
+
+    assert (
+        caught.value.message
+        == "Docker does not answer at unix:///nowhere/docker.sock: no such file or directory"
+    )
+    assert caught.value.hint == "docker info"
