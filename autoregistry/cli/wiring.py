@@ -46,6 +46,16 @@ def real_docker() -> Docker:
     return Docker(Images(daemon), partial(image_events, daemon), nonce)
 
 
+def daemon() -> Daemon:
+    """The daemon that Docker's own tools would find, for commands; their pulls are nobody's own pushes."""
+    return Daemon(f"autoregistry/{__version__}")
+
+
+def is_local(daemon: Daemon) -> bool:
+    """Whether the daemon's ports are this machine's ports, as far as one can see from here."""
+    return daemon.host.startswith("unix://") and not in_container()
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """A running proxy's parts that its owner looks at."""

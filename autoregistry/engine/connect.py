@@ -63,6 +63,13 @@ class Daemon:
                     self._client = self._make(version)
             return self._client
 
+    def close(self) -> None:
+        """Let go of its connections; the next question makes new ones."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
     def _parameters(self) -> dict[str, Any]:
         found: dict[str, Any] = dict(kwargs_from_env(self._environment))
         if "base_url" not in found:

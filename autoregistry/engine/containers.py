@@ -54,6 +54,8 @@ class Container:
     """The last output of the health check."""
     networks: Mapping[str, str]
     """Network name to address on it."""
+    endpoints: Mapping[str, Mapping[str, object]]
+    """For each network what `connect` needs to join it again in the same way."""
     ports: Mapping[str, tuple[str, ...]]
     """`5000/tcp` to `127.0.0.1:5000`; without an address before the colon it is on all of them."""
     exit_code: int
@@ -233,9 +235,16 @@ def _container(facts: dict[str, Any]) -> Container:
         health="" if (word := str(health.get("Status", ""))) == "none" else word,
         health_said=str((health.get("Log") or [{}])[-1].get("Output", "")).strip(),
         networks={name: str(on.get("IPAddress") or "") for name, on in attached.items()},
+        endpoints={name: _endpoint(on, str(facts["Id"])) for name, on in attached.items()},
         ports={
             inside: tuple(f"{b.get('HostIp', '')}:{b['HostPort']}" for b in outside or ())
             for inside, outside in bound.items()
         },
         exit_code=int(state.get("ExitCode") or 0),
     )
+
+
+def _endpoint(on: dict[str, Any], identity: str) -> dict[str, object]:
+    """Docker adds the short Id to the aliases by itself."""
+    aliases = [alias for alias in on.get("Aliases") or [] if not identity.startswith(alias)]
+    return {"IPAMConfig": on.get("IPAMConfig"), "Aliases": aliases, "Links": on.get("Links")}

@@ -1,0 +1,89 @@
+"""How the steps of `up` look: live in a terminal, one plain line each without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
+
+from autoregistry.cli.output import stderr
+from autoregistry.stack.steps import Emit, Step, StepBegun, StepDone, StepProgress
+
+_BAR_WIDTH = 16
+_TEXT_WIDTH = 24
+
+
+@contextmanager
+def shown_steps() -> Iterator[Emit]:
+    """Shows what it is told, for as long as the context lasts."""
+    if not stderr.is_terminal:
+        yield _Lines().show
+        return
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(_BAR_WIDTH),
+        TextColumn("{task.fields[text]}", style="dim"),
+        console=stderr,
+        transient=True,
+    )
+    with progress:
+        yield _Live(progress).show
+
+
+class _Lines:
+    """A step's line comes when it begins, and again when it is done; of a build each instruction."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def show(self, step: Step) -> None:
+        match step:
+            case StepBegun(name):
+                self._say(f"{name} ...")
+            case StepProgress(name, done, total, text, is_bytes) if text and not is_bytes:
+                self._say(f"{name} step {done}/{total}: {text}")
+            case StepDone(name, result):
+                stderr.print(f"{name}  {result}")
+
+    def _say(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            stderr.print(line)
+
+
+class _Live:
+    """What is under way moves at the bottom; what is done stays above it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, step: Step) -> None:
+        match step:
+            case StepBegun(name):
+                self._task(name)
+            case StepProgress(name, done, total, text, is_bytes):
+                shown = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if is_bytes else text
+                self._progress.update(
+                    self._task(name),
+                    completed=done,
+                    total=total or None,
+                    text=_short(shown),
+                )
+            case StepDone(name, result, has_changed):
+                if (task := self._tasks.pop(name, None)) is not None:
+                    self._progress.remove_task(task)
+                mark = Text("✓ ", "green" if has_changed else "dim")
+                stderr.print(mark + Text(name, "bold") + Text(f"  {result}"))
+
+    def _task(self, name: str) -> TaskID:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=None, text="")
+        return self._tasks[name]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT_WIDTH else f"{text[: _TEXT_WIDTH - 1]}…"

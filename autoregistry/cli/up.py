@@ -1,0 +1,96 @@
+"""`autoregistry up`: the proxy and its registry as two containers of Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+
+from autoregistry.cli import wiring
+from autoregistry.cli.output import stderr, stdout
+from autoregistry.cli.steps import shown_steps
+from autoregistry.engine.connect import Daemon
+from autoregistry.stack.model import Options
+from autoregistry.stack.up import Made, Up
+
+_DEFAULT = Options()
+_EXPOSED = (
+    "warning: with --expose the registry is open to everybody who can reach this machine: they can read and"
+    " replace what your clusters run"
+)
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help=f"The port on this machine; images are tagged localhost:PORT/... [default: {_DEFAULT.port}]",
+)
+@click.option(
+    "--expose/--no-expose",
+    default=None,
+    help="Publish the port on all addresses, not on 127.0.0.1 only.",
+)
+@click.option(
+    "--registry-image",
+    metavar="IMAGE",
+    help=f"The registry behind. [default: {_DEFAULT.registry_image}]",
+)
+@click.option(
+    "--base-image",
+    metavar="IMAGE",
+    help=f"What the proxy's image is built on. [default: {_DEFAULT.base_image}]",
+)
+@click.option(
+    "--docker-socket",
+    metavar="PATH",
+    help="Docker's socket as the daemon's machine has it. [default: found by trying]",
+)
+def up(
+    port: int | None,
+    expose: bool | None,
+    registry_image: str | None,
+    base_image: str | None,
+    docker_socket: str | None,
+) -> None:
+    """Start the registry and the proxy in front of it, in Docker.
+
+    Again, it changes only what has to change: a new version, port or image. What is chosen here is remembered
+    for as long as the containers are there; the volumes stay in any case.
+
+    \b
+    Examples:
+      autoregistry up
+      autoregistry up --port 5001
+      autoregistry up --registry-image registry:3
+    """
+    chosen = {
+        "port": port,
+        "expose": expose,
+        "registry_image": registry_image,
+        "base_image": base_image,
+        "docker_socket": docker_socket,
+    }
+    made = bring_up(wiring.daemon(), {k: v for k, v in chosen.items() if v is not None})
+    name = made.options.name
+    if not made.has_changed:
+        stdout.print(f"{name} is up, nothing had to change")
+        return
+    stdout.print(
+        f"{name} is up. Next:\n\n"
+        "  autoregistry cluster create dev\n"
+        f"  docker build -t {name}/app:dev .\n"
+        f"  kubectl create deployment app --image {name}/app:dev"
+    )
+
+
+def bring_up(daemon: Daemon, choices: Mapping[str, object]) -> Made:
+    """Make the stack, its steps shown on stderr; for `up` and for every command that needs one."""
+    if choices.get("expose"):
+        stderr.print(_EXPOSED, style="yellow")
+    try:
+        with shown_steps() as emit:
+            return Up(daemon, emit, is_local=wiring.is_local(daemon)).run(choices)
+    except KeyboardInterrupt:
+        stderr.print("interrupted; `autoregistry up` goes on from here")
+        raise
