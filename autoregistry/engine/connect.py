@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -58,8 +58,8 @@ class Daemon:
         """docker-py's client, its API version agreed with the daemon."""
         with self._lock:
             if self._client is None:
-                with translated(self.host):
-                    version = self._make("1.40").version(api_version=False)["ApiVersion"]
+                with translated(self.host), closing(self._make("1.40")) as first:
+                    version = first.version(api_version=False)["ApiVersion"]
                     self._client = self._make(version)
             return self._client
 

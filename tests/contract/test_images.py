@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -41,17 +41,18 @@ class Subject:
         pytest.param("classic", marks=pytest.mark.engine),
     ]
 )
-def subject(request: pytest.FixtureRequest) -> Subject:
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     name = f"{NOWHERE}/contract-{secrets.token_hex(4)}"
     kind, _, store = request.param.partition("-")
     if kind == "fake":
         fake = FakeDocker(store, proxy=f"http://{NOWHERE}")
-        return Subject(
+        yield Subject(
             fake,
             lambda ref, text: fake.build(ref, text, report=True),
             lambda: fake.follow(None),
             name,
         )
+        return
     try:
         docker = lab.docker("classic" if request.param == "classic" else "containerd")
     except lab.LabError as exc:
@@ -60,12 +61,13 @@ def subject(request: pytest.FixtureRequest) -> Subject:
         pytest.skip(str(exc))
     daemon = Daemon("contract", {"DOCKER_HOST": docker.host})
     began = time.time_ns()
-    return Subject(
+    yield Subject(
         Images(daemon),
         lambda ref, text: build(docker, ref, text),
         lambda: image_events(daemon, began),
         name,
     )
+    daemon.close()
 
 
 def test_docker_is_there(subject: Subject) -> None:
