@@ -13,7 +13,7 @@ from pathlib import Path
 from dev.lab import debian, engine_files
 from dev.lab.cache import LOGS, RUN, locked, say, telling
 from dev.lab.errors import LabError
-from dev.lab.processes import Process, children, kill_all, naming
+from dev.lab.processes import Process, in_cgroup, kill_all, naming
 from dev.lab.userdocker import Store, ask, users_docker
 
 _READY_SECONDS = 90
@@ -115,9 +115,8 @@ class Docker:
         """End what outlived the daemon: a new one hangs while the old containerd lives."""
         here = str(RUN / self.store / "exec")
         kill_all(naming("containerd", f"{here}/containerd/containerd.toml"))
-        shims = naming("containerd-shim", here)
-        kill_all([child for shim in shims for child in children(shim)])
-        kill_all(shims)
+        kill_all(naming("containerd-shim", here))
+        kill_all(in_cgroup(engine_files.cgroup(self.store)))
         kill_all(naming("dockerd", str(RUN / self.store)))
         for name in ("docker.sock", "dockerd.pid"):
             path = RUN / self.store / name

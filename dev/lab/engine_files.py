@@ -97,6 +97,7 @@ def _write_config(store: Store, data: Path, runtime: Path) -> None:
         "bridge": bridge,
         "default-address-pools": [{"base": pool, "size": 24}],
         "shutdown-timeout": 5,
+        "cgroup-parent": f"/{cgroup(store)}",
     }
     if store == "containerd":
         config["features"] = {"containerd-snapshotter": True}
@@ -104,6 +105,11 @@ def _write_config(store: Store, data: Path, runtime: Path) -> None:
         config["runtimes"] = {"without-sys-resource": {"path": str(runtime)}}
         config["default-runtime"] = "without-sys-resource"
     (run_dir / "daemon.json").write_text(json.dumps(config, indent=2))
+
+
+def cgroup(store: Store) -> str:
+    """Where its containers' processes are: found there even when their shims are gone."""
+    return f"autoregistry-lab-{store}"
 
 
 def environment() -> dict[str, str]:

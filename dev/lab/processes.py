@@ -139,16 +139,16 @@ def naming(program: str, text: str) -> list[int]:
     return found
 
 
-def children(pid: int) -> list[int]:
-    """Direct children of a process, read from every process's parent: not all kernels list them."""
+def in_cgroup(name: str) -> list[int]:
+    """Processes below a control group of that name at the top, in any hierarchy."""
     found = []
-    for other in _pids():
+    for pid in _pids():
         try:
-            stat = Path(f"/proc/{other}/stat").read_text()
+            groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
         except OSError:
             continue
-        if stat.rpartition(")")[2].split()[1] == str(pid):
-            found.append(other)
+        if any(line.split(":", 2)[2].startswith(f"/{name}/") for line in groups):
+            found.append(pid)
     return found
 
 
