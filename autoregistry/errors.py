@@ -6,6 +6,7 @@
     │   ├── PushRefused      ... in the middle of a push
     │   └── ImageUnavailable an image is not there, and can be neither pulled nor built
     ├── BackendUnreachable   the registry behind us does not answer
+    ├── ProxyUnreachable     a command cannot ask the running proxy
     ├── ListenFailed         the address to listen on cannot be had
     ├── LoopBroken           Docker's `localhost:PORT` is somebody else, so its pushes would not reach us
     ├── StackRefused         the containers cannot be made, or are not ours to change
@@ -48,6 +49,10 @@ class ImageUnavailable(DockerRefused):
 
 class BackendUnreachable(AutoregistryError):
     """The registry behind us does not answer."""
+
+
+class ProxyUnreachable(AutoregistryError):
+    """A command cannot ask the running proxy."""
 
 
 class ListenFailed(AutoregistryError):

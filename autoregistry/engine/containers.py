@@ -7,15 +7,17 @@ Engine API's own create request. What is already as asked for is no error.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import requests
 
 from autoregistry.engine.connect import Daemon, said, translated
+from autoregistry.engine.container import Container, container_of
 from autoregistry.engine.streams import STDERR, frames
 from autoregistry.errors import DockerRefused
+
+__all__ = ["Container", "Containers", "Ran"]
 
 # Creating and starting wait for disks and iptables; a loaded machine takes its time.
 CHANGE_SECONDS = 60.0
@@ -36,35 +38,6 @@ class Ran(NamedTuple):
     stderr: str
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A container as Docker has it now."""
-
-    name: str
-    identity: str
-    image: str
-    """The name it was created from."""
-    image_identity: str
-    labels: Mapping[str, str]
-    state: str
-    """`created`, `running`, `restarting`, `exited`, ..."""
-    health: str
-    """`healthy`, `unhealthy`, `starting`, or empty where there is no check."""
-    health_said: str
-    """The last output of the health check."""
-    networks: Mapping[str, str]
-    """Network name to address on it."""
-    endpoints: Mapping[str, Mapping[str, object]]
-    """For each network what `connect` needs to join it again in the same way."""
-    ports: Mapping[str, tuple[str, ...]]
-    """`5000/tcp` to `127.0.0.1:5000`; without an address before the colon it is on all of them."""
-    exit_code: int
-
-    @property
-    def is_running(self) -> bool:
-        return self.state == "running"
-
-
 class Containers:
     """The containers and networks of one daemon. `container` is a name or an Id everywhere."""
 
@@ -80,7 +53,7 @@ class Containers:
 
     def inspect(self, container: str) -> Container | None:
         answer = self._daemon.request("GET", f"/containers/{container}/json")
-        return None if answer.status_code == 404 else _container(answer.json())
+        return None if answer.status_code == 404 else container_of(answer.json())
 
     def networks_of(self, container: str) -> frozenset[str]:
         """The names of the networks it is on; empty where it does not exist."""
@@ -128,6 +101,20 @@ class Containers:
 
         Raises DockerRefused where the container does not run. A program that is not there ends with 126 or 127.
         """
+        identity = self._prepare(container, argv, input)
+        out, err = bytearray(), bytearray()
+        for kind, chunk in self._output(identity, timeout):
+            (err if kind == STDERR else out).extend(chunk)
+        code = self._daemon.request("GET", f"/exec/{identity}/json").json().get("ExitCode")
+        text = (stream.decode(errors="replace") for stream in (out, err))
+        return Ran(126 if code is None else int(code), *text)
+
+    def exec_lines(self, container: str, argv: Sequence[str]) -> Iterator[str]:
+        """Run a command in it for as long as it goes on, and its stdout line by line."""
+        output = self._output(self._prepare(container, argv, None), None)
+        yield from _lines(chunk for kind, chunk in output if kind != STDERR)
+
+    def _prepare(self, container: str, argv: Sequence[str], input: str | None) -> str:
         words, environment = list(argv), []
         if input is not None:
             if len(input.encode()) > INPUT_LIMIT:
@@ -135,16 +122,16 @@ class Containers:
             words = ["sh", "-c", _WITH_INPUT, "sh", *argv]
             environment = [f"AUTOREGISTRY_INPUT={input}"]
         body = {"Cmd": words, "Env": environment, "AttachStdout": True, "AttachStderr": True}
-        identity = self._change(f"/containers/{container}/exec", body=body).json()["Id"]
-        started = {"Detach": False, "Tty": False}
-        answer = self._change(f"/exec/{identity}/start", body=started, timeout=timeout, stream=True)
-        out, err = bytearray(), bytearray()
-        with translated(self._daemon.host), answer:
-            for kind, chunk in frames(answer):
-                (err if kind == STDERR else out).extend(chunk)
-        code = self._daemon.request("GET", f"/exec/{identity}/json").json().get("ExitCode")
-        text = (stream.decode(errors="replace") for stream in (out, err))
-        return Ran(126 if code is None else int(code), *text)
+        return str(self._change(f"/containers/{container}/exec", body=body).json()["Id"])
+
+    def _output(self, identity: str, timeout: float | None) -> Iterator[tuple[int, bytes]]:
+        body = {"Detach": False, "Tty": False}
+        path = f"/exec/{identity}/start"
+        with (
+            translated(self._daemon.host),
+            self._change(path, body=body, timeout=timeout, stream=True) as answer,
+        ):
+            yield from frames(answer)
 
     def put_file(self, container: str, path: str, content: str) -> None:
         """Write a small text file in a running container, whole or not at all; its folder is made."""
@@ -168,13 +155,8 @@ class Containers:
         timeout = None if follow else CHANGE_SECONDS
         answer = self._daemon.request("GET", path, params=params, timeout=timeout, stream=True)
         _found(answer)
-        kept = b""
         with translated(self._daemon.host), answer:
-            for _, chunk in frames(answer):
-                *lines, kept = (kept + chunk).split(b"\n")
-                yield from (line.decode(errors="replace") for line in lines)
-        if kept:
-            yield kept.decode(errors="replace")
+            yield from _lines(chunk for _, chunk in frames(answer))
 
     def connect(
         self, network: str, container: str, body: Mapping[str, object] | None = None
@@ -204,7 +186,7 @@ class Containers:
         params: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
         *,
-        timeout: float = CHANGE_SECONDS,
+        timeout: float | None = CHANGE_SECONDS,
         stream: bool = False,
     ) -> requests.Response:
         return _found(
@@ -220,31 +202,10 @@ def _found(answer: requests.Response) -> requests.Response:
     return answer
 
 
-def _container(facts: dict[str, Any]) -> Container:
-    state = facts["State"]
-    health = state.get("Health") or {}
-    attached = facts["NetworkSettings"].get("Networks") or {}
-    bound = facts["HostConfig"].get("PortBindings") or {}
-    return Container(
-        name=str(facts["Name"]).removeprefix("/"),
-        identity=str(facts["Id"]),
-        image=str(facts["Config"]["Image"]),
-        image_identity=str(facts["Image"]),
-        labels=dict(facts["Config"].get("Labels") or {}),
-        state=str(state["Status"]),
-        health="" if (word := str(health.get("Status", ""))) == "none" else word,
-        health_said=str((health.get("Log") or [{}])[-1].get("Output", "")).strip(),
-        networks={name: str(on.get("IPAddress") or "") for name, on in attached.items()},
-        endpoints={name: _endpoint(on, str(facts["Id"])) for name, on in attached.items()},
-        ports={
-            inside: tuple(f"{b.get('HostIp', '')}:{b['HostPort']}" for b in outside or ())
-            for inside, outside in bound.items()
-        },
-        exit_code=int(state.get("ExitCode") or 0),
-    )
-
-
-def _endpoint(on: dict[str, Any], identity: str) -> dict[str, object]:
-    """Docker adds the short Id to the aliases by itself."""
-    aliases = [alias for alias in on.get("Aliases") or [] if not identity.startswith(alias)]
-    return {"IPAMConfig": on.get("IPAMConfig"), "Aliases": aliases, "Links": on.get("Links")}
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    kept = b""
+    for chunk in chunks:
+        *lines, kept = (kept + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+    if kept:
+        yield kept.decode(errors="replace")
