@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Docker:
     def log(self) -> Path:
         """What the daemon prints."""
         return LOGS / f"docker-{self.store}.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The daemon's process, while it lives."""
+        return self._process.pid
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,6 +79,10 @@ class Docker:
 
     def start(self) -> None:
         """Start it if it does not run; whatever a killed one left behind goes first."""
+        with self._alone():
+            self._start()
+
+    def _start(self) -> None:
         if self._process.pid is not None:
             return
         debian.need_root(f"Docker, {self.store} store")
@@ -85,13 +95,37 @@ class Docker:
 
     def stop(self) -> None:
         """Stop it and its containers; its images stay."""
+        with self._alone():
+            self._stop()
+
+    def _stop(self) -> None:
         self._process.stop(grace=_STOP_SECONDS)
         self._sweep()
 
     def restart(self) -> None:
         """Stop and start; containers with a restart policy come back."""
-        self.stop()
-        self.start()
+        with self._alone():
+            self._stop()
+            self._start()
+
+    def bring_up(self) -> None:
+        """Make it answer, from any state; one that has to be started begins with images only."""
+        with self._alone():
+            self.thaw()
+            if self.ready():
+                return
+            if self.store == "containerd":
+                engine_files.new_root()
+            with telling(f"starting Docker, {self.store} store", usually=8):
+                self._stop()
+                if self.log.exists():
+                    self.log.replace(self.log.with_suffix(".previous.log"))
+                self._start()
+            _forget(self)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Two processes that start one daemon would each record their own."""
+        return locked(f"docker-{self.store}", directory=RUN)
 
     def kill(self) -> None:
         """SIGKILL the daemon; its containers run on until `start` sweeps them."""
@@ -109,7 +143,11 @@ class Docker:
     def _process(self) -> Process:
         if not self.owned:
             raise LabError(f"{self.host} is your own Docker: the lab does not touch its process")
-        return Process(f"docker-{self.store}", self.log)
+        process = Process(f"docker-{self.store}", self.log)
+        if process.pid is None:
+            for pid in naming("dockerd", f"{RUN / self.store}/daemon.json"):
+                process.adopt(pid)  # ours by its configuration; the record was lost
+        return process
 
     def _sweep(self) -> None:
         """End what outlived the daemon: a new one hangs while the old containerd lives."""
@@ -137,18 +175,7 @@ def docker(store: Store) -> Docker:
     if theirs is not None and theirs.store == store:
         return Docker(store, theirs.host, owned=False)
     daemon = lab_docker(store)
-    with locked(f"docker-{store}", directory=RUN):
-        daemon.thaw()
-        if daemon.ready():
-            return daemon
-        if store == "containerd":
-            engine_files.new_root()
-        with telling(f"starting Docker, {store} store", usually=8):
-            daemon.stop()
-            if daemon.log.exists():
-                daemon.log.replace(daemon.log.with_suffix(".previous.log"))
-            daemon.start()
-        _forget(daemon)
+    daemon.bring_up()
     return daemon
 
 

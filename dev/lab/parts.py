@@ -55,7 +55,7 @@ def status() -> Iterator[str]:
         yield f"{theirs.store:<11} {theirs.host} (your own)"
     for store in STORES:
         daemon = lab_docker(store)
-        pid = Process(f"docker-{store}", daemon.log).pid
+        pid = daemon.pid
         state = "not running" if pid is None else f"pid {pid}"
         if pid is not None and not daemon.ready():
             state += ", not answering"

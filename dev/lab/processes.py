@@ -61,7 +61,6 @@ class Process:
         `posix_spawn` and not `Popen`: a forgotten Popen object warns when it is collected.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        _RECORDS.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         words = [str(word) for word in argv]
         pid = os.posix_spawnp(
@@ -75,6 +74,11 @@ class Process:
             ],
             setsid=True,
         )
+        self.adopt(pid)
+
+    def adopt(self, pid: int) -> None:
+        """Record a process as the one of this name."""
+        _RECORDS.mkdir(parents=True, exist_ok=True)
         self._record.write_text(f"{pid} {_birth(pid)}\n")
 
     def signal(self, number: int) -> None:
