@@ -7,7 +7,7 @@ import sys
 import click
 
 from autoregistry import __version__
-from autoregistry.cli import serve, up
+from autoregistry.cli import down, generate, logs, serve, up
 from autoregistry.cli.output import show_error
 from autoregistry.errors import AutoregistryError
 
@@ -36,6 +36,9 @@ def commands(verbose: int) -> None:
 
 
 commands.add_command(up.up)
+commands.add_command(down.down)
+commands.add_command(logs.logs)
+commands.add_command(generate.generate)
 commands.add_command(serve.serve)
 
 

@@ -13,6 +13,9 @@ from autoregistry.stack.steps import Emit, Step, StepBegun, StepDone, StepProgre
 
 _BAR_WIDTH = 16
 _TEXT_WIDTH = 24
+_LINE_WIDTH = 40
+# The other instructions of a Dockerfile take no time.
+_LONG_STEPS = ("RUN", "COPY")
 
 
 @contextmanager
@@ -43,8 +46,8 @@ class _Lines:
         match step:
             case StepBegun(name):
                 self._say(f"{name} ...")
-            case StepProgress(name, done, total, text, is_bytes) if text and not is_bytes:
-                self._say(f"{name} step {done}/{total}: {text}")
+            case StepProgress(name, done, total, text) if text.startswith(_LONG_STEPS):
+                self._say(f"{name} step {done}/{total}: {_short(text, _LINE_WIDTH)}")
             case StepDone(name, result):
                 stderr.print(f"{name}  {result}")
 
@@ -71,7 +74,7 @@ class _Live:
                     self._task(name),
                     completed=done,
                     total=total or None,
-                    text=_short(shown),
+                    text=_short(shown, _TEXT_WIDTH),
                 )
             case StepDone(name, result, has_changed):
                 if (task := self._tasks.pop(name, None)) is not None:
@@ -85,5 +88,5 @@ class _Live:
         return self._tasks[name]
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _TEXT_WIDTH else f"{text[: _TEXT_WIDTH - 1]}…"
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 import click
 
 from autoregistry.cli import wiring
+from autoregistry.cli.options import given, stack_options
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cli.steps import shown_steps
 from autoregistry.engine.connect import Daemon
-from autoregistry.stack.model import Options
 from autoregistry.stack.up import Made, Up
 
-_DEFAULT = Options()
 _EXPOSED = (
     "warning: with --expose the registry is open to everybody who can reach this machine: they can read and"
     " replace what your clusters run"
@@ -21,38 +20,8 @@ _EXPOSED = (
 
 
 @click.command()
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    help=f"The port on this machine; images are tagged localhost:PORT/... [default: {_DEFAULT.port}]",
-)
-@click.option(
-    "--expose/--no-expose",
-    default=None,
-    help="Publish the port on all addresses, not on 127.0.0.1 only.",
-)
-@click.option(
-    "--registry-image",
-    metavar="IMAGE",
-    help=f"The registry behind. [default: {_DEFAULT.registry_image}]",
-)
-@click.option(
-    "--base-image",
-    metavar="IMAGE",
-    help=f"What the proxy's image is built on. [default: {_DEFAULT.base_image}]",
-)
-@click.option(
-    "--docker-socket",
-    metavar="PATH",
-    help="Docker's socket as the daemon's machine has it. [default: found by trying]",
-)
-def up(
-    port: int | None,
-    expose: bool | None,
-    registry_image: str | None,
-    base_image: str | None,
-    docker_socket: str | None,
-) -> None:
+@stack_options
+def up(**chosen: object) -> None:
     """Start the registry and the proxy in front of it, in Docker.
 
     Again, it changes only what has to change: a new version, port or image. What is chosen here is remembered
@@ -64,14 +33,7 @@ def up(
       autoregistry up --port 5001
       autoregistry up --registry-image registry:3
     """
-    chosen = {
-        "port": port,
-        "expose": expose,
-        "registry_image": registry_image,
-        "base_image": base_image,
-        "docker_socket": docker_socket,
-    }
-    made = bring_up(wiring.daemon(), {k: v for k, v in chosen.items() if v is not None})
+    made = bring_up(wiring.daemon(), given(chosen))
     name = made.options.name
     if not made.has_changed:
         stdout.print(f"{name} is up, nothing had to change")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from autoregistry.stack.model import NETWORK, PORT_INSIDE, Health, Mount, Service
+from autoregistry.stack.model import LOG, NETWORK, PORT_INSIDE, Health, Mount, Service
 
 _SECOND = 1_000_000_000
 _PORT = f"{PORT_INSIDE}/tcp"
-# A log per request adds up in weeks.
-LOG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
 
 
 def create_body(service: Service) -> dict[str, object]:
@@ -34,7 +32,7 @@ def create_body(service: Service) -> dict[str, object]:
             "SecurityOpt": list(service.security),
             "GroupAdd": list(service.groups),
             "UsernsMode": service.user_namespace,
-            "LogConfig": LOG,
+            "LogConfig": {"Type": LOG.driver, "Config": dict(LOG.options)},
         },
     }
 

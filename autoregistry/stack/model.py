@@ -118,6 +118,18 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """Where Docker keeps what a container prints, and how much of it."""
+
+    driver: str = "json-file"
+    options: tuple[tuple[str, str], ...] = (("max-size", "10m"), ("max-file", "2"))
+
+
+# A line per request adds up in weeks.
+LOG = Log()
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """One container; its root file system is read-only, it has no capabilities, and Docker restarts it."""
 

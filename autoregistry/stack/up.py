@@ -40,9 +40,9 @@ HEALTHY_SECONDS = 90.0
 _LOOK_SECONDS = 0.2
 _LAST_LINES = 10
 # Longer than `serve` waits for the pushes under way.
-_STOP_SECONDS = 15
+STOP_SECONDS = 15
 _SAID_CHARACTERS = 600
-_NEW = "-new"
+NEW = "-new"
 _FAILED = ("exited", "dead", "restarting")
 # How Docker (moby libnetwork/portallocator, its userland proxy) and Docker Desktop say it.
 _PORT_WORDS = ("port is already allocated", "address already in use", "ports are not available")
@@ -93,7 +93,7 @@ class Up:
     def _settle_leftovers(self) -> None:
         """What an interrupted run left: a replacement whose predecessor is gone takes its place."""
         for name in (BACKEND, PROXY):
-            left = self._containers.inspect(f"{name}{_NEW}")
+            left = self._containers.inspect(f"{name}{NEW}")
             if left is None or ROLE not in left.labels:
                 continue
             if self._containers.inspect(name) is None:
@@ -172,17 +172,17 @@ class Up:
             self._start(service)
             return "started"
         if current.health == "unhealthy":
-            self._containers.restart(service.name, _STOP_SECONDS)
+            self._containers.restart(service.name, STOP_SECONDS)
             return "restarted"
         return "joined to its network" if joined else "unchanged"
 
     def _replace(self, service: Service, current: Container) -> None:
-        name = f"{service.name}{_NEW}"
+        name = f"{service.name}{NEW}"
         self._containers.create(name, create_body(service))
         for network, endpoint in current.endpoints.items():
             if network != NETWORK and self._networks.labels(network) is not None:
                 self._containers.connect(network, name, endpoint)
-        self._containers.stop(current.identity, _STOP_SECONDS)
+        self._containers.stop(current.identity, STOP_SECONDS)
         self._containers.remove(current.identity)
         self._containers.rename(name, service.name)
         self._start(service)

@@ -1,0 +1,65 @@
+"""`autoregistry generate`: the files that others read, made from the same models as `up` and `cluster` use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from autoregistry.cli import wiring
+from autoregistry.cli.options import flags, given, stack_options
+from autoregistry.cli.steps import shown_steps
+from autoregistry.cli.written import write_out
+from autoregistry.engine.build import Supply
+from autoregistry.engine.containers import Containers
+from autoregistry.stack.compose import compose_file
+from autoregistry.stack.found import find
+from autoregistry.stack.host import find_host
+from autoregistry.stack.image import image_source
+from autoregistry.stack.model import stack
+from autoregistry.stack.supply import ensure_proxy_image
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a file instead of printing.",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Write over a file that autoregistry did not write."
+)
+
+
+@click.group()
+def generate() -> None:
+    """Write files that other programs read.
+
+    \b
+    Example:
+      autoregistry generate compose -o compose.yaml
+    """
+
+
+@generate.command()
+@stack_options
+@output_option
+@force_option
+def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
+    """The containers of `up` as a compose file.
+
+    The proxy's image is built first where it is missing, and Docker's socket is looked for, as `up` does.
+
+    \b
+    Example:
+      autoregistry generate compose -o compose.yaml && docker compose up -d
+    """
+    daemon = wiring.daemon()
+    options = replace(find(Containers(daemon)).options, **given(chosen))  # type: ignore[arg-type]  # flags
+    source = image_source(options.base_image)
+    with shown_steps() as emit:
+        ensure_proxy_image(Supply(daemon), source, emit)
+        host = find_host(daemon, source.tag, options.docker_socket)
+    text = compose_file(stack(options, host, source.tag))
+    write_out(text, f"autoregistry generate compose{flags(options)}", output, force=force)

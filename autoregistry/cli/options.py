@@ -1,0 +1,67 @@
+"""The options of the stack, once: `up` and `generate compose` take the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from autoregistry.stack.model import Options
+
+_DEFAULT = Options()
+_Command = Callable[..., Any]
+_OPTIONS = (
+    click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        help=f"The port on this machine; images are tagged localhost:PORT/... [default: {_DEFAULT.port}]",
+    ),
+    click.option(
+        "--expose/--no-expose",
+        default=None,
+        help="Publish the port on all addresses, not on 127.0.0.1 only.",
+    ),
+    click.option(
+        "--registry-image",
+        metavar="IMAGE",
+        help=f"The registry behind. [default: {_DEFAULT.registry_image}]",
+    ),
+    click.option(
+        "--base-image",
+        metavar="IMAGE",
+        help=f"What the proxy's image is built on. [default: {_DEFAULT.base_image}]",
+    ),
+    click.option(
+        "--docker-socket",
+        metavar="PATH",
+        help="Docker's socket as the daemon's machine has it. [default: found by trying]",
+    ),
+)
+
+
+def stack_options(command: _Command) -> _Command:
+    """Options of `stack.model.Options`, handed over by their names; None where not given."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def given(chosen: dict[str, object]) -> dict[str, object]:
+    """Those that were given."""
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def flags(options: Options) -> str:
+    """The flags that choose these options again; empty for the defaults."""
+    words = []
+    if options.port != _DEFAULT.port:
+        words.append(f" --port {options.port}")
+    if options.expose:
+        words.append(" --expose")
+    words += [
+        f" --{name.replace('_', '-')} {getattr(options, name)}"
+        for name in ("registry_image", "base_image", "docker_socket")
+        if getattr(options, name) != getattr(_DEFAULT, name)
+    ]
+    return "".join(words)

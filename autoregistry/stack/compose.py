@@ -1,0 +1,77 @@
+"""The model as a compose file. Pure, and the same containers as `body.py` makes, but for two things:
+
+compose marks containers with labels of its own, and before Docker 25 it refuses a `start_interval`, which is
+therefore left out.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from string import Template
+
+import yaml
+
+from autoregistry.stack.image import templates
+from autoregistry.stack.model import LOG, Mount, Service, Stack
+
+
+def compose_file(stack: Stack) -> str:
+    """The file's text."""
+    network = {stack.network: {"name": stack.network, "labels": stack.labels}}
+    volumes = {name: {"name": name, "labels": stack.labels} for name in stack.volumes}
+    parts = {
+        "services": {service.name: _service(stack, service) for service in stack.services},
+        "networks": network,
+        "volumes": volumes,
+    }
+    template = Template((templates() / "compose.yaml").read_text())
+    return template.substitute(
+        name=stack.options.name, **{key: _dumped(value) for key, value in parts.items()}
+    )
+
+
+def _service(stack: Stack, service: Service) -> dict[str, object]:
+    health = service.health
+    rendered: dict[str, object] = {
+        "container_name": service.name,
+        "hostname": service.name,
+        "image": service.image,
+        "pull_policy": "never" if service.role == "proxy" else "missing",
+        "command": list(service.command),
+        "user": service.user,
+        "group_add": list(service.groups),
+        "environment": dict(service.environment),
+        "ports": [f"{at}:{port}:5000" if at else f"{port}:5000" for at, port in service.published],
+        "volumes": [_mount(mount) for mount in service.mounts],
+        "tmpfs": list(service.tmpfs),
+        "networks": [stack.network],
+        "depends_on": {service.needs: {"condition": "service_healthy"}} if service.needs else {},
+        "restart": "unless-stopped",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": list(service.security),
+        "userns_mode": service.user_namespace,
+        "logging": {"driver": LOG.driver, "options": dict(LOG.options)},
+        "healthcheck": {
+            "test": list(health.test),
+            "interval": f"{health.interval}s",
+            "timeout": f"{health.timeout}s",
+            "retries": health.retries,
+            "start_period": f"{health.start_period}s",
+        },
+        "labels": dict(service.labels),
+    }
+    return {key: value for key, value in rendered.items() if value not in (None, "", [], {})}
+
+
+def _mount(mount: Mount) -> dict[str, object]:
+    if not mount.is_path:
+        return {"type": "volume", "source": mount.source, "target": mount.target}
+    bind = {"create_host_path": False}  # a path that is not there is an error, not a new folder
+    return {"type": "bind", "source": mount.source, "target": mount.target, "bind": bind}
+
+
+def _dumped(value: object) -> str:
+    """As YAML, indented; compose takes a single dollar for a variable."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)
+    return textwrap.indent(text, "  ").rstrip().replace("$", "$$")
