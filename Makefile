@@ -32,7 +32,7 @@ types: .venv/ready
 	@$(BIN)/mypy
 
 unit: .venv/ready
-	@$(BIN)/python -m pytest tests --ignore tests/engines
+	@$(BIN)/python -m pytest tests -m "not engine"
 
 fmt: .venv/ready  ## format
 	@$(BIN)/ruff check --fix .

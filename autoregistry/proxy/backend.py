@@ -1,32 +1,22 @@
-"""HTTP out: the stock registry behind us, asked for facts and piped through.
-
-Bytes, header order, raw targets and reason phrases pass unchanged, which is why requests are handed to aiohttp
-here and not through httpx's own connection pool (docs/decisions.md, "The HTTP edges").
-"""
+"""HTTP out: the stock registry behind us, asked for facts and piped through unchanged."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
-from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
-from multidict import CIMultiDict
-from yarl import URL
 
 from autoregistry.decision import RegistryImage
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import MANIFEST_TYPES
+from autoregistry.proxy.transport import Headers, RawTransport, end_to_end
 
-Headers = list[tuple[bytes, bytes]]
-
-READ_BYTES = 256 * 1024
 CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
 SILENCE_SECONDS = 600.0
@@ -35,80 +25,6 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 # An index of an index is legal and unheard of; a loop of them must end.
 MAX_INDEX_DEPTH = 3
 MAX_CONFIGS_KEPT = 10_000
-
-# RFC 9110, 7.6.1; `Expect` is answered at our own door.
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"expect",
-    }
-)
-
-_NO_DEFAULTS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
-
-
-def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers that concern the far end, in order: without hop-by-hop ones and those `Connection` names."""
-    kept = list(headers)
-    named = {
-        name.strip().lower()
-        for key, value in kept
-        if key.lower() == b"connection"
-        for name in value.split(b",")
-    }
-    return [(k, v) for k, v in kept if k.lower() not in HOP_BY_HOP and k.lower() not in named]
-
-
-class _Stream(AiohttpResponseStream):
-    CHUNK_SIZE = READ_BYTES
-
-
-class _RawTransport(AiohttpTransport):
-    """httpx over aiohttp, with the target and the repeated headers exactly as they came, and larger reads."""
-
-    def get_client(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            read_bufsize=READ_BYTES,
-            auto_decompress=False,
-            trust_env=False,
-            skip_auto_headers=_NO_DEFAULTS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if not isinstance(self.client, aiohttp.ClientSession):
-            self.client = self.get_client()
-        base: str = request.extensions["base"]
-        timeout = request.extensions["timeout"]
-        with map_aiohttp_exceptions():
-            response = await self.client.request(
-                request.method,
-                URL(base + request.extensions["target"], encoded=True),
-                headers=CIMultiDict(
-                    (k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw
-                ),
-                data=request.extensions.get("body"),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    sock_connect=timeout["connect"], sock_read=timeout["read"]
-                ),
-            )
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=_Stream(response),
-            request=request,
-            extensions={"reason_phrase": (response.reason or "").encode("latin-1", "replace")},
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +95,7 @@ class Backend:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self.host = self.url.partition("://")[2].partition("/")[0].encode()
-        self._client = httpx.AsyncClient(transport=_RawTransport(), trust_env=False)
+        self._client = httpx.AsyncClient(transport=RawTransport(), trust_env=False)
         self._configs: dict[str, frozenset[str]] = {}
 
     async def close(self) -> None:

@@ -19,8 +19,9 @@ from multidict import CIMultiDict
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
-from autoregistry.proxy.backend import READ_BYTES, Ask, Backend, Held, end_to_end
+from autoregistry.proxy.backend import Ask, Backend, Held
 from autoregistry.proxy.pull import Pulls, Reply
+from autoregistry.proxy.transport import READ_BYTES, end_to_end
 from autoregistry.settings import Settings
 
 HEADER = "Autoregistry"
