@@ -7,7 +7,7 @@ import sys
 import click
 
 from autoregistry import __version__
-from autoregistry.cli import down, generate, logs, serve, up
+from autoregistry.cli import down, generate, logs, serve, status, up
 from autoregistry.cli.output import show_error
 from autoregistry.errors import AutoregistryError
 
@@ -37,6 +37,7 @@ def commands(verbose: int) -> None:
 
 commands.add_command(up.up)
 commands.add_command(down.down)
+commands.add_command(status.status)
 commands.add_command(logs.logs)
 commands.add_command(generate.generate)
 commands.add_command(serve.serve)
@@ -45,7 +46,8 @@ commands.add_command(serve.serve)
 def main() -> None:
     """The entry point of `autoregistry` and `k3d-autoregistry`."""
     try:
-        commands.main(prog_name="autoregistry", standalone_mode=False)
+        # Outside its standalone mode click hands an exit code back instead of exiting with it.
+        sys.exit(commands.main(prog_name="autoregistry", standalone_mode=False))
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:

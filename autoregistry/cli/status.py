@@ -1,0 +1,197 @@
+"""`autoregistry status`: what runs, in which Docker, for which clusters, and how it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+from rich.text import Text
+
+from autoregistry import __version__
+from autoregistry.cli import wiring
+from autoregistry.cli.client import Client
+from autoregistry.cli.output import stdout
+from autoregistry.engine.connect import Daemon, DaemonInfo
+from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Containers
+from autoregistry.errors import DockerRefused, ProxyUnreachable
+from autoregistry.stack.found import Found, find
+from autoregistry.stack.model import BACKEND, PROXY, VERSION
+
+_CLUSTER_NETWORK = "k3d-"
+_DATA = "/var/lib/registry"
+_SHOWN_PUSHES = 5
+_MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One of the two containers."""
+
+    name: str
+    state: str
+    """Docker's word, or `absent`."""
+    health: str
+    image: str
+    version: str
+
+    @property
+    def is_well(self) -> bool:
+        return self.state == "running" and self.health in ("healthy", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `status` says; `--json` is this, field by field."""
+
+    name: str
+    """What images are tagged with."""
+    published: list[str]
+    run_by: str
+    """`autoregistry`, `docker compose`, or nothing."""
+    version: str
+    docker: dict[str, str]
+    containers: list[Piece]
+    proxy: dict[str, Any] | None
+    """What the proxy says of itself; None where it cannot be asked."""
+    clusters: list[str]
+    """Clusters whose network the proxy is on."""
+    disk_bytes: int | None
+    pushes: list[dict[str, Any]]
+
+    @property
+    def is_up(self) -> bool:
+        return self.proxy is not None and all(piece.is_well for piece in self.containers)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(*, as_json: bool) -> None:
+    """Show what runs, where, and for which clusters.
+
+    \b
+    Examples:
+      autoregistry status
+      autoregistry status --json
+    """
+    report = gather(wiring.daemon())
+    if as_json:
+        stdout.print(json.dumps(asdict(report), indent=2))
+    else:
+        for line in lines(report):
+            stdout.print(line)
+
+
+def gather(daemon: Daemon) -> Report:
+    """Ask Docker, and then the proxy. Raises DockerUnreachable."""
+    containers = Containers(daemon)
+    info, found = daemon.info(), find(containers)
+    said, pushes = _proxy_says(containers, found)
+    return Report(
+        name=found.options.name,
+        published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
+        run_by=_run_by(found),
+        version=__version__,
+        docker=_docker(daemon, info),
+        containers=[_piece(PROXY, found.proxy), _piece(BACKEND, found.backend)],
+        proxy=said,
+        clusters=_clusters(found.proxy),
+        disk_bytes=_disk(containers, found.backend),
+        pushes=pushes,
+    )
+
+
+def _proxy_says(
+    containers: Containers, found: Found
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    if found.proxy is None or not found.proxy.is_running:
+        return None, []
+    client = Client(containers, found.options)
+    try:
+        health = dict(client.get_json("/_autoregistry/health"))
+    except ProxyUnreachable:
+        return None, []
+    try:
+        pushes = list(client.get_json("/_autoregistry/status").get("pushes") or [])
+    except ProxyUnreachable:
+        pushes = []
+    return health, pushes[:_SHOWN_PUSHES]
+
+
+def _run_by(found: Found) -> str:
+    if not found.containers:
+        return ""
+    return "docker compose" if found.compose_command else "autoregistry"
+
+
+def _docker(daemon: Daemon, info: DaemonInfo) -> dict[str, str]:
+    return {
+        "host": daemon.host,
+        "identity": info.identity,
+        "name": info.name,
+        "version": info.version,
+        "store": info.store,
+    }
+
+
+def _piece(name: str, container: Container | None) -> Piece:
+    if container is None:
+        return Piece(name, "absent", "", "", "")
+    version = container.labels.get(VERSION, "")
+    return Piece(name, container.state, container.health, container.image, version)
+
+
+def _clusters(proxy: Container | None) -> list[str]:
+    names = sorted(proxy.networks) if proxy else []
+    return [
+        name.removeprefix(_CLUSTER_NETWORK) for name in names if name.startswith(_CLUSTER_NETWORK)
+    ]
+
+
+def _disk(containers: Containers, backend: Container | None) -> int | None:
+    """What the registry's volume holds, by its own word: Docker's takes seconds on a full disk."""
+    if backend is None or not backend.is_running:
+        return None
+    try:
+        ran = containers.exec(backend.name, ["du", "-sk", _DATA])
+    except DockerRefused:
+        return None
+    size = ran.stdout.partition("\t")[0]
+    return int(size) * 1024 if ran.code == 0 and size.isdecimal() else None
+
+
+def lines(report: Report) -> list[Text]:
+    """The report for people, at most 80 columns wide where the names allow."""
+    docker = report.docker
+    shown = [
+        _row("registry", f"{report.name}  on {', '.join(report.published) or 'no port'}"),
+        _row("Docker", f"{docker['version']}, {docker['store']} store, {docker['host']}"),
+    ]
+    for piece in report.containers:
+        words = ", ".join(w for w in (piece.state, piece.health, piece.image) if w)
+        shown.append(_row(piece.name, words, is_well=piece.is_well))
+    if report.proxy is not None:
+        said = {what: str(report.proxy.get(what, "ok")) for what in ("docker", "backend")}
+        shown += [
+            _row(f"its {what}", word, is_well=False) for what, word in said.items() if word != "ok"
+        ]
+    if report.run_by == "docker compose":
+        shown.append(_row("run by", report.run_by))
+    shown.append(_row("clusters", ", ".join(report.clusters) or "none attached"))
+    if report.disk_bytes is not None:
+        shown.append(_row("disk", f"{report.disk_bytes / 1e6:.1f} MB"))
+    for push in report.pushes:
+        words = f"{push.get('image', '?')}  {push.get('digest', '')[:19]}"
+        shown.append(_row("pushed", words))
+    if not report.is_up:
+        is_ours = report.run_by != "docker compose"
+        hint = "autoregistry up" if is_ours else "docker compose up -d"
+        shown.append(Text(f"not up as it should be; try: {hint}", "yellow"))
+    return shown
+
+
+def _row(name: str, words: str, *, is_well: bool | None = None) -> Text:
+    mark = Text(" ") if is_well is None else _MARKS[is_well]
+    return Text.assemble(mark, " ", (f"{name:<21}", "bold"), words)
