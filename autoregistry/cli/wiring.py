@@ -53,7 +53,10 @@ def daemon() -> Daemon:
 
 def is_local(daemon: Daemon) -> bool:
     """Whether the daemon's ports are this machine's ports, as far as one can see from here."""
-    return daemon.host.startswith("unix://") and not in_container()
+    if not daemon.host.startswith("unix://"):
+        return False
+    # A container that shares the machine's network has the machine's name as well.
+    return not in_container() or daemon.info().name == platform.node()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,33 +45,40 @@ def refuse_taken(port: int, containers: Containers, *, is_local: bool) -> None:
 
     Where the daemon is on another machine only its containers can be seen; Docker itself refuses the rest.
     """
-    published = {
-        int(address.rpartition(":")[2]): container.name
-        for container in containers.list()
-        if container.is_running and container.name != PROXY
-        for addresses in container.ports.values()
-        for address in addresses
-    }
-    heard = listeners(port) if is_local else []
+    published = published_ports(containers)
+    if port in published or (is_local and listeners(port)):
+        raise taken(port, published)
+
+
+def taken(port: int, published: Mapping[int, str]) -> PortTaken:
+    """The error for a port that is known to be taken, by whom as far as can be seen from here."""
+    heard = listeners(port)
     if owner := published.get(port):
         address, who = "127.0.0.1", f"the container {owner}"
     elif heard:
         address, who = heard[0].address, process(heard[0], port)
     else:
-        return
-    raise taken(port, address, who, free_port(port + 1, published, is_local=is_local))
-
-
-def taken(port: int, address: str, who: str, free: int) -> PortTaken:
+        address, who = "127.0.0.1", "somebody else"
+    free = free_port(port + 1, published)
     return PortTaken(f"port {port} on {address} belongs to {who}", f"autoregistry up --port {free}")
 
 
-def free_port(first: int, published: dict[int, str], *, is_local: bool) -> int:
-    """The first port from there on that nobody has."""
-    for port in range(first, first + _TRIES):
-        if port not in published and not (is_local and listeners(port)):
-            return port
-    return first
+def published_ports(containers: Containers) -> dict[int, str]:
+    """The ports that running containers have, but for ours."""
+    return {
+        int(address.rpartition(":")[2]): container.name
+        for container in containers.list()
+        if container.is_running and container.name != PROXY
+        for addresses in container.ports.values()
+        for address in addresses
+        if address.rpartition(":")[2].isdecimal()
+    }
+
+
+def free_port(first: int, published: Mapping[int, str]) -> int:
+    """The first port from there on that nobody has, as far as can be seen from here."""
+    ports = range(first, first + _TRIES)
+    return next((p for p in ports if p not in published and not listeners(p)), first)
 
 
 def listeners(port: int, proc: Path = Path("/proc")) -> list[Listener]:

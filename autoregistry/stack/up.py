@@ -192,8 +192,8 @@ class Up:
             self._containers.start(service.name)
         except DockerRefused as exc:
             if service.published and any(words in exc.message for words in _PORT_WORDS):
-                port = service.published[0][1]
-                raise ports.taken(port, "127.0.0.1", "somebody else", port + 1) from exc
+                published = ports.published_ports(self._containers)
+                raise ports.taken(service.published[0][1], published) from exc
             raise StackRefused(
                 f"{service.name} cannot be started: {exc.message}",
                 f"docker rm --force {service.name}",
