@@ -11,6 +11,7 @@
     ├── LoopBroken           Docker's `localhost:PORT` is somebody else, so its pushes would not reach us
     ├── StackRefused         the containers cannot be made, or are not ours to change
     │   └── PortTaken        ... because the port belongs to somebody else
+    ├── ClusterRefused       a cluster is not there, or cannot be made or changed
     └── SettingInvalid       a flag or a variable makes no sense (exit code 2)
 
 Only `cli/` shows them to people; foreign errors are turned into these where they are met (`engine/connect.py`,
@@ -69,6 +70,10 @@ class StackRefused(AutoregistryError):
 
 class PortTaken(StackRefused):
     """The port that should be ours belongs to somebody else."""
+
+
+class ClusterRefused(AutoregistryError):
+    """A cluster is not there, or cannot be made or changed."""
 
 
 class SettingInvalid(AutoregistryError):

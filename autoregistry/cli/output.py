@@ -5,7 +5,10 @@ Colour and terminal width are decided here once (rich honours NO_COLOR and pipes
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from autoregistry.errors import AutoregistryError
@@ -61,6 +64,14 @@ def line(event: Event) -> Text | None:
             return Text(sentence, "yellow")
         case _:
             return None
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Columns as wide as they need to be, without lines around them."""
+    made = Table(*heads, box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
 
 
 def _short_digest(name: str) -> str:

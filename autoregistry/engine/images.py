@@ -6,8 +6,10 @@ A push is not trusted because it ended: every line of its stream is read, and `e
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +30,7 @@ INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+CHANGE_SECONDS = 60.0
 # base64url("{}"): mandatory up to Docker 28.3, even where no credential is needed (moby image_routes.go).
 NO_CREDENTIALS = {"X-Registry-Auth": "e30="}
 # How both stores end a push: "dev: digest: sha256:... size: 1234".
@@ -129,6 +132,27 @@ class Images:
         """The references of the image with this Id."""
         answer = self._daemon.request("GET", f"/images/{identity}/json")
         return [] if answer.status_code == 404 else list(answer.json().get("RepoTags") or [])
+
+    def import_file(self, reference: str, name: str, content: str) -> None:
+        """Make an image of a single small file, such as a check needs."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content.encode()))
+        packed.seek(0)
+        repository, _, tag = reference.rpartition(":")
+        self._daemon.request(
+            "POST",
+            "/images/create",
+            params={"fromSrc": "-", "repo": repository, "tag": tag},
+            data=packed,
+            timeout=CHANGE_SECONDS,
+        )
+
+    def remove(self, reference: str) -> None:
+        """Take a name away, and the image with its last name; one that is gone is no error."""
+        self._daemon.request("DELETE", f"/images/{reference}", timeout=CHANGE_SECONDS)
 
     def push(self, reference: str, on_progress: OnProgress) -> Progress:
         """Push one tag to its registry and read the stream to its end.

@@ -28,6 +28,12 @@ class Networks:
             return ()
         return tuple(sorted(c["Name"] for c in (answer.json().get("Containers") or {}).values()))
 
+    def subnet(self, network: str) -> str | None:
+        """Its first IPv4 subnet, `172.28.0.0/16`; None where there is none."""
+        answer = self._daemon.request("GET", f"/networks/{network}")
+        config = [] if answer.status_code == 404 else answer.json()["IPAM"].get("Config") or []
+        return next((str(c["Subnet"]) for c in config if ":" not in c.get("Subnet", ":")), None)
+
     def create(self, network: str, labels: Mapping[str, str]) -> None:
         body = {"Name": network, "Labels": dict(labels), "CheckDuplicate": True}
         self._daemon.request("POST", "/networks/create", json=body, timeout=CHANGE_SECONDS)

@@ -1,0 +1,85 @@
+"""The files a cluster needs to pull through us: registries.yaml, hosts.toml, the ConfigMap of KEP-1755.
+
+Text with comments for people comes from `templates/`; nothing here touches a cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+CERTS = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
+"""Where k3s has containerd look for hosts.toml (k3s pkg/agent/containerd/config.go)."""
+CONFIG_MAP = "local-registry-hosting"
+CONFIG_MAP_NAMESPACE = "kube-public"
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """How the nodes of a cluster reach us."""
+
+    names: tuple[str, ...]
+    """What images are tagged with, `localhost:5000` first."""
+    endpoints: tuple[str, ...]
+    """URLs, tried in this order."""
+    inside: str
+    """Our address from a pod's network, `autoregistry:5000`."""
+
+    @classmethod
+    def of(cls, port: int, container: str | None) -> Mirror:
+        """For the registry on this port: by its container's name, or by the host's address alone."""
+        by_host = f"http://host.k3d.internal:{port}"
+        names = (f"localhost:{port}", f"127.0.0.1:{port}")
+        if container is None:
+            return cls(names, (by_host,), f"host.k3d.internal:{port}")
+        return cls(names, (f"http://{container}:5000", by_host), f"{container}:5000")
+
+
+def template(name: str) -> str:
+    """A file of `templates/`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "templates"
+    folder = inside if inside.is_dir() else package.parent / "templates"
+    return (folder / name).read_text()
+
+
+def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str:
+    """What k3s makes its nodes' hosts.toml files from. `others`: a user's own, whose other mirrors stay."""
+    entries = {name: {"endpoint": list(mirror.endpoints)} for name in mirror.names}
+    mirrors = yaml.safe_dump(entries, sort_keys=False, default_style=None)
+    text = Template(template("registries.yaml")).substitute(mirrors=_indented(mirrors))
+    if not others:
+        return text
+    comment = text.partition("mirrors:")[0]
+    merged = {**others, "mirrors": {**(others.get("mirrors") or {}), **entries}}
+    return comment + yaml.safe_dump(merged, sort_keys=False)
+
+
+def hosts_toml(mirror: Mirror, name: str) -> str:
+    """What containerd reads at every pull of `name/...`.
+
+    The last endpoint is the `server`: it is what containerd tries last, and it repeats what failed there. Without
+    it that would be the node's own localhost, and people would read `connection refused`.
+    """
+    ends = {"first": mirror.endpoints[0], "last": mirror.endpoints[-1]}
+    text = Template(template("hosts.toml")).substitute(name=name, **ends)
+    return text if len(mirror.endpoints) > 1 else text.partition("\n[host")[0]
+
+
+def hosts_path(name: str) -> str:
+    """Where that file lies in a node (containerd docs/hosts.md, "Registry Configuration")."""
+    return f"{CERTS}/{name}/hosts.toml"
+
+
+def config_map(mirror: Mirror) -> str:
+    """The ConfigMap by which Tilt, skaffold and ctlptl find a local registry."""
+    values = {"name": mirror.names[0], "inside": mirror.inside}
+    return Template(template("local-registry-hosting.yaml")).substitute(values)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.rstrip().splitlines())

@@ -1,0 +1,178 @@
+"""Inside the nodes of k3d clusters, by `docker exec` alone: no kube context of the user's is ever used."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from autoregistry.cluster.files import CERTS, Mirror, config_map, hosts_path, hosts_toml
+from autoregistry.cluster.pods import Use, uses
+from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Ran
+from autoregistry.errors import ClusterRefused, DockerRefused
+
+CLUSTER_LABEL = "k3d.cluster"
+ROLE_LABEL = "k3d.role"
+NETWORK_LABEL = "k3d.cluster.network"
+ROLES = ("server", "agent")
+# The first k3s whose containerd reads certs.d (k3s-io/k3s#8975).
+HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
+_K3S_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
+_OURS = "# Written by autoregistry"
+PULL_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Node:
+    """A server or agent of a k3d cluster: the container it is."""
+
+    cluster: str
+    name: str
+    role: str
+    network: str
+    is_running: bool
+    image: str
+
+    @property
+    def is_server(self) -> bool:
+        return self.role == "server"
+
+
+class Containers(Protocol):
+    """What is needed of the engine (`engine/containers.py`)."""
+
+    def list(self, *labels: str) -> list[Container]: ...
+    def exec(
+        self, container: str, argv: Sequence[str], *, input: str | None = None, timeout: float = ...
+    ) -> Ran: ...
+    def put_file(self, container: str, path: str, content: str) -> None: ...
+
+
+class Nodes:
+    """The nodes of all k3d clusters of one Docker daemon."""
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+
+    def all(self) -> list[Node]:
+        """Every server and agent, running or not."""
+        found = (_node(container) for container in self._containers.list("app=k3d", CLUSTER_LABEL))
+        return sorted(node for node in found if node is not None)
+
+    def of(self, cluster: str) -> list[Node]:
+        """A cluster's nodes. Raises ClusterRefused where there is none of that name."""
+        everything = self.all()
+        if found := [node for node in everything if node.cluster == cluster]:
+            return found
+        names = ", ".join(sorted({node.cluster for node in everything})) or "none"
+        raise ClusterRefused(
+            f"there is no k3d cluster {cluster} (there is: {names})",
+            f"autoregistry cluster create {cluster}",
+        )
+
+    def attach(self, node: Node, mirror: Mirror) -> None:
+        """Have this node's containerd pull our names through us, from its next pull on."""
+        for name in mirror.names:
+            self._containers.put_file(node.name, hosts_path(name), hosts_toml(mirror, name))
+
+    def detach(self, node: Node, names: Iterable[str]) -> None:
+        """Take back what `attach` wrote; what k3s made from a registries.yaml is its own."""
+        for name in names:
+            if (self._mirror_file(node, name) or "").startswith(_OURS):
+                folder = hosts_path(name).rpartition("/")[0]
+                self._containers.exec(node.name, ["rm", "-r", folder])
+
+    def endpoints(self, node: Node, name: str) -> list[str]:
+        """Where this node's containerd pulls `name/...` from; empty where it has no file for it."""
+        text = self._mirror_file(node, name) or ""
+        ours = re.findall(r'^\[host\."([^"]+)"', text, re.MULTILINE)
+        server = re.findall(r'^server = "([^"]+)"', text, re.MULTILINE)
+        return [*ours, *server]
+
+    def attached(self, name: str) -> list[Node]:
+        """The running nodes that have a file for images of this name."""
+        return [node for node in self.all() if node.is_running and self.endpoints(node, name)]
+
+    def _mirror_file(self, node: Node, name: str) -> str | None:
+        ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
+        return ran.stdout if ran.code == 0 else None
+
+    def reads_hosts_toml(self, node: Node) -> bool:
+        """Whether this k3s is new enough to be attached while it runs."""
+        version = _K3S_VERSION.search(node.image)
+        if version is None:
+            return self._containers.exec(node.name, ["test", "-d", CERTS]).code == 0
+        minor, patch = int(version[1]), int(version[2])
+        return minor > max(HOSTS_TOML_SINCE) or patch >= HOSTS_TOML_SINCE.get(minor, 1 << 30)
+
+    def server(self, cluster: str) -> Node:
+        """A running server, where kubectl is. Raises ClusterRefused."""
+        for node in self.of(cluster):
+            if node.is_server and node.is_running:
+                return node
+        raise ClusterRefused(f"no server of cluster {cluster} runs", f"k3d cluster start {cluster}")
+
+    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str:
+        """Run kubectl in a server; its output. Raises ClusterRefused."""
+        server = self.server(cluster)
+        ran = self._containers.exec(server.name, ["kubectl", *words], input=input, timeout=60)
+        if ran.code != 0:
+            cause = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise ClusterRefused(f"kubectl {words[0]} failed in {server.name}: {cause}")
+        return ran.stdout
+
+    def announce(self, cluster: str, mirror: Mirror) -> None:
+        """Apply the ConfigMap of KEP-1755."""
+        self.kubectl(cluster, "apply", "-f", "-", input=config_map(mirror))
+
+    def uses(self, cluster: str) -> list[Use]:
+        """What the pods of a cluster use, and what they wait for."""
+        listed = self.kubectl(
+            cluster, "get", "pods,replicasets,jobs", "--all-namespaces", "--output=json"
+        )
+        return uses(json.loads(listed))
+
+    def held(self, node: Node) -> dict[str, frozenset[str]]:
+        """The references this node holds images under, each with the digests it has of that repository."""
+        ran = self._containers.exec(node.name, ["crictl", "images", "--output=json"], timeout=30)
+        if ran.code != 0:
+            raise DockerRefused(f"{node.name} cannot list its images: {ran.stderr.strip()[-200:]}")
+        return held(json.loads(ran.stdout))
+
+    def pull(self, node: Node, reference: str) -> None:
+        """Have this node pull, though it holds a copy. Raises ClusterRefused with containerd's cause."""
+        argv = ["crictl", "pull", reference]
+        ran = self._containers.exec(node.name, argv, timeout=PULL_SECONDS)
+        if ran.code != 0:
+            raise ClusterRefused(f"{node.name} cannot pull {reference}: {_cause(ran.stderr)}")
+
+
+def held(listed: dict[str, list[dict[str, list[str] | None]]]) -> dict[str, frozenset[str]]:
+    """What `crictl images -o json` says, by reference."""
+    found: dict[str, frozenset[str]] = {}
+    for image in listed.get("images") or []:
+        digests = [entry.rpartition("@") for entry in image.get("repoDigests") or []]
+        for tag in image.get("repoTags") or []:
+            repository = tag.rpartition(":")[0]
+            found[tag] = frozenset(digest for name, _, digest in digests if name == repository)
+    return found
+
+
+def _node(container: Container) -> Node | None:
+    labels = container.labels
+    role = labels.get(ROLE_LABEL, "")
+    if role not in ROLES:
+        return None
+    cluster = labels.get(CLUSTER_LABEL, "")
+    network = labels.get(NETWORK_LABEL) or f"k3d-{cluster}"
+    return Node(cluster, container.name, role, network, container.is_running, container.image)
+
+
+def _cause(stderr: str) -> str:
+    """The end of crictl's long line, where the cause stands."""
+    lines = stderr.strip().splitlines() or ["it said nothing"]
+    said = re.search(r'err="(.*)"', lines[-1])
+    return (said[1] if said else lines[-1])[-300:]
