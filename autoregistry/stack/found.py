@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.errors import StackRefused
@@ -27,7 +27,9 @@ class Found:
     def options(self) -> Options:
         """What it was made with; the defaults where there is nothing."""
         text = self.proxy.labels.get(OPTIONS) if self.proxy else None
-        return Options.read(text) if text else Options()
+        options = Options.read(text) if text else Options()
+        # Another registry image replaces the backend only: the proxy's label then says the one of before.
+        return replace(options, registry_image=self.backend.image) if self.backend else options
 
     @property
     def host(self) -> Host | None:
