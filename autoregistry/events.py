@@ -99,6 +99,29 @@ class HandPushSeen:
 
     image: Image
     client: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRefreshed:
+    """A node of a cluster pulled what had changed; or could not, and why."""
+
+    cluster: str
+    node: str
+    image: Image
+    digest: str
+    seconds: float
+    cause: str = ""
+    """Why it could not; empty where it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRestarted:
+    """A workload that ran an old copy was restarted, `deployment/api in shop`."""
+
+    cluster: str
+    workload: str
+    image: Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +139,8 @@ Event = (
     | PushFinished
     | PushFailed
     | HandPushSeen
+    | NodeRefreshed
+    | WorkloadRestarted
     | Notice
 )
 

@@ -16,11 +16,13 @@ from autoregistry.events import (
     Answer,
     Event,
     HandPushSeen,
+    NodeRefreshed,
     Notice,
     PullAnswered,
     PushFailed,
     PushFinished,
     PushStarted,
+    WorkloadRestarted,
 )
 
 stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -58,8 +60,13 @@ def line(event: Event) -> Text | None:
             return Text(f"{image}  ", "bold") + Text(f"pushed {size}in {seconds:.1f} s", "green")
         case PushFailed(image, cause):
             return Text(f"{image}  ", "bold") + Text(f"could not be pushed: {cause}", "red")
-        case HandPushSeen(image, client):
+        case HandPushSeen(image, client, _):
             return Text(f"{image}  ", "bold") + Text(f"pushed by hand ({client})", "dim")
+        case NodeRefreshed(_, node, image, _, seconds, cause):
+            how = f"could not pull it: {cause}" if cause else f"has it now, {seconds:.1f} s"
+            return Text(f"{image}  ", "bold") + Text(f"{node} {how}", "red" if cause else "green")
+        case WorkloadRestarted(_, workload, image):
+            return Text(f"{image}  ", "bold") + Text(f"restarted {workload}", "green")
         case Notice(sentence):
             return Text(sentence, "yellow")
         case _:

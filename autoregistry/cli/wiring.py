@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from autoregistry import __version__
+from autoregistry.cluster import nodes as cluster_nodes
 from autoregistry.engine.connect import Daemon
+from autoregistry.engine.containers import Containers
 from autoregistry.engine.events import image_events
 from autoregistry.engine.images import Images
-from autoregistry.events import Emit, Notice
+from autoregistry.events import Emit, Event, HandPushSeen, Notice, PushFinished
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.pull import Pulls
 from autoregistry.proxy.questions import Images as AnyImages
 from autoregistry.proxy.questions import Questions
+from autoregistry.proxy.refresh import Nodes, Refresh
 from autoregistry.proxy.server import OWN_PREFIX, OwnPage, Server
 from autoregistry.proxy.status import Status
 from autoregistry.proxy.sync import Sync
@@ -35,6 +38,7 @@ class Docker:
 
     images: AnyImages
     follow: Follow
+    nodes: Nodes
     nonce: str
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
 
@@ -43,7 +47,8 @@ def real_docker() -> Docker:
     """The daemon that Docker's own tools would find."""
     nonce = secrets.token_hex(8)
     daemon = Daemon(f"autoregistry/{__version__} ({nonce})")
-    return Docker(Images(daemon), partial(image_events, daemon), nonce)
+    nodes = cluster_nodes.Nodes(Containers(daemon))
+    return Docker(Images(daemon), partial(image_events, daemon), nodes, nonce)
 
 
 def daemon() -> Daemon:
@@ -69,8 +74,17 @@ class Proxy:
 
 
 @asynccontextmanager
-async def running(settings: Settings, docker: Docker, emit: Emit) -> AsyncIterator[Proxy]:
+async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterator[Proxy]:
     """A proxy that listens for as long as the context lasts. Raises ListenFailed."""
+    refresh = Refresh(docker.nodes, settings.names, show)
+
+    def emit(event: Event) -> None:
+        show(event)
+        if settings.refresh:
+            match event:
+                case PushFinished(image, _, digest) | HandPushSeen(image, _, digest):
+                    refresh.changed(image, digest)
+
     journal = Journal(settings.state.expanduser(), lambda sentence: emit(Notice(sentence)))
     backend = Backend(settings.backend)
     questions = Questions(docker.images, settings.names)
@@ -95,6 +109,7 @@ async def running(settings: Settings, docker: Docker, emit: Emit) -> AsyncIterat
             with suppress(asyncio.CancelledError):
                 await task
         questions.close()
+        refresh.close()
         await backend.close()
         journal.close()
 

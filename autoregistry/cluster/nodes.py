@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoregistry.cluster.files import CERTS, Mirror, config_map, hosts_path, hosts_toml
+from autoregistry.cluster.files import Mirror, config_map, hosts_path, hosts_toml
 from autoregistry.cluster.pods import Use, uses
 from autoregistry.engine.container import Container
 from autoregistry.engine.containers import Ran
@@ -102,9 +102,9 @@ class Nodes:
 
     def reads_hosts_toml(self, node: Node) -> bool:
         """Whether this k3s is new enough to be attached while it runs."""
-        version = _K3S_VERSION.search(node.image)
+        version = _K3S_VERSION.search(self._containers.exec(node.name, ["k3s", "--version"]).stdout)
         if version is None:
-            return self._containers.exec(node.name, ["test", "-d", CERTS]).code == 0
+            return False
         minor, patch = int(version[1]), int(version[2])
         return minor > max(HOSTS_TOML_SINCE) or patch >= HOSTS_TOML_SINCE.get(minor, 1 << 30)
 

@@ -142,7 +142,8 @@ class Server:
                 image = Image(repository, tag)
                 # Shielded: the backend may have taken it by the time the client hangs up.
                 held = await asyncio.shield(self._pulls.hand_push(ask, image))
-                self._emit(HandPushSeen(image, _client(request)))
+                if held.status < 300:
+                    self._emit(HandPushSeen(image, _client(request), held.digest or ""))
                 return await _forward(request, held)
             case "GET", Blob() if self._redirects(host):
                 location = f"{self._backend.url}{request.raw_path}"

@@ -15,6 +15,7 @@ from autoregistry.events import Event
 from autoregistry.names import MANIFEST_TYPES, RegistryNames
 from autoregistry.settings import Address, Settings
 from tests.fakes.docker import NONCE, FakeDocker
+from tests.fakes.nodes import FakeNodes
 from tests.fakes.registry import FakeRegistry
 
 NAME = "localhost:5000"
@@ -28,13 +29,14 @@ class Lab:
     registry: FakeRegistry
     docker: FakeDocker
     settings: Settings
+    nodes: FakeNodes = field(default_factory=FakeNodes)
     events: list[Event] = field(default_factory=list)
     client: httpx.AsyncClient = field(init=False)
     proxy: wiring.Proxy = field(init=False)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        docker = wiring.Docker(self.docker, self.docker.follow, NONCE)
+        docker = wiring.Docker(self.docker, self.docker.follow, self.nodes, NONCE)
         async with wiring.running(self.settings, docker, self.events.append) as self.proxy:
             self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
             async with httpx.AsyncClient(
