@@ -1,0 +1,333 @@
+"""What `up` does with what it finds, over an engine in memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoregistry.errors import AutoregistryError, ImageUnavailable, PortTaken, StackRefused
+from autoregistry.stack.down import take_down
+from autoregistry.stack.image import image_source
+from autoregistry.stack.steps import Step, StepDone
+from autoregistry.stack.up import Made, Up
+from tests.fakes.engine import FakeEngine
+
+IMAGE = image_source("python:3.13-slim").tag
+
+
+def up(engine: FakeEngine, **choices: object) -> Made:
+    return Up(engine.daemon, lambda _: None, is_local=False).run(choices)
+
+
+def identities(engine: FakeEngine) -> dict[str, str]:
+    return {name: c["Id"] for name, c in engine.containers.items()}
+
+
+def test_from_nothing_everything_is_made_and_runs(engine: FakeEngine) -> None:
+    steps: list[Step] = []
+    made = Up(engine.daemon, steps.append, is_local=False).run({})
+
+    assert made.has_changed
+    assert {"autoregistry", "autoregistry-backend"} == set(engine.containers)
+    assert {"autoregistry"} == set(engine.networks)
+    assert {"autoregistry-data", "autoregistry-state"} == set(engine.volumes)
+    assert [(s.name, s.result) for s in steps if isinstance(s, StepDone)] == [
+        ("Docker", f"28.5.2, containerd store, at {engine.host}"),
+        (f"image {IMAGE}", "built"),
+        ("Docker's socket", "/var/run/docker.sock, used as user 65532, group 998"),
+        ("network autoregistry", "created"),
+        ("volume autoregistry-data", "created"),
+        ("volume autoregistry-state", "created"),
+        ("autoregistry-backend", "created, healthy"),
+        ("autoregistry", "created, healthy"),
+    ]
+
+
+def test_again_nothing_is_changed(engine: FakeEngine) -> None:
+    up(engine)
+    engine.asked.clear()
+
+    assert not up(engine).has_changed
+    assert [asked for asked in engine.asked if "exec" not in asked] == []
+
+
+@pytest.mark.parametrize(
+    ("choices", "replaced"),
+    [
+        pytest.param({"port": 5001}, {"autoregistry"}, id="port"),
+        pytest.param({"expose": True}, {"autoregistry"}, id="expose"),
+        pytest.param({"base_image": "other:1"}, {"autoregistry"}, id="base image"),
+        pytest.param({"registry_image": "other:1"}, {"autoregistry-backend"}, id="registry image"),
+        pytest.param({}, set(), id="nothing"),
+    ],
+)
+def test_only_what_an_option_changes_is_replaced_and_the_option_is_remembered(
+    engine: FakeEngine, choices: dict[str, Any], replaced: set[str]
+) -> None:
+    up(engine)
+    before = identities(engine)
+
+    up(engine, **choices)
+    after = identities(engine)
+
+    assert replaced == {name for name in after if after[name] != before[name]}
+    assert not up(engine).has_changed
+    assert "DELETE /volumes/autoregistry-data" not in engine.asked
+
+
+def test_a_registry_image_that_was_pulled_anew_replaces_the_backend(engine: FakeEngine) -> None:
+    up(engine)
+    before = identities(engine)
+    engine.images["registry:2"] = "sha256:newer"
+
+    up(engine)
+
+    assert before["autoregistry-backend"] != identities(engine)["autoregistry-backend"]
+    assert before["autoregistry"] == identities(engine)["autoregistry"]
+
+
+def test_the_image_of_an_older_package_is_removed(engine: FakeEngine) -> None:
+    engine.images["autoregistry:0.0.1-abc"] = "sha256:old"
+    up(engine)
+
+    assert {"registry:2", "python:3.13-slim", IMAGE} == set(engine.images)
+
+
+def test_a_replaced_container_is_joined_to_its_networks_before_the_old_one_goes(
+    engine: FakeEngine,
+) -> None:
+    up(engine)
+    engine.networks["k3d-dev"] = {"Name": "k3d-dev"}
+    there = engine.containers["autoregistry"]["NetworkSettings"]["Networks"]
+    there["k3d-dev"] = {"IPAMConfig": {"IPv4Address": "10.9.0.7"}, "Aliases": ["id"]}
+    old = engine.containers["autoregistry"]["Id"]
+    engine.asked.clear()
+
+    up(engine, port=5001)
+    joined = engine.containers["autoregistry"]["NetworkSettings"]["Networks"]["k3d-dev"]
+    changes = [asked for asked in engine.asked if "exec" not in asked]
+
+    assert joined["IPAMConfig"] == {"IPv4Address": "10.9.0.7"}
+    assert changes == [
+        "POST /containers/create",
+        "POST /networks/k3d-dev/connect",
+        f"POST /containers/{old}/stop",
+        f"DELETE /containers/{old}",
+        "POST /containers/autoregistry-new/rename",
+        "POST /containers/autoregistry/start",
+    ]
+
+
+@pytest.mark.parametrize("is_old_there", [True, False])
+def test_what_an_interrupted_replacement_left_is_tidied(
+    engine: FakeEngine, *, is_old_there: bool
+) -> None:
+    up(engine)
+    left = engine.containers["autoregistry"]
+    engine.containers["autoregistry-new"] = {**left, "Id": "left", "Name": "/autoregistry-new"}
+    if not is_old_there:
+        del engine.containers["autoregistry"]
+
+    up(engine)
+
+    assert {"autoregistry", "autoregistry-backend"} == set(engine.containers)
+    assert identities(engine)["autoregistry"] == (left["Id"] if is_old_there else "left")
+
+
+@pytest.mark.parametrize("state", ["exited", "created"])
+def test_what_was_stopped_is_started(engine: FakeEngine, state: str) -> None:
+    up(engine)
+    before = identities(engine)
+    for container in engine.containers.values():
+        container["State"] = {"Status": state}
+
+    assert up(engine).has_changed
+    assert before == identities(engine)
+
+
+@pytest.mark.parametrize(
+    ("security", "expected"),
+    [
+        pytest.param([], ("no-new-privileges:true", ""), id="plain"),
+        pytest.param(
+            ["name=seccomp,profile=builtin", "name=selinux"],
+            ("no-new-privileges:true label=disable", ""),
+            id="SELinux would deny the socket",
+        ),
+        pytest.param(["name=userns"], ("no-new-privileges:true", "host"), id="remapped users"),
+    ],
+)
+def test_the_proxy_gets_what_the_daemons_machine_demands(
+    engine: FakeEngine, security: list[str], expected: tuple[str, str]
+) -> None:
+    engine.security = security
+    up(engine)
+    host = engine.created["autoregistry"]["HostConfig"]
+
+    assert expected == (" ".join(host["SecurityOpt"]), host["UsernsMode"])
+    assert (
+        "label=disable" in engine.created["autoregistry-probe"]["HostConfig"]["SecurityOpt"]
+    ) is ("label=disable" in expected[0])
+
+
+@pytest.mark.parametrize(
+    ("as_user", "user"), [pytest.param(True, "65532:65532"), pytest.param(False, "0:0")]
+)
+def test_root_only_where_the_sockets_group_may_not_use_it(
+    engine: FakeEngine, *, as_user: bool, user: str
+) -> None:
+    engine.probed["as_user"] = as_user
+    up(engine)
+    body = engine.created["autoregistry"]
+
+    assert (body["User"], body["HostConfig"]["GroupAdd"]) == (user, ["998"])
+    assert body["HostConfig"]["CapDrop"] == ["ALL"]
+
+
+def test_a_socket_that_is_another_daemons_by_now_is_looked_for_again(engine: FakeEngine) -> None:
+    up(engine)
+    engine.probed["id"] = "ANOTHER"
+
+    with pytest.raises(StackRefused, match="another Docker daemon") as caught:
+        up(engine)
+    assert caught.value.hint.startswith("autoregistry up --docker-socket PATH")
+
+
+def test_a_broken_credential_helper_and_proxies_do_not_reach_us(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pulls are anonymous; a build gets the proxies of Docker's configuration, a container gets none."""
+    proxies = {"default": {"httpProxy": "http://proxy.corp:3128", "noProxy": "corp"}}
+    config = {"credsStore": "is-not-there", "proxies": proxies}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    del engine.images["registry:2"]
+
+    up(engine)
+    arguments = json.loads(engine.parameters["build"]["buildargs"])
+    environment = engine.created["autoregistry"]["Env"]
+
+    assert engine.headers["/images/create"]["X-Registry-Auth"] == "e30="
+    assert arguments["HTTP_PROXY"] == arguments["http_proxy"] == "http://proxy.corp:3128"
+    assert {"HTTP_PROXY=", "https_proxy=", "NO_PROXY="} <= set(environment)
+
+
+def _taken_name(engine: FakeEngine) -> None:
+    engine.containers["autoregistry"] = {
+        "Id": "x",
+        "Name": "/autoregistry",
+        "Image": "sha256:x",
+        "HostConfig": {},
+        "Config": {"Image": "nginx", "Labels": {}},
+        "State": {"Status": "running"},
+        "NetworkSettings": {"Networks": {}},
+    }
+
+
+def _taken_network(engine: FakeEngine) -> None:
+    engine.networks["autoregistry"] = {"Name": "autoregistry"}
+
+
+def _unpullable(cause: str) -> Any:
+    def arrange(engine: FakeEngine) -> None:
+        engine.images.clear()
+        engine.pull_error = cause
+
+    return arrange
+
+
+def _unbuildable(engine: FakeEngine) -> None:
+    engine.build_lines = [
+        {"stream": "Step 1/2 : RUN pip install"},
+        {"stream": "No matching distribution\n"},
+        {"errorDetail": {"message": "the command returned a non-zero code: 1"}},
+    ]
+
+
+def _ill(engine: FakeEngine) -> None:
+    engine.health, engine.log = "unhealthy", "error: cannot read /state\n"
+
+
+@pytest.mark.parametrize(
+    ("arrange", "kind", "message", "hint"),
+    [
+        pytest.param(
+            _taken_name,
+            StackRefused,
+            "a container named autoregistry is there and is not ours (image nginx)",
+            "docker rename autoregistry autoregistry-other  (or: docker rm --force autoregistry)",
+            id="a container of our name",
+        ),
+        pytest.param(
+            _taken_network,
+            StackRefused,
+            "a network named autoregistry is there and is not ours",
+            "docker network rm autoregistry",
+            id="a network of our name",
+        ),
+        pytest.param(
+            _unpullable("dial tcp: no such host"),
+            ImageUnavailable,
+            "registry:2 cannot be pulled: dial tcp: no such host",
+            "autoregistry up --registry-image IMAGE  (one that can be pulled, or that Docker has)",
+            id="no road to the registry",
+        ),
+        pytest.param(
+            _unpullable("unauthorized: authentication required"),
+            ImageUnavailable,
+            "registry:2 cannot be pulled: unauthorized: authentication required",
+            "docker pull registry:2  (with your login; autoregistry pulls without)",
+            id="a private image",
+        ),
+        pytest.param(
+            _unbuildable,
+            ImageUnavailable,
+            "the proxy's image cannot be built: the command returned a non-zero code: 1\nNo matching distribution",
+            "no road to PyPI? set PIP_INDEX_URL, or the proxies in ~/.docker/config.json; then: autoregistry up",
+            id="a build that fails",
+        ),
+        pytest.param(
+            _ill,
+            StackRefused,
+            "autoregistry-backend does not become healthy (running): error: cannot read /state",
+            "docker logs autoregistry-backend",
+            id="a container that is ill",
+        ),
+    ],
+)
+def test_what_is_in_the_way_is_one_error_with_the_next_command(
+    engine: FakeEngine, arrange: Any, kind: type[AutoregistryError], message: str, hint: str
+) -> None:
+    arrange(engine)
+
+    with pytest.raises(kind) as caught:
+        up(engine)
+    assert (message, hint) == (caught.value.message, caught.value.hint)
+
+
+def test_a_port_that_only_docker_knows_to_be_taken_is_refused_and_mended_by_another(
+    engine: FakeEngine,
+) -> None:
+    engine.start_error = "Bind for 127.0.0.1:5149 failed: port is already allocated"
+    with pytest.raises(
+        PortTaken, match="port 5149 on 127.0.0.1 belongs to somebody else"
+    ) as caught:
+        up(engine, port=5149)
+    engine.start_error = ""
+
+    assert caught.value.hint == "autoregistry up --port 5150"
+    assert up(engine, port=5150).options.port == 5150
+
+
+def test_down_removes_what_is_ours_and_the_volumes_only_when_told(engine: FakeEngine) -> None:
+    up(engine)
+    take_down(engine.daemon, lambda _: None, volumes=False)
+    left = set(engine.containers), set(engine.networks), set(engine.volumes)
+    take_down(engine.daemon, lambda _: None, volumes=True)
+
+    assert left == (set(), set(), {"autoregistry-data", "autoregistry-state"})
+    assert engine.volumes == {}
