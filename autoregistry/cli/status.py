@@ -12,7 +12,10 @@ from rich.text import Text
 from autoregistry import __version__
 from autoregistry.cli import wiring
 from autoregistry.cli.client import Client
+from autoregistry.cli.cluster import Row, rows
+from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.output import stdout
+from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.connect import Daemon, DaemonInfo
 from autoregistry.engine.container import Container
 from autoregistry.engine.containers import Containers
@@ -20,7 +23,6 @@ from autoregistry.errors import DockerRefused, ProxyUnreachable
 from autoregistry.stack.found import Found, find
 from autoregistry.stack.model import BACKEND, PROXY, VERSION
 
-_CLUSTER_NETWORK = "k3d-"
 _DATA = "/var/lib/registry"
 _SHOWN_PUSHES = 5
 _MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
@@ -56,8 +58,8 @@ class Report:
     containers: list[Piece]
     proxy: dict[str, Any] | None
     """What the proxy says of itself; None where it cannot be asked."""
-    clusters: list[str]
-    """Clusters whose network the proxy is on."""
+    clusters: list[Row]
+    """Every k3d cluster of this Docker, attached or not."""
     disk_bytes: int | None
     pushes: list[dict[str, Any]]
 
@@ -97,7 +99,7 @@ def gather(daemon: Daemon) -> Report:
         docker=_docker(daemon, info),
         containers=[_piece(PROXY, found.proxy), _piece(BACKEND, found.backend)],
         proxy=said,
-        clusters=_clusters(found.proxy),
+        clusters=rows(Clusters(daemon, containers, Nodes(containers))),
         disk_bytes=_disk(containers, found.backend),
         pushes=pushes,
     )
@@ -143,13 +145,6 @@ def _piece(name: str, container: Container | None) -> Piece:
     return Piece(name, container.state, container.health, container.image, version)
 
 
-def _clusters(proxy: Container | None) -> list[str]:
-    names = sorted(proxy.networks) if proxy else []
-    return [
-        name.removeprefix(_CLUSTER_NETWORK) for name in names if name.startswith(_CLUSTER_NETWORK)
-    ]
-
-
 def _disk(containers: Containers, backend: Container | None) -> int | None:
     """What the registry's volume holds, by its own word: Docker's takes seconds on a full disk."""
     if backend is None or not backend.is_running:
@@ -179,7 +174,10 @@ def lines(report: Report) -> list[Text]:
         ]
     if report.run_by == "docker compose":
         shown.append(_row("run by", report.run_by))
-    shown.append(_row("clusters", ", ".join(report.clusters) or "none attached"))
+    shown += [
+        _row(f"cluster {c.name}", _cluster(c), is_well=c.attached == c.running > 0)
+        for c in report.clusters
+    ]
     if report.disk_bytes is not None:
         shown.append(_row("disk", f"{report.disk_bytes / 1e6:.1f} MB"))
     for push in report.pushes:
@@ -190,6 +188,14 @@ def lines(report: Report) -> list[Text]:
         hint = "autoregistry up" if is_ours else "docker compose up -d"
         shown.append(Text(f"not up as it should be; try: {hint}", "yellow"))
     return shown
+
+
+def _cluster(row: Row) -> str:
+    if not row.running:
+        return "stopped"
+    if not row.attached:
+        return f"not attached; try: autoregistry cluster attach {row.name}"
+    return f"{row.attached} of {row.running} nodes attached, by {row.via}"
 
 
 def _row(name: str, words: str, *, is_well: bool | None = None) -> Text:

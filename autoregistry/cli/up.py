@@ -52,7 +52,12 @@ def bring_up(daemon: Daemon, choices: Mapping[str, object]) -> Made:
         stderr.print(_EXPOSED, style="yellow")
     try:
         with shown_steps() as emit:
-            return Up(daemon, emit, is_local=wiring.is_local(daemon)).run(choices)
+            made = Up(daemon, emit, is_local=wiring.is_local(daemon)).run(choices)
     except KeyboardInterrupt:
         stderr.print("interrupted; `autoregistry up` goes on from here")
         raise
+    if made.has_new_name:
+        stderr.print(
+            "the clusters' nodes still know the old name; `autoregistry cluster attach --all` tells them"
+        )
+    return made

@@ -55,6 +55,8 @@ class Made:
     options: Options
     daemon: DaemonInfo
     has_changed: bool
+    has_new_name: bool = False
+    """Images are tagged with another name than before, and clusters know the proxy by the old one."""
 
 
 class Up:
@@ -88,7 +90,9 @@ class Up:
         self._make(stack(options, host, source.tag), found)
         if self._changed:
             remove_old_images(self._supply, source.tag)
-        return Made(options, info, self._changed)
+        is_known = found.proxy is not None and any(n != NETWORK for n in found.proxy.networks)
+        has_new_name = is_known and found.options.name != options.name
+        return Made(options, info, self._changed, has_new_name)
 
     def _settle_leftovers(self) -> None:
         """What an interrupted run left: a replacement whose predecessor is gone takes its place."""

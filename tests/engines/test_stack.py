@@ -135,7 +135,6 @@ def test_a_new_port_replaces_only_the_proxy_which_keeps_its_cluster_networks(
         assert stack.inspect("autoregistry-backend")["Id"] == backend
         assert {"autoregistry", "k3d-st-plain", "k3d-st-fixed"} == set(networks)
         assert networks["k3d-st-fixed"]["IPAddress"] == "10.213.7.77"
-        assert json.loads(stack.ok("status", "--json"))["clusters"] == ["st-fixed", "st-plain"]
     finally:
         for network in ("k3d-st-plain", "k3d-st-fixed"):
             docker("network", "disconnect", "--force", network, "autoregistry", check=False)

@@ -128,7 +128,7 @@ class FakeEngine:
         return 200, [
             {"Id": c["Id"]}
             for c in self.containers.values()
-            if all(label.partition("=")[0] in c["Config"]["Labels"] for label in labels)
+            if all(_has(c["Config"]["Labels"], label) for label in labels)
         ]
 
     def _create(self, query: dict[str, str], body: dict[str, Any], **_: Any) -> Answer:
@@ -230,6 +230,11 @@ class FakeEngine:
         if not any("errorDetail" in line for line in self.build_lines):
             self.images[query["t"]] = f"sha256:{query['t']}"
         return 200, self.build_lines
+
+
+def _has(labels: dict[str, str], wanted: str) -> bool:
+    name, is_valued, value = wanted.partition("=")
+    return labels.get(name) == value if is_valued else name in labels
 
 
 def _frame(text: str) -> bytes:

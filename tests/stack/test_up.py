@@ -314,7 +314,7 @@ def test_a_port_that_only_docker_knows_to_be_taken_is_refused_and_mended_by_anot
 ) -> None:
     engine.start_error = "Bind for 127.0.0.1:5149 failed: port is already allocated"
     with pytest.raises(
-        PortTaken, match="port 5149 on 127.0.0.1 belongs to somebody else"
+        PortTaken, match=r"port 5149 on 127\.0\.0\.1 belongs to somebody else"
     ) as caught:
         up(engine, port=5149)
     engine.start_error = ""

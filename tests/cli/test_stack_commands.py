@@ -1,0 +1,279 @@
+"""What `up`, `status`, `down`, `logs` and `generate compose` print, word for word."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from autoregistry import __version__
+from autoregistry.cli import commands
+from autoregistry.stack.image import image_source
+from tests.cli.conftest import Type
+from tests.fakes.engine import IDENTITY, FakeEngine
+
+IMAGE = image_source("python:3.13-slim").tag
+# Nobody listens there, so the proxy is asked through its container.
+PORT = "5149"
+HEALTH = {"version": __version__, "docker": "ok", "backend": "ok"}
+NODE_FILE = '[host."http://autoregistry:5000"]\n'
+
+
+def _ran(argv: list[str]) -> tuple[int, str]:
+    if argv[0] == "du":
+        return 0, "1200\t/var/lib/registry\n"
+    if argv[0] == "cat":
+        return 0, NODE_FILE
+    if argv[-2] == "/_autoregistry/health":
+        return 0, f"200\n{json.dumps(HEALTH)}"
+    return 0, "400\nnot there"
+
+
+@pytest.fixture
+def up(engine: FakeEngine, typed: Type) -> FakeEngine:
+    """An engine with the stack."""
+    engine.run = _ran
+    assert typed("up", "--port", PORT).exit_code == 0
+    return engine
+
+
+def _node(engine: FakeEngine, cluster: str) -> None:
+    name = f"k3d-{cluster}-server-0"
+    engine.containers[name] = {
+        "Id": name,
+        "Name": f"/{name}",
+        "Image": "sha256:k3s",
+        "Config": {
+            "Image": "rancher/k3s",
+            "Labels": {"app": "k3d", "k3d.cluster": cluster, "k3d.role": "server"},
+        },
+        "HostConfig": {},
+        "State": {"Status": "running"},
+        "NetworkSettings": {"Networks": {f"k3d-{cluster}": {"IPAddress": "10.0.0.3"}}},
+    }
+
+
+def test_up_says_what_to_do_next(typed: Type) -> None:
+    first, again = typed("up", "--port", PORT), typed("up")
+
+    assert first.stdout == (
+        "localhost:5149 is up. Next:\n"
+        "\n"
+        "  autoregistry cluster create dev\n"
+        "  docker build -t localhost:5149/app:dev .\n"
+        "  kubectl create deployment app --image localhost:5149/app:dev\n"
+    )
+    assert again.stdout == "localhost:5149 is up, nothing had to change\n"
+
+
+def test_up_without_a_terminal_is_plain_lines(engine: FakeEngine, typed: Type) -> None:
+    assert typed("up", "--port", PORT).stderr.splitlines() == [
+        f"Docker  28.5.2, containerd store, at {engine.host}",
+        f"image {IMAGE} ...",
+        f"image {IMAGE} step 1/1: RUN pip",
+        f"image {IMAGE}  built",
+        "Docker's socket ...",
+        "Docker's socket  /var/run/docker.sock, used as user 65532, group 998",
+        "network autoregistry  created",
+        "volume autoregistry-data  created",
+        "volume autoregistry-state  created",
+        "autoregistry-backend ...",
+        "autoregistry ...",
+        "autoregistry-backend  created, healthy",
+        "autoregistry  created, healthy",
+    ]
+
+
+def test_up_warns_before_it_exposes(typed: Type) -> None:
+    assert typed("up", "--port", PORT, "--expose").stderr.startswith(
+        "warning: with --expose the registry is open to everybody who can reach this machine"
+    )
+
+
+def test_a_new_port_reminds_of_the_clusters_that_know_the_old_name(
+    up: FakeEngine, typed: Type
+) -> None:
+    up.networks["k3d-dev"] = {"Name": "k3d-dev"}
+    up.containers["autoregistry"]["NetworkSettings"]["Networks"]["k3d-dev"] = {}
+
+    assert "`autoregistry cluster attach --all`" in typed("up", "--port", "5148").stderr
+    assert "attach --all" not in typed("up").stderr
+
+
+def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
+    _node(up, "dev")
+
+    assert json.loads(typed("status", "--json").stdout) == {
+        "name": "localhost:5149",
+        "published": ["127.0.0.1:5149"],
+        "run_by": "autoregistry",
+        "version": __version__,
+        "docker": {
+            "host": up.host,
+            "identity": IDENTITY,
+            "name": "machine",
+            "version": "28.5.2",
+            "store": "containerd",
+        },
+        "containers": [
+            {
+                "name": "autoregistry",
+                "state": "running",
+                "health": "healthy",
+                "image": IMAGE,
+                "version": __version__,
+            },
+            {
+                "name": "autoregistry-backend",
+                "state": "running",
+                "health": "healthy",
+                "image": "registry:2",
+                "version": "",
+            },
+        ],
+        "proxy": HEALTH,
+        "clusters": [
+            {
+                "name": "dev",
+                "nodes": 1,
+                "running": 1,
+                "attached": 1,
+                "via": "the host's address",
+            }
+        ],
+        "disk_bytes": 1200 * 1024,
+        "pushes": [],
+    }
+
+
+def test_status_for_people_fits_80_columns(up: FakeEngine, typed: Type) -> None:
+    _node(up, "dev")
+    shown = typed("status").stdout.splitlines()
+
+    assert shown == [
+        "  registry             localhost:5149  on 127.0.0.1:5149",
+        f"  Docker               28.5.2, containerd store, {up.host}",
+        f"✓ autoregistry         running, healthy, {IMAGE}",
+        "✓ autoregistry-backend running, healthy, registry:2",
+        "✓ cluster dev          1 of 1 nodes attached, by the host's address",
+        "  disk                 1.2 MB",
+    ]
+    assert max(len(line) for line in shown) <= 80
+
+
+def test_status_where_nothing_is_names_the_command(typed: Type) -> None:
+    shown = typed("status").stdout.splitlines()
+
+    assert shown[2:] == [
+        "✗ autoregistry         absent",
+        "✗ autoregistry-backend absent",
+        "not up as it should be; try: autoregistry up",
+    ]
+
+
+def test_down_says_how_to_come_back(up: FakeEngine, typed: Type) -> None:
+    assert typed("down").stdout == (
+        "removed; what was pushed is kept for the next `autoregistry up --port 5149`\n"
+    )
+    assert typed("down").stdout == "nothing was running\n"
+    assert "autoregistry-data" in up.volumes
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "left"), [("n\n", 1, True), ("y\n", 0, False)], ids=["no", "yes"]
+)
+def test_down_asks_before_it_removes_volumes(
+    up: FakeEngine, typed: Type, answer: str, exit_code: int, *, left: bool
+) -> None:
+    assert typed("down", "--volumes", input=answer).exit_code == exit_code
+    assert ("autoregistry-data" in up.volumes) is left
+
+
+def test_logs_are_the_proxys(up: FakeEngine, typed: Type) -> None:
+    up.log = "shop/api:dev  up to date\n"
+
+    assert typed("logs").stdout == up.log
+    typed("down")
+    assert typed("logs").stderr == (
+        "error: the proxy is not there, so it has no log\nhint: autoregistry up\n"
+    )
+
+
+def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -> None:
+    labels = up.containers["autoregistry"]["Config"]["Labels"]
+    labels["com.docker.compose.project"] = "autoregistry"
+    labels["com.docker.compose.project.config_files"] = "/home/me/compose.yaml"
+
+    refused = (
+        "error: docker compose runs this stack, and has to change it\nhint: docker compose --file"
+    )
+    assert typed("up").stderr.endswith(f"{refused} /home/me/compose.yaml up -d\n")
+    assert typed("down").stderr == f"{refused} /home/me/compose.yaml down\n"
+    assert json.loads(typed("status", "--json").stdout)["run_by"] == "docker compose"
+
+
+def test_generate_writes_over_its_own_files_only(typed: Type, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    flags = ("generate", "compose", "--port", PORT, "-o", str(file))
+    first, again = typed(*flags), typed(*flags)
+    file.write_text("services: {}\n")
+    refused = typed(*flags)
+    forced = typed(*flags, "--force")
+
+    assert [r.exit_code for r in (first, again, refused, forced)] == [0, 0, 2, 0]
+    assert refused.stderr.splitlines()[-2:] == [
+        f"error: {file} is there and was not written by autoregistry",
+        f"hint: autoregistry generate compose --port 5149 --output {file} --force",
+    ]
+    assert set(yaml.safe_load(file.read_text())["services"]) == {
+        "autoregistry",
+        "autoregistry-backend",
+    }
+
+
+def test_no_permission_on_the_socket_is_one_error_with_the_usual_cure(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can try what others may not")
+    socket = tmp_path / "docker.sock"
+    socket.touch(mode=0o600)
+    reader, writer = os.pipe()
+    if os.fork() == 0:  # a user without rights; the interpreter is loaded already
+        os.setgroups([])
+        os.setuid(65534)
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
+        os.write(writer, typed_without_engine("up").encode())
+        os._exit(0)
+    os.close(writer)
+    os.wait()
+
+    assert os.read(reader, 4096).decode() == (
+        f"error: Docker does not answer at unix://{socket}: permission denied\n"
+        "hint: sudo usermod -aG docker $USER  (then log in again)\n"
+    )
+    os.close(reader)
+
+
+def typed_without_engine(*words: str) -> str:
+    from click.testing import CliRunner
+
+    return CliRunner().invoke(commands, words).stderr
+
+
+def _all(group: click.Command, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(group, click.Group):
+        return [(path, group)]
+    return [found for name, one in group.commands.items() for found in _all(one, *path, name)]
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*found, id=" ".join(found[0])) for found in _all(commands)]
+)
+def test_every_commands_help_has_an_example(path: tuple[str, ...], command: click.Command) -> None:
+    assert "Example" in (command.help or "")
+    assert f"autoregistry {' '.join(path)}" in (command.help or "")

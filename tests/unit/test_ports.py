@@ -1,0 +1,67 @@
+"""Who has a port: read from /proc as Linux writes it, and for real."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from autoregistry.stack.ports import Listener, free_port, listeners, process
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
+
+
+def _proc(tmp_path: Path, table: str, address: str, state: str = "0A") -> Path:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/tcp").write_text(HEAD + "\n")
+    row = f"   0: {address}:1388 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  0 0 4242 1"
+    (tmp_path / "net" / table).write_text(f"{HEAD}\n{row}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("table", "address", "state", "expected"),
+    [
+        pytest.param("tcp", "0100007F", "0A", "127.0.0.1", id="127.0.0.1"),
+        pytest.param("tcp", "00000000", "0A", "127.0.0.1", id="all of IPv4"),
+        pytest.param("tcp6", "0" * 24 + "01000000", "0A", "::1", id="::1, as AirPlay"),
+        pytest.param("tcp6", "0" * 32, "0A", "127.0.0.1 and ::1", id="all addresses"),
+        pytest.param("tcp", "0200000A", "0A", "", id="another address"),
+        pytest.param("tcp", "0100007F", "01", "", id="a connection, not a listener"),
+    ],
+)
+def test_a_listener_on_either_loopback_address_is_seen(
+    tmp_path: Path, table: str, address: str, state: str, expected: str
+) -> None:
+    found = listeners(5000, _proc(tmp_path, table, address, state))
+
+    assert [Listener(expected, "4242")] * bool(expected) == found
+
+
+def test_the_process_is_named_by_its_socket(tmp_path: Path) -> None:
+    folder = tmp_path / "77"
+    (folder / "fd").mkdir(parents=True)
+    (folder / "fd/3").symlink_to("socket:[4242]")
+    (folder / "comm").write_text("nginx\n")
+
+    assert process(Listener("::1", "4242"), 5000, tmp_path) == "nginx (process 77)"
+    assert process(Listener("::1", "1"), 5000, tmp_path) == "a process of another user"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_real_listener_is_found_named_and_gone_round(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with closing(socket.socket(family)) as mine:
+        mine.bind((address, 0))
+        mine.listen()
+        port = mine.getsockname()[1]
+        (heard,) = listeners(port)
+
+        assert heard.address == address
+        assert f"(process {os.getpid()})" in process(heard, port)
+        assert free_port(port, {port + 1: "a container"}) > port + 1
+        # Where there is no /proc, whoever answers counts.
+        assert [found.address for found in listeners(port, Path("/nowhere"))] == [address]
