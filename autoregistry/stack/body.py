@@ -38,10 +38,11 @@ def create_body(service: Service) -> dict[str, object]:
 
 
 def _health(health: Health) -> dict[str, object]:
+    start = {} if health.start_interval is None else {"StartInterval": health.start_interval}
     return {
         "Test": list(health.test),
         "Interval": health.interval * _SECOND,
-        "StartInterval": int(health.start_interval * _SECOND),
+        **{name: int(seconds * _SECOND) for name, seconds in start.items()},
         "Timeout": health.timeout * _SECOND,
         "Retries": health.retries,
         "StartPeriod": health.start_period * _SECOND,

@@ -1,8 +1,4 @@
-"""The model as a compose file. Pure, and the same containers as `body.py` makes, but for two things:
-
-compose marks containers with labels of its own, and before Docker 25 it refuses a `start_interval`, which is
-therefore left out.
-"""
+"""The model as a compose file: pure, and the same containers as `body.py` makes; compose adds labels of its own."""
 
 from __future__ import annotations
 
@@ -58,6 +54,7 @@ def _service(stack: Stack, service: Service) -> dict[str, object]:
             "timeout": f"{health.timeout}s",
             "retries": health.retries,
             "start_period": f"{health.start_period}s",
+            **({"start_interval": f"{health.start_interval}s"} if health.start_interval else {}),
         },
         "labels": dict(service.labels),
     }

@@ -15,6 +15,8 @@ from autoregistry.engine.containers import Containers
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack.model import PROXY, ROLE, SOCKET_INSIDE, Host
 
+# moby api/docs/CHANGELOG.md, v1.44: `Healthcheck.StartInterval`.
+START_INTERVAL_SINCE = (1, 44)
 PROBE = f"{PROXY}-probe"
 _PROBE_COMMAND = ["python", "-m", "autoregistry.stack.probe"]
 _PROBE_SECONDS = 60.0
@@ -37,6 +39,7 @@ def find_host(daemon: Daemon, image: str, docker_socket: str | None) -> Host:
                 owner=None if seen["as_user"] else int(seen["owner"]),
                 selinux=selinux,
                 user_namespace=user_namespace,
+                start_interval=daemon.supports(START_INTERVAL_SINCE),
             )
         tried.append(f"{path}: {seen['error'] or 'another Docker daemon'}")
     raise StackRefused(

@@ -82,6 +82,8 @@ class Host:
     """Whom we have to run as, where the socket's group may not use it."""
     selinux: bool = False
     user_namespace: bool = False
+    start_interval: bool = True
+    """Whether Docker (25 and later) can ask more often while a container starts."""
 
     @classmethod
     def read(cls, text: str) -> Host:
@@ -109,9 +111,9 @@ class Health:
     """How Docker finds out that a container does its work."""
 
     test: tuple[str, ...]
-    interval: int = 5
-    start_interval: float = 0.5
-    """From Docker 25 on, for the first seconds; older ones use the interval."""
+    interval: int
+    start_interval: float | None
+    """For the first seconds; None where Docker knows only one interval."""
     timeout: int = 5
     retries: int = 3
     start_period: int = 30
@@ -168,16 +170,24 @@ class Stack:
 
 def stack(options: Options, host: Host, image: str) -> Stack:
     """The stack of these options on that machine; `image` is the proxy's."""
-    return Stack(options, (_backend(options), _proxy(options, host, image)))
+    return Stack(options, (_backend(options, host), _proxy(options, host, image)))
 
 
-def _backend(options: Options) -> Service:
+def _health(host: Host, *test: str) -> Health:
+    """A check costs 0.1 s of a core, for ever; with one interval, `up` has to wait for the first one."""
+    interval, start_interval = (15, 0.5) if host.start_interval else (5, None)
+    return Health(test, interval, start_interval)
+
+
+def _backend(options: Options, host: Host) -> Service:
     return _marked(
         Service(
             name=BACKEND,
             role="backend",
             image=options.registry_image,
-            health=Health(("CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:5000/v2/")),
+            health=_health(
+                host, "CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:5000/v2/"
+            ),
             environment={
                 "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # for `autoregistry gc`
                 "OTEL_TRACES_EXPORTER": "none",  # registry 3 looks for a collector otherwise
@@ -197,7 +207,7 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
             name=PROXY,
             role="proxy",
             image=image,
-            health=Health(("CMD", "python", "-I", "-S", "-c", _ASK)),
+            health=_health(host, "CMD", "python", "-I", "-S", "-c", _ASK),
             command=(
                 "serve",
                 *("--listen", f"0.0.0.0:{PORT_INSIDE}"),

@@ -98,6 +98,20 @@ def test_the_compose_file_asks_for_the_same_containers(options: Options, host: H
         assert rendered["healthcheck"]["test"] == body["Healthcheck"]["Test"]
 
 
+@pytest.mark.parametrize(
+    ("has_start_interval", "expected"), [(True, (15, 500_000_000)), (False, (5, None))]
+)
+def test_a_docker_that_cannot_ask_often_at_the_start_asks_often_always(
+    has_start_interval: bool, expected: tuple[int, int | None]
+) -> None:
+    """Otherwise `up` would wait for the first check."""
+    services = stack(Options(), Host(start_interval=has_start_interval), "autoregistry:1").services
+    checks: list[Any] = [create_body(service)["Healthcheck"] for service in services]
+
+    for check in checks:
+        assert expected == (check["Interval"] // 10**9, check.get("StartInterval"))
+
+
 def test_a_changed_package_is_another_image_and_the_same_one_is_the_same() -> None:
     files = {"Dockerfile": b"FROM x", "autoregistry/a.py": b"1"}
     one = ImageSource(files, "python:3")
