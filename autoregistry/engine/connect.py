@@ -19,12 +19,14 @@ import urllib3
 from docker.context import ContextAPI
 from docker.utils import kwargs_from_env
 
+from autoregistry.engine.ssh import SshAdapter
 from autoregistry.errors import AutoregistryError, DockerRefused, DockerUnreachable
 from autoregistry.settings import QUESTION_SECONDS
 
 # `?manifests=1` of inspect, and of the list one version earlier (moby api/docs/CHANGELOG.md, v1.47 and v1.48).
 INSPECT_MANIFESTS_SINCE = (1, 48)
 LIST_MANIFESTS_SINCE = (1, 47)
+MAX_CONNECTIONS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +79,20 @@ class Daemon:
         return found
 
     def _make(self, version: str) -> docker.APIClient:
+        parameters = self._parameters()
+        if is_ssh := str(parameters.get("base_url")).startswith("ssh://"):
+            parameters["base_url"] = "unix:///ssh"  # never opened: its adapter is replaced below
         # A version given outright means that no request is made before trust_env is off.
         made = docker.APIClient(
             version=version,
             timeout=int(QUESTION_SECONDS),
             user_agent=self._user_agent,
-            use_ssh_client=True,
-            max_pool_size=32,
-            **self._parameters(),
+            max_pool_size=MAX_CONNECTIONS,
+            **parameters,
         )
         made.trust_env = False
+        if is_ssh:
+            made.mount("http+docker://", SshAdapter(self.host, max_pool_size=MAX_CONNECTIONS))
         return made
 
     def supports(self, version: tuple[int, int]) -> bool:

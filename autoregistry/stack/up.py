@@ -41,9 +41,10 @@ _LOOK_SECONDS = 0.2
 _LAST_LINES = 10
 # Longer than `serve` waits for the pushes under way.
 STOP_SECONDS = 15
-_SAID_CHARACTERS = 600
 NEW = "-new"
 _FAILED = ("exited", "dead", "restarting")
+# Of a network (moby libnetwork/ipamapi), not of a port, where it begins with a small letter.
+_ADDRESS_TAKEN = "Address already in use"
 # How Docker (moby libnetwork/portallocator, its userland proxy) and Docker Desktop say it.
 _PORT_WORDS = ("port is already allocated", "address already in use", "ports are not available")
 
@@ -193,7 +194,13 @@ class Up:
 
     def _start(self, service: Service) -> None:
         try:
-            self._containers.start(service.name)
+            try:
+                self._containers.start(service.name)
+            except DockerRefused as exc:
+                if not exc.message.strip().endswith(_ADDRESS_TAKEN):
+                    raise
+                self._give_addresses_up(service.name)
+                self._containers.start(service.name)
         except DockerRefused as exc:
             if service.published and any(words in exc.message for words in _PORT_WORDS):
                 published = ports.published_ports(self._containers)
@@ -202,6 +209,14 @@ class Up:
                 f"{service.name} cannot be started: {exc.message}",
                 f"docker rm --force {service.name}",
             ) from exc
+
+    def _give_addresses_up(self, name: str) -> None:
+        """Join cluster networks again with whatever address is free: somebody has the one of before."""
+        current = self._containers.inspect(name)
+        for network, endpoint in current.endpoints.items() if current else ():
+            if endpoint["IPAMConfig"]:
+                self._containers.disconnect(network, name)
+                self._containers.connect(network, name, {**endpoint, "IPAMConfig": None})
 
     def _wait_healthy(self, name: str) -> None:
         """Docker's own word for it, so that no road from here to the container is needed."""
@@ -218,9 +233,13 @@ class Up:
             time.sleep(_LOOK_SECONDS)
 
     def _illness(self, seen: Container) -> str:
-        last = [line.strip() for line in self._containers.logs(seen.name, tail=_LAST_LINES)]
-        words = "; ".join(line for line in (*last, seen.health_said) if line)
-        return f"{seen.name} does not become healthy ({seen.state}): {words[-_SAID_CHARACTERS:]}"
+        logged = self._containers.logs(seen.name, tail=_LAST_LINES)
+        said = [
+            *seen.health_said.splitlines(),
+            *logged,
+        ]  # the log knows better, where it has anything
+        last = [line.strip() for line in said if line.strip()][-1:]
+        return f"{seen.name} does not become healthy ({seen.state}): {''.join(last) or 'no reason given'}"
 
     def _done(self, name: str, result: str, *, has_changed: bool = True) -> None:
         self._changed |= has_changed

@@ -141,6 +141,28 @@ def test_a_new_port_replaces_only_the_proxy_which_keeps_its_cluster_networks(
             docker("network", "rm", network)
 
 
+def test_an_address_that_somebody_else_took_meanwhile_does_not_stop_the_proxy(
+    stack: Typed,
+) -> None:
+    lab.image(stack.engine, "busybox:latest")
+    docker = stack.engine.cli
+    docker("network", "create", "--subnet", "10.213.8.0/24", "k3d-st-taken")
+    try:
+        docker("network", "connect", "--ip", "10.213.8.77", "k3d-st-taken", "autoregistry")
+        docker("stop", "autoregistry")
+        run = ("run", "--detach", "--name", "st-taker", "--network", "k3d-st-taken")
+        docker(*run, "--ip", "10.213.8.77", "busybox:latest", "sleep", "600")
+
+        stack.ok("up")
+        networks = stack.inspect("autoregistry")["NetworkSettings"]["Networks"]
+
+        assert networks["k3d-st-taken"]["IPAddress"] not in ("", "10.213.8.77")
+    finally:
+        docker("rm", "--force", "st-taker", check=False)
+        docker("network", "disconnect", "--force", "k3d-st-taken", "autoregistry", check=False)
+        docker("network", "rm", "k3d-st-taken")
+
+
 def test_another_registry_image_replaces_only_the_backend(stack: Typed) -> None:
     lab.image(stack.engine, "registry:3")
     proxy = stack.inspect("autoregistry")["Id"]
