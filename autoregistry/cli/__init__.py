@@ -7,7 +7,7 @@ import sys
 import click
 
 from autoregistry import __version__
-from autoregistry.cli import cluster, down, generate, logs, serve, status, up
+from autoregistry.cli import cluster, down, generate, logs, restart, serve, status, up
 from autoregistry.cli.output import show_error
 from autoregistry.errors import AutoregistryError
 
@@ -36,6 +36,8 @@ def commands(verbose: int) -> None:
 
 
 commands.add_command(cluster.cluster)
+commands.add_command(restart.refresh)
+commands.add_command(restart.restart)
 commands.add_command(up.up)
 commands.add_command(down.down)
 commands.add_command(status.status)

@@ -101,15 +101,15 @@ class Restarts:
 
 
 def restarts(
-    found: Iterable[Use], references: frozenset[str], digest: str, namespace: str = ""
+    found: Iterable[Use], references: frozenset[str], current: frozenset[str], namespace: str = ""
 ) -> Restarts:
-    """Exactly the workloads whose pods run one of these references with another digest."""
+    """Exactly the workloads whose pods run one of these references with a digest that is not current."""
     behind = {
         use.workload
         for use in found
         if use.reference in references
         and use.digest
-        and use.digest != digest
+        and use.digest not in current
         and namespace in ("", use.workload.namespace)
     }
     kinds = {

@@ -103,12 +103,12 @@ def test_exactly_what_runs_another_digest_is_restarted() -> None:
         ),
         next_run=(Workload("shop", "Job", "once"), Workload("shop", "CronJob", "night")),
         bare=(Workload("shop", "Pod", "alone"),),
-    ) == restarts(found, frozenset({IMAGE}), NEW)
+    ) == restarts(found, frozenset({IMAGE}), frozenset({NEW}))
 
 
 def test_other_images_and_other_namespaces_are_left_alone() -> None:
     found = uses({"items": [_pod("alone")]})
 
     nothing = Restarts((), (), ())
-    assert nothing == restarts(found, frozenset({"localhost:5000/other:dev"}), NEW)
-    assert nothing == restarts(found, frozenset({IMAGE}), NEW, namespace="default")
+    assert nothing == restarts(found, frozenset({"localhost:5000/other:dev"}), frozenset({NEW}))
+    assert nothing == restarts(found, frozenset({IMAGE}), frozenset({NEW}), namespace="default")

@@ -1,0 +1,166 @@
+"""`autoregistry refresh` and `restart`: the nodes, and what runs on them, brought to what Docker has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import click
+
+from autoregistry.cli.clusters import Clusters
+from autoregistry.cli.output import stderr, stdout
+from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.pods import Restarts, Workload, restarts
+from autoregistry.errors import AutoregistryError, ClusterRefused, SettingInvalid
+from autoregistry.names import Image, RegistryNames, parse_image
+
+_THREADS = 8
+cluster_option = click.option(
+    "--cluster", metavar="NAME", help="Only this k3d cluster. [default: all attached]"
+)
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@cluster_option
+def refresh(images: tuple[str, ...], cluster: str | None) -> None:
+    """Make the nodes pull an image anew. Running pods are not touched.
+
+    Mostly this happens by itself, as soon as the image has changed.
+
+    \b
+    Example:
+      autoregistry refresh shop/api:dev
+    """
+    clusters = Clusters.here()
+    nodes = _attached(clusters, cluster)
+    failed = [image for image in _images(clusters, images) if not _refresh(clusters, nodes, image)]
+    if failed:
+        raise ClusterRefused(
+            f"not every node has {', '.join(map(str, failed))}", "autoregistry doctor"
+        )
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@cluster_option
+@click.option("--namespace", default="", metavar="NAME", help="Only this namespace. [default: all]")
+@click.option("--dry-run", is_flag=True, help="Say what would be restarted, and do nothing.")
+def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_run: bool) -> None:
+    """Restart what runs an old copy of an image, so that it runs the new one.
+
+    Refreshes the nodes first, then does `kubectl rollout restart` of exactly the Deployments, StatefulSets and
+    DaemonSets whose pods run that tag with another digest. It reaches attached clusters through their own nodes.
+
+    \b
+    Examples:
+      autoregistry restart shop/api:dev
+      autoregistry restart shop/api:dev --namespace shop --dry-run
+    """
+    clusters = Clusters.here()
+    nodes = _attached(clusters, cluster)
+    for image in _images(clusters, images):
+        if not dry_run and not _refresh(clusters, nodes, image):
+            raise ClusterRefused(f"not every node could pull {image}", "autoregistry doctor")
+        found = [
+            (
+                name,
+                _behind(clusters, [n for n in nodes if n.cluster == name], name, image, namespace),
+            )
+            for name in sorted({node.cluster for node in nodes})
+        ]
+        for name, concerned in found:
+            _restart(clusters, name, concerned, dry_run=dry_run)
+        if not any(concerned.restart for _, concerned in found):
+            stderr.print(f"{image}  nothing runs an old copy of it")
+
+
+def _images(clusters: Clusters, texts: Iterable[str]) -> list[Image]:
+    primary, *aliases = clusters.mirror().names
+    names = RegistryNames(primary, tuple(aliases))
+    found = []
+    for text in texts:
+        image = names.parse(text) or parse_image(text)
+        if image is None:
+            raise SettingInvalid(
+                f"{text} is not an image of {names.primary}", "autoregistry images"
+            )
+        found.append(image)
+    return found
+
+
+def _attached(clusters: Clusters, only: str | None) -> list[Node]:
+    if only is not None:
+        clusters.nodes.of(only)
+    nodes = clusters.nodes.attached(clusters.options.name)
+    if found := [node for node in nodes if only in (None, node.cluster)]:
+        return found
+    raise ClusterRefused(
+        f"{only or 'no k3d cluster'} is not attached" if only else "no k3d cluster is attached",
+        f"autoregistry cluster attach {only or '--all'}",
+    )
+
+
+def _references(clusters: Clusters, image: Image) -> list[str]:
+    return [f"{name}/{image}" for name in clusters.mirror().names]
+
+
+def _refresh(clusters: Clusters, nodes: list[Node], image: Image) -> bool:
+    """Have each node pull that holds the image or has a pod for it; whether all of them could."""
+    references = _references(clusters, image)
+    wanted = {
+        (use.node, use.reference)
+        for name in {node.cluster for node in nodes}
+        for use in clusters.nodes.uses(name)
+        if use.reference in references
+    }
+
+    def pull(node: Node) -> bool:
+        held = clusters.nodes.held(node)
+        mine = [r for r in references if r in held or (node.name, r) in wanted]
+        try:
+            for reference in mine:
+                clusters.nodes.pull(node, reference)
+        except AutoregistryError as exc:
+            stderr.print(f"{image}  {exc.message}", style="red")
+            return False
+        if mine:
+            stderr.print(f"{image}  {node.name} has it now")
+        return True
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return all(list(threads.map(pull, nodes)))
+
+
+def _behind(
+    clusters: Clusters, nodes: list[Node], name: str, image: Image, namespace: str
+) -> Restarts:
+    references = frozenset(_references(clusters, image))
+    uses = clusters.nodes.uses(name)
+    running = {use.node for use in uses if use.reference in references}
+    for node in nodes:
+        held = clusters.nodes.held(node)
+        current = frozenset(digest for r in references for digest in held.get(r, ()))
+        if node.name in running and current:
+            return restarts(uses, references, current, namespace)
+    return Restarts((), (), ())
+
+
+def _restart(clusters: Clusters, name: str, found: Restarts, *, dry_run: bool) -> None:
+    for workload in found.restart:
+        if not dry_run:
+            what = f"{workload.kind.lower()}/{workload.name}"
+            clusters.nodes.kubectl(
+                name, "rollout", "restart", "--namespace", workload.namespace, what
+            )
+        stdout.print(f"{name}  {'would restart' if dry_run else 'restarted'} {workload}")
+    for workload in found.next_run:
+        stderr.print(f"{name}  {workload}: at its next run")
+    for workload in found.bare:
+        stderr.print(f"{name}  {workload} belongs to nothing: {_by_hand(workload)}")
+
+
+def _by_hand(workload: Workload) -> str:
+    return (
+        f"kubectl delete pod --namespace {workload.namespace} {workload.name}, and create it anew"
+    )
