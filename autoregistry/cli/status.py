@@ -180,14 +180,18 @@ def lines(report: Report) -> list[Text]:
     ]
     if report.disk_bytes is not None:
         shown.append(_row("disk", f"{report.disk_bytes / 1e6:.1f} MB"))
-    for push in report.pushes:
-        words = f"{push.get('image', '?')}  {push.get('digest', '')[:19]}"
-        shown.append(_row("pushed", words))
+    shown += [_row("pushed", _push(push)) for push in report.pushes]
     if not report.is_up:
         is_ours = report.run_by != "docker compose"
         hint = "autoregistry up" if is_ours else "docker compose up -d"
         shown.append(Text(f"not up as it should be; try: {hint}", "yellow"))
     return shown
+
+
+def _push(said: dict[str, Any]) -> str:
+    """A finished push, as the proxy tells it; what an older one leaves out is left out."""
+    size = f"  {said['pushed_bytes'] / 1e6:.1f} MB" if said.get("pushed_bytes") else ""
+    return f"{said.get('image', '')}{size}  {str(said.get('digest', ''))[:19]}"
 
 
 def _cluster(row: Row) -> str:

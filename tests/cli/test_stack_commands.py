@@ -20,6 +20,14 @@ IMAGE = image_source("python:3.13-slim").tag
 # Nobody listens there, so the proxy is asked through its container.
 PORT = "5149"
 HEALTH = {"version": __version__, "docker": "ok", "backend": "ok"}
+PUSH = {
+    "type": "push-finished",
+    "image": "shop/api:dev",
+    "identity": "sha256:1",
+    "digest": "sha256:0123456789abcdef",
+    "pushed_bytes": 12_300_000,
+    "seconds": 0.4,
+}
 NODE_FILE = '[host."http://autoregistry:5000"]\n'
 
 
@@ -30,7 +38,7 @@ def _ran(argv: list[str]) -> tuple[int, str]:
         return 0, NODE_FILE
     if argv[-2] == "/_autoregistry/health":
         return 0, f"200\n{json.dumps(HEALTH)}"
-    return 0, "400\nnot there"
+    return 0, f"200\n{json.dumps({'pushes': [PUSH]})}"
 
 
 @pytest.fixture
@@ -146,7 +154,7 @@ def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
             }
         ],
         "disk_bytes": 1200 * 1024,
-        "pushes": [],
+        "pushes": [PUSH],
     }
 
 
@@ -161,6 +169,7 @@ def test_status_for_people_fits_80_columns(up: FakeEngine, typed: Type) -> None:
         "✓ autoregistry-backend running, healthy, registry:2",
         "✓ cluster dev          1 of 1 nodes attached, by the host's address",
         "  disk                 1.2 MB",
+        "  pushed               shop/api:dev  12.3 MB  sha256:0123456789ab",
     ]
     assert max(len(line) for line in shown) <= 80
 
@@ -191,6 +200,12 @@ def test_down_asks_before_it_removes_volumes(
 ) -> None:
     assert typed("down", "--volumes", input=answer).exit_code == exit_code
     assert ("autoregistry-data" in up.volumes) is left
+
+
+def test_a_proxy_that_tells_of_no_pushes_is_shown_without(up: FakeEngine, typed: Type) -> None:
+    up.run = lambda argv: (0, "400\nno") if argv[-2].endswith("/status") else _ran(argv)
+
+    assert json.loads(typed("status", "--json").stdout)["pushes"] == []
 
 
 def test_logs_are_the_proxys(up: FakeEngine, typed: Type) -> None:
