@@ -30,7 +30,7 @@ def find_host(daemon: Daemon, image: str, docker_socket: str | None) -> Host:
     selinux = any("name=selinux" in option for option in demands)
     user_namespace = any("name=userns" in option for option in demands)
     tried = []
-    for path in _candidates(daemon.host, docker_socket):
+    for path in candidates(daemon.host, docker_socket):
         seen = _probe(Containers(daemon), image, path, selinux=selinux, userns=user_namespace)
         if seen["id"] == identity:
             return Host(
@@ -57,7 +57,8 @@ def sees(containers: Containers, container: str) -> str:
         return ""
 
 
-def _candidates(host: str, docker_socket: str | None) -> Sequence[str]:
+def candidates(host: str, docker_socket: str | None) -> Sequence[str]:
+    """The paths worth a try: where the daemon is ours locally, and where nearly every other one has it."""
     if docker_socket:
         return [docker_socket]
     named = [host.removeprefix("unix://")] if host.startswith("unix:///") else []

@@ -10,6 +10,7 @@ import pytest
 
 from autoregistry.errors import AutoregistryError, ImageUnavailable, PortTaken, StackRefused
 from autoregistry.stack.down import take_down
+from autoregistry.stack.host import candidates
 from autoregistry.stack.image import image_source
 from autoregistry.stack.steps import Step, StepDone
 from autoregistry.stack.up import Made, Up
@@ -331,3 +332,22 @@ def test_down_removes_what_is_ours_and_the_volumes_only_when_told(engine: FakeEn
 
     assert left == (set(), set(), {"autoregistry-data", "autoregistry-state"})
     assert engine.volumes == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "chosen", "expected"),
+    [
+        pytest.param(
+            "unix:///run/user/1000/docker.sock",
+            None,
+            ["/run/user/1000/docker.sock", "/var/run/docker.sock"],
+            id="rootless, and Docker Desktop or Colima, whose socket has another path inside",
+        ),
+        pytest.param("unix:///var/run/docker.sock", None, ["/var/run/docker.sock"], id="usual"),
+        pytest.param("ssh://me@there", None, ["/var/run/docker.sock"], id="ssh"),
+        pytest.param("npipe:////./pipe/docker", None, ["/var/run/docker.sock"], id="Windows"),
+        pytest.param("tcp://there:2376", "/x.sock", ["/x.sock"], id="chosen"),
+    ],
+)
+def test_which_sockets_are_tried(host: str, chosen: str | None, expected: list[str]) -> None:
+    assert expected == list(candidates(host, chosen))
