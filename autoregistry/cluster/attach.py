@@ -7,15 +7,13 @@ back after a restart must find its own address free (k3d-io/k3d#1637, kind#2045)
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from autoregistry.cluster.files import CONFIG_MAP, CONFIG_MAP_NAMESPACE, Mirror
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.errors import ClusterRefused, DockerRefused
-
-_FAR_ADDRESSES = 16
 
 
 class Containers(Protocol):
@@ -28,7 +26,10 @@ class Containers(Protocol):
 
 
 class Networks(Protocol):
+    """What choosing an address needs of the engine."""
+
     def subnet(self, network: str) -> str | None: ...
+    def addresses(self, network: str) -> frozenset[str]: ...
 
 
 class Attachment:
@@ -76,25 +77,26 @@ class Attachment:
                 self._join(network, member)
 
     def _join(self, network: str, member: str) -> None:
-        for address in self._far_addresses(network):
-            try:
-                self._containers.connect(network, member, {"IPAMConfig": {"IPv4Address": address}})
-            except DockerRefused as exc:
-                if "already in use" in exc.message:
-                    continue
-                break  # only a network with a subnet of its own lets one choose (moby, validateIPAddress)
-            else:
-                return
-        self._containers.connect(network, member)
+        try:
+            address = {"IPAMConfig": {"IPv4Address": self._far_address(network)}}
+            self._containers.connect(network, member, address)
+        except DockerRefused:
+            # Only a network with a subnet of its own lets one choose (moby, validateIPAddress). What Docker refused
+            # is half done: the container says that it is connected.
+            with suppress(DockerRefused):
+                self._containers.disconnect(network, member)
+            self._containers.connect(network, member)
 
-    def _far_addresses(self, network: str) -> Iterator[str]:
-        if subnet := self._networks.subnet(network):
-            block = ipaddress.ip_network(subnet)
-            last = int(block.broadcast_address) - 1
-            yield from (
-                str(ipaddress.ip_address(last - n))
-                for n in islice(range(1, 1 << 16), _FAR_ADDRESSES)
-            )
+    def _far_address(self, network: str) -> str:
+        """The last free address; empty, which is Docker's choice, where the network has no IPv4."""
+        subnet = self._networks.subnet(network)
+        if subnet is None:
+            return ""
+        block = ipaddress.ip_network(subnet)
+        taken = self._networks.addresses(network)
+        numbers = range(int(block.broadcast_address) - 2, int(block.network_address), -1)
+        addresses = (str(ipaddress.ip_address(n)) for n in numbers)
+        return next((a for a in addresses if a not in taken), "")
 
     def detach(self, cluster: str) -> None:
         """Take back what `attach` did. What k3d made the cluster with stays as it is."""
@@ -115,4 +117,5 @@ class Attachment:
         """Take the registry off the cluster's network."""
         for network in {node.network for node in self._nodes.of(cluster)}:
             for member in self._members:
-                self._containers.disconnect(network, member)
+                with suppress(DockerRefused):  # it is not on it
+                    self._containers.disconnect(network, member)

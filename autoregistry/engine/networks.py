@@ -34,6 +34,12 @@ class Networks:
         config = [] if answer.status_code == 404 else answer.json()["IPAM"].get("Config") or []
         return next((str(c["Subnet"]) for c in config if ":" not in c.get("Subnet", ":")), None)
 
+    def addresses(self, network: str) -> frozenset[str]:
+        """The IPv4 addresses of the running containers on it."""
+        answer = self._daemon.request("GET", f"/networks/{network}")
+        found = {} if answer.status_code == 404 else answer.json().get("Containers") or {}
+        return frozenset(c["IPv4Address"].partition("/")[0] for c in found.values())
+
     def create(self, network: str, labels: Mapping[str, str]) -> None:
         body = {"Name": network, "Labels": dict(labels), "CheckDuplicate": True}
         self._daemon.request("POST", "/networks/create", json=body, timeout=CHANGE_SECONDS)
