@@ -7,7 +7,7 @@ import sys
 import click
 
 from autoregistry import __version__
-from autoregistry.cli import cluster, down, generate, logs, restart, serve, status, up
+from autoregistry.cli import cluster, doctor, down, generate, logs, restart, serve, status, up
 from autoregistry.cli.output import show_error
 from autoregistry.errors import AutoregistryError
 
@@ -38,6 +38,7 @@ def commands(verbose: int) -> None:
 commands.add_command(cluster.cluster)
 commands.add_command(restart.refresh)
 commands.add_command(restart.restart)
+commands.add_command(doctor.doctor)
 commands.add_command(up.up)
 commands.add_command(down.down)
 commands.add_command(status.status)

@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from autoregistry.cli import wiring
+from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.options import flags, given, stack_options
 from autoregistry.cli.steps import shown_steps
 from autoregistry.cli.written import write_out
+from autoregistry.cluster.files import Mirror, config_map, hosts_toml, registries_yaml
 from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Containers
 from autoregistry.stack.compose import compose_file
@@ -63,3 +65,62 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
         host = find_host(daemon, source.tag, options.docker_socket)
     text = compose_file(stack(options, host, source.tag))
     write_out(text, f"autoregistry generate compose{flags(options)}", output, force=force)
+
+
+via_option = click.option(
+    "--via",
+    type=click.Choice(["container", "host"]),
+    default="container",
+    show_default=True,
+    help="The road to the registry: the containers of `up`, or `serve` on the host.",
+)
+
+
+def _mirror(via: str) -> Mirror:
+    return Clusters.here().mirror(by_host=via == "host")
+
+
+@generate.command()
+@via_option
+@output_option
+@force_option
+def registries(*, via: str, output: Path | None, force: bool) -> None:
+    """The registries.yaml for `k3d cluster create --registry-config`.
+
+    \b
+    Example:
+      autoregistry generate registries -o registries.yaml
+    """
+    write_out(
+        registries_yaml(_mirror(via)), "autoregistry generate registries", output, force=force
+    )
+
+
+@generate.command()
+@via_option
+@output_option
+@force_option
+def hosts(*, via: str, output: Path | None, force: bool) -> None:
+    """The hosts.toml that containerd reads at every pull of an image of ours.
+
+    \b
+    Example:
+      autoregistry generate hosts -o hosts.toml
+    """
+    mirror = _mirror(via)
+    text = hosts_toml(mirror, mirror.names[0])
+    write_out(text, "autoregistry generate hosts", output, force=force)
+
+
+@generate.command()
+@via_option
+@output_option
+@force_option
+def configmap(*, via: str, output: Path | None, force: bool) -> None:
+    """The ConfigMap by which Tilt, skaffold and others find the registry (KEP-1755).
+
+    \b
+    Example:
+      autoregistry generate configmap | kubectl apply -f -
+    """
+    write_out(config_map(_mirror(via)), "autoregistry generate configmap", output, force=force)

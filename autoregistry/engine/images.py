@@ -128,6 +128,11 @@ class Images:
         listed = self._daemon.request("GET", "/images/json").json()
         return [tag for image in listed for tag in image.get("RepoTags") or []]
 
+    def sizes(self) -> dict[str, int]:
+        """Every reference Docker has an image under, and its bytes as `docker images` counts them."""
+        listed = self._daemon.request("GET", "/images/json").json()
+        return {t: int(image.get("Size") or 0) for image in listed for t in image["RepoTags"] or []}
+
     def names_of(self, identity: str) -> list[str]:
         """The references of the image with this Id."""
         answer = self._daemon.request("GET", f"/images/{identity}/json")
@@ -149,6 +154,13 @@ class Images:
             data=packed,
             timeout=CHANGE_SECONDS,
         )
+
+    def digest_in_registry(self, reference: str) -> str | None:
+        """What the registry in this name has under it, asked by the daemon itself; None where it has nothing."""
+        answer = self._daemon.request(
+            "GET", f"/distribution/{reference}/json", headers=NO_CREDENTIALS, timeout=CHANGE_SECONDS
+        )
+        return None if answer.status_code == 404 else str(answer.json()["Descriptor"]["digest"])
 
     def remove(self, reference: str) -> None:
         """Take a name away, and the image with its last name; one that is gone is no error."""
