@@ -1,7 +1,7 @@
 """k3d's node image: `rancher/k3s` where it can be pulled, else a node of upstream Kubernetes and containerd 2.3.
 
 The stand-in has a real kubelet, a real API server and a real containerd that pulls; what it lacks of k3s is said
-in `k3s`, the script it starts.
+in `inside`, the package it starts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from dev.lab import Docker, debian, image, tool
 from dev.lab.cache import RUN, locked, once, run
 from dev.lab.images import import_tree, pull
 from dev.node import pause
-from dev.node.programs import programs
+from dev.node.programs import PARTS, programs
 
 K3S = "rancher/k3s:v1.34.4-k3s1"
 TOOLS = "ghcr.io/k3d-io/k3d-tools:5.9.0"
 _STAND_IN = "autoregistry-lab/node"
 _HERE = Path(__file__).resolve().parent
+_INSIDE = _HERE / "inside"
 _RUNTIME = _HERE.parent / "lab" / "without-sys-resource"
 _PACKAGES = (
     "iptables",
@@ -38,10 +39,24 @@ _PACKAGES = (
     "python3-yaml",
     "runc",
 )
+_LAUNCHER = """\
+#!/usr/bin/python3
+import sys
+sys.path.insert(0, "/opt/node/python")
+from dev.node.inside.k3s import main
+main()
+"""
+_CRICTL = """\
+runtime-endpoint: unix:///run/k3s/containerd/containerd.sock
+image-endpoint: unix:///run/k3s/containerd/containerd.sock
+"""
 _CHANGES = (
     'ENTRYPOINT ["/bin/k3s"]',
     'CMD ["server"]',
     "ENV PATH=/bin:/usr/bin:/sbin:/usr/sbin:/opt/node",
+    "ENV KUBECONFIG=/etc/rancher/k3s/k3s.yaml",
+    "ENV CONTAINERD_ADDRESS=/run/k3s/containerd/containerd.sock",
+    "ENV CONTAINERD_NAMESPACE=k8s.io",
     "VOLUME /var/lib/kubelet",
     "VOLUME /var/lib/rancher/k3s",
     "VOLUME /var/lib/cni",
@@ -95,32 +110,40 @@ def _has(docker: Docker, name: str) -> bool:
 @cache
 def _tree() -> Path:
     recipe = [
-        (_HERE / "k3s").read_bytes(),
+        *(file.read_bytes() for file in sorted(_INSIDE.glob("*.py"))),
         _RUNTIME.read_bytes(),
         inspect.getsource(pause).encode(),
-        repr((_PACKAGES, _CHANGES)).encode(),
+        inspect.getsource(_make).encode(),
+        repr((_PACKAGES, _CHANGES, _LAUNCHER, _CRICTL)).encode(),
         *(str(path).encode() for path in programs().values()),
     ]
     version = hashlib.sha256(b"".join(recipe)).hexdigest()[:12]
-    return once("node", version, _make, usually=10)
+    return once("node", version, _make, usually=5)
 
 
 def _make(tree: Path) -> None:
-    base = once(
-        "node-base", hashlib.sha256(repr(_PACKAGES).encode()).hexdigest()[:12], _base, usually=40
-    )
+    packages = hashlib.sha256(repr(_PACKAGES).encode()).hexdigest()[:12]
+    base = once("node-base", packages, _base, usually=40)
     run(["cp", "-a", f"{base}/.", tree], log="node")  # devices and owners included
+    ours = tree / "opt/node"
     for place, program in programs().items():
-        target = tree / "opt/node" / place
+        target = ours / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(program, target)
-    shutil.copy(_RUNTIME, tree / "opt/node" / _RUNTIME.name)
-    pause.write_pause(tree / "opt/node/pause.tar", tool("busybox"))
-    shutil.copy(_HERE / "k3s", tree / "usr/bin/k3s")
-    (tree / "usr/bin/k3s").chmod(0o755)
-    for name in ("kubectl", "crictl", "ctr"):
-        (tree / "usr/bin" / name).symlink_to("k3s")
-    # k3d's entry point is a /bin/sh script that traps SIGTERM by a name which dash refuses.
+        target.hardlink_to(program)  # both are in the cache, and big
+    for part in PARTS:
+        (ours / part).symlink_to("parts")
+    shutil.copy(_RUNTIME, ours / _RUNTIME.name)
+    pause.write_pause(ours / "pause.tar", tool("busybox"))
+    shutil.copytree(
+        _INSIDE, ours / "python/dev/node/inside", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tree / "etc/crictl.yaml").write_text(_CRICTL)
+    launcher = tree / "usr/bin/k3s"
+    launcher.write_text(_LAUNCHER)
+    launcher.chmod(0o755)
+    for client in ("kubectl", "crictl", "ctr"):
+        (tree / "usr/bin" / client).symlink_to(f"/opt/node/{client}")
+    # k3d's own entry point is a /bin/sh script that traps SIGTERM by a name which dash refuses.
     shell = tree / "usr/bin/sh"
     shell.unlink()
     shell.symlink_to("bash")
