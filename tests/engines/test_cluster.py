@@ -1,0 +1,268 @@
+"""Real k3d 5.9 with a real kubelet, on both image stores: from a build to a running pod, without a push."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev import lab, node
+from dev.lab import Docker
+from tests.engines.serving import wait_for
+from tests.engines.test_stack import Typed
+
+pytestmark = pytest.mark.engine
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "k3d"
+MAIN, OTHER = "ar-main", "ar-other"
+
+
+class Clusters(Typed):
+    """`autoregistry`, `k3d` and `kubectl` in one daemon's environment."""
+
+    def __init__(self, engine: Docker) -> None:
+        super().__init__(engine)
+        self._environment = {**os.environ, **node.environment(engine)}
+        self.flags = node.create_arguments(engine)
+
+    def k3d(self, *words: str) -> str:
+        done = subprocess.run(
+            ["k3d", *words],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def kubectl(self, *words: str, cluster: str = MAIN, stdin: str = "", check: bool = True) -> str:
+        argv = ["exec", "--interactive", f"k3d-{cluster}-server-0", "kubectl", *words]
+        return self.engine.cli(*argv, input=stdin, check=check).stdout
+
+    def build(self, name: str, content: str) -> None:
+        """Build the example, under another name and with other content."""
+        page = EXAMPLE / "index.html"
+        context = self.folder / "context"
+        context.mkdir(parents=True, exist_ok=True)
+        (context / "Dockerfile").write_text((EXAMPLE / "Dockerfile").read_text())
+        (context / page.name).write_text(content)
+        env = {"DOCKER_BUILDKIT": "0"} if self.engine.store == "classic" else {}
+        self.engine.cli("build", "--quiet", "--tag", f"{self.name}/{name}:dev", context, env=env)
+
+    def deploy(self, name: str, replicas: int = 1) -> None:
+        """Apply the example's deployment, under another name."""
+        manifest = (EXAMPLE / "deployment.yaml").read_text()
+        manifest = manifest.replace("localhost:5000/hello", f"{self.name}/{name}")
+        manifest = manifest.replace("hello", name).replace("replicas: 1", f"replicas: {replicas}")
+        self.kubectl("apply", "-f", "-", stdin=manifest)
+
+    def says(self, name: str) -> list[str]:
+        """What the running pods of a deployment have printed."""
+        listed = self.kubectl("get", "pods", "--selector", f"app={name}", "--output=json")
+        return [
+            self.kubectl("logs", pod["metadata"]["name"], check=False).strip()
+            for pod in json.loads(listed)["items"]
+            if "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    @property
+    def name(self) -> str:
+        return f"localhost:{self.port}"
+
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def clusters(engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
+    """A stack and a cluster of three nodes, made by `cluster create` alone."""
+    if not engine.owned:
+        pytest.skip("your own Docker's stack and clusters are not for a test to change")
+    for name in ("registry:2", "python:3.13-slim", "busybox:latest"):
+        lab.image(engine, name)
+    made = Clusters(engine)
+    made.folder = tmp_path_factory.mktemp("clusters")
+    for cluster in (MAIN, OTHER):
+        made.k3d("cluster", "delete", cluster)
+    made.ok("down", "--volumes", "--yes")
+    made.ok("up", "--port", str(made.port))
+    made.ok("cluster", "create", MAIN, "--", *made.flags, "--agents", "2")
+    yield made
+    made.run("logs", "--tail", "30")
+    for cluster in (MAIN, OTHER):
+        made.k3d("cluster", "delete", cluster)
+    made.ok("down", "--volumes", "--yes")
+
+
+def _list(clusters: Clusters) -> dict[str, Any]:
+    rows = json.loads(clusters.ok("cluster", "list", "--json"))
+    return {row["name"]: row for row in rows}
+
+
+def test_a_created_cluster_is_attached_with_every_node(clusters: Clusters) -> None:
+    assert _list(clusters)[MAIN] == {
+        "name": MAIN,
+        "nodes": 3,
+        "running": 3,
+        "attached": 3,
+        "via": "Docker's network",
+    }
+
+
+def test_our_containers_take_addresses_no_node_will_look_for(clusters: Clusters) -> None:
+    shown = clusters.engine.cli("network", "inspect", f"k3d-{MAIN}").stdout
+    addresses = {
+        container["Name"]: int(container["IPv4Address"].partition("/")[0].rpartition(".")[2])
+        for container in json.loads(shown)[0]["Containers"].values()
+    }
+
+    ours = {addresses.pop("autoregistry"), addresses.pop("autoregistry-backend")}
+    assert ours == {253, 252}
+    assert max(addresses.values()) < 10
+
+
+def test_a_built_image_runs_and_a_rebuilt_one_after_one_command(clusters: Clusters) -> None:
+    """The promise, end to end, on three nodes and with the default pull policy."""
+    clusters.build("promise", "version 1")
+    clusters.deploy("promise", replicas=3)
+    wait_for(lambda: clusters.says("promise") == ["version 1"] * 3, "three pods of version 1", 90)
+    clusters.build("promise", "version 2")
+    clusters.kubectl("scale", "deployment/promise", "--replicas=4")
+
+    clusters.ok("restart", "promise:dev")
+
+    wait_for(lambda: set(clusters.says("promise")) == {"version 2"}, "pods of version 2", 90)
+    code, _, err = clusters.run("restart", "promise:dev")
+    assert code == 0
+    assert "nothing runs an old copy" in err
+
+
+def test_nodes_that_hold_an_old_copy_follow_a_build_by_themselves(clusters: Clusters) -> None:
+    server, reference = f"k3d-{MAIN}-server-0", f"{clusters.name}/follows:dev"
+
+    def held() -> str:
+        shown = clusters.engine.cli("exec", server, "crictl", "images", "--output=json").stdout
+        images = json.loads(shown)["images"]
+        return next((i["id"] for i in images if reference in (i.get("repoTags") or [])), "")
+
+    clusters.build("follows", "version 1")
+    clusters.engine.cli("exec", server, "crictl", "pull", reference)
+    first = held()
+    clusters.build("follows", "version 2")
+
+    wait_for(lambda: held() not in ("", first), "the node to hold the new image")
+
+
+def test_a_pod_that_waits_in_back_off_runs_as_soon_as_the_image_is_built(
+    clusters: Clusters,
+) -> None:
+    clusters.deploy("waits")
+
+    def reasons() -> str:
+        path = "{.items[*].status.containerStatuses[*].state.waiting.reason}"
+        return clusters.kubectl("get", "pods", "--selector=app=waits", f"--output=jsonpath={path}")
+
+    wait_for(lambda: reasons() == "ImagePullBackOff", "a pod in back-off", 60)
+    clusters.build("waits", "at last")
+
+    wait_for(lambda: clusters.says("waits") == ["at last"], "the pod to run", 30)
+
+
+def test_the_cause_of_a_failed_pull_is_in_kubectl_describe(clusters: Clusters) -> None:
+    clusters.engine.cli("stop", "--time", "1", "autoregistry-backend")
+    try:
+        clusters.deploy("describes")
+        cause = "the registry at http://autoregistry-backend:5000 does not answer"
+        wait_for(
+            lambda: cause in clusters.kubectl("describe", "pods", "--selector=app=describes"),
+            cause,
+            60,
+        )
+    finally:
+        clusters.ok("up")
+        clusters.kubectl("delete", "deployment", "describes")
+
+
+def test_a_running_cluster_is_attached_and_let_go_without_a_restart(clusters: Clusters) -> None:
+    clusters.k3d("cluster", "create", OTHER, *clusters.flags)
+    started = clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
+    before = _list(clusters)[OTHER]
+    clusters.ok("cluster", "attach", OTHER)
+    attached = _list(clusters)[OTHER]
+    found = clusters.kubectl(
+        "get", "configmap", "-n", "kube-public", "local-registry-hosting", cluster=OTHER
+    )
+    clusters.ok("cluster", "detach", OTHER)
+    detached = _list(clusters)[OTHER]
+
+    assert (before["attached"], before["via"]) == (0, "not attached")
+    assert (attached["attached"], attached["via"]) == (1, "Docker's network")
+    assert (detached["attached"], detached["via"]) == (0, "not attached")
+    assert "local-registry-hosting" in found
+    assert started == clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
+
+
+def test_delete_leaves_no_container_and_no_network_behind(clusters: Clusters) -> None:
+    clusters.ok("cluster", "attach", OTHER)
+    clusters.ok("cluster", "delete", OTHER)
+
+    containers = clusters.engine.cli("ps", "--all", "--format", "{{.Names}}").stdout
+    networks = clusters.engine.cli("network", "ls", "--format", "{{.Name}}").stdout
+    assert f"k3d-{OTHER}" not in containers + networks
+    assert set(_list(clusters)) == {MAIN}
+
+
+@pytest.mark.parametrize("how", ["docker restart", "k3d cluster stop and start"])
+def test_pulls_work_after_a_restart_of_the_nodes(clusters: Clusters, how: str) -> None:
+    server = f"k3d-{MAIN}-server-0"
+    before = clusters.inspect(server)["NetworkSettings"]["Networks"][f"k3d-{MAIN}"]["IPAddress"]
+    if how == "docker restart":
+        clusters.engine.cli("restart", "--time", "5", server)
+    else:
+        clusters.k3d("cluster", "stop", MAIN)
+        clusters.k3d("cluster", "start", MAIN)
+    after = clusters.inspect(server)["NetworkSettings"]["Networks"][f"k3d-{MAIN}"]["IPAddress"]
+
+    wait_for(lambda: clusters.run("doctor")[0] == 0, "everything to be well", 60)
+    assert before == after
+
+
+def test_the_doctor_finds_everything_well_and_says_what_is_not(clusters: Clusters) -> None:
+    well = json.loads(clusters.ok("doctor", "--json"))
+    folder = f"/var/lib/rancher/k3s/agent/etc/containerd/certs.d/{clusters.name}"
+    agent = f"k3d-{MAIN}-agent-1"
+    clusters.engine.cli("exec", agent, "rm", "-r", folder)
+    code, out, _ = clusters.run("doctor", "--json")
+    ill = [check for check in json.loads(out) if not check["is_well"]]
+    clusters.ok("cluster", "attach", MAIN)
+
+    assert {"docker", "stack", "loop", MAIN} == {check["about"] for check in well}
+    assert code == 1
+    assert [f"not attached: {agent}"] == [check["sentence"] for check in ill]
+    assert ill[0]["hint"] == f"autoregistry cluster attach {MAIN}"
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (("create", MAIN), "is there already", f"autoregistry cluster attach {MAIN}"),
+        (("attach", "nowhere"), "there is no k3d cluster nowhere", "cluster create nowhere"),
+        (("delete", "nowhere"), "there is no k3d cluster nowhere", "cluster create nowhere"),
+        (("attach",), "which cluster?", f"cluster attach {MAIN}"),
+    ],
+)
+def test_errors_name_the_thing_and_the_next_command(
+    clusters: Clusters, words: tuple[str, ...], message: str, hint: str
+) -> None:
+    code, _, err = clusters.run("cluster", *words)
+
+    assert code in (1, 2)
+    assert message in err
+    assert hint in err
+    assert "Traceback" not in err
