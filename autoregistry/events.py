@@ -28,6 +28,7 @@ class Answer(Enum):
     NOT_MIRRORED = ("not-mirrored", 404)
     FOREIGN_HOST = ("foreign-host", 421)
     BACKEND_UNREACHABLE = ("backend-unreachable", 502)
+    CLIENT_STALLED = ("client-stalled", 408)
 
     def __init__(self, word: str, status: int | None) -> None:
         self.word = word

@@ -33,6 +33,24 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may take of the proxy."""
+
+    head_bytes: int = 16 * 1024
+    """The longest request line, and the longest header."""
+    headers: int = 128
+    head_seconds: float = 20.0
+    """How long a connection may take to say what it wants (slow-loris)."""
+    idle_seconds: float = 300.0
+    """How long a body may stand still, either way."""
+    keepalive_seconds: float = 75.0
+    """How long a connection is kept for its next request."""
+    connections: int = 2000
+    connections_per_address: int = 1000
+    """Docker's port forwarding can make many clients look like one address."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What `serve` runs with."""
 
@@ -50,3 +68,4 @@ class Settings:
     """Further names by which requests may come (a Host that is not ours is answered 421)."""
     container: str | None = None
     """Our name on Docker's networks, when we run in a container: nodes ask us by it."""
+    limits: Limits = Limits()

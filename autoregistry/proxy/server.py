@@ -7,11 +7,9 @@ goes to the backend as it came.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -19,12 +17,16 @@ from multidict import CIMultiDict
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
+from autoregistry.proxy.admission import framing_fault, host_name, is_ip, our_hosts
 from autoregistry.proxy.backend import Ask, Backend, Held
+from autoregistry.proxy.limits import Body, Door, GuardedSite, quiet
 from autoregistry.proxy.pull import Pulls, Reply
 from autoregistry.proxy.transport import READ_BYTES, end_to_end
 from autoregistry.settings import Settings
 
 HEADER = "Autoregistry"
+# How long a stop waits for the answers under way.
+STOP_SECONDS = 10.0
 OWN_PREFIX = "/_autoregistry"
 
 # Codes of the distribution-spec ("Error Codes") for answers of our own; clients print code and message.
@@ -73,7 +75,8 @@ class Server:
         self._pulls = pulls
         self._emit = emit
         self._pages = pages
-        self._hosts = _our_hosts(settings)
+        self._hosts = our_hosts(settings)
+        self._idle = settings.limits.idle_seconds
         app = web.Application(client_max_size=0)
         app.on_response_prepare.append(_drop_defaults)
         app.router.add_route("*", "/{any:.*}", self._handle)
@@ -81,18 +84,23 @@ class Server:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=quiet,
             handler_cancellation=True,
             read_bufsize=READ_BYTES,
-            shutdown_timeout=10,
+            shutdown_timeout=STOP_SECONDS,
+            keepalive_timeout=settings.limits.keepalive_seconds,
+            max_line_size=settings.limits.head_bytes,
+            max_field_size=settings.limits.head_bytes,
+            max_headers=settings.limits.headers,
         )
+        self._door = Door(settings.limits)
 
     async def start(self) -> None:
         """Listen. Raises ListenFailed."""
         await self._runner.setup()
         for address in self._settings.listen:
             try:
-                site = web.TCPSite(self._runner, address.host, address.port)
-                await site.start()
+                await GuardedSite(self._runner, address.host, address.port, self._door).start()
             except OSError as exc:
                 await self._runner.cleanup()
                 raise ListenFailed(
@@ -106,10 +114,15 @@ class Server:
         return [(a[0], a[1]) for a in self._runner.addresses]
 
     async def stop(self) -> None:
+        """Take no more requests, finish the answers under way for a while, cut the others off."""
         await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if (host := _host_name(request.headers.get("Host", ""))) not in self._hosts and not _is_ip(
+        async with self._door.answering(request):
+            return await self._answer(request)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if (host := host_name(request.headers.get("Host", ""))) not in self._hosts and not is_ip(
             host
         ):
             return _own(
@@ -125,15 +138,21 @@ class Server:
             )
         if not self._settings.names.mirrors(wanted.namespace):
             return _own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
+        if (wrong := framing_fault(request)) is not None:
+            response = _own(Answer.NOT_A_REGISTRY_REQUEST, wrong)
+            response.force_close()  # what follows on this connection may be that body
+            return response
+        body = Body(request.content, self._idle) if request.body_exists else None
         try:
-            return await self._registry(request, wanted, host)
+            return await self._registry(request, wanted, host, body)
         except BackendUnreachable as exc:
+            if body is not None and body.stalled:
+                return _own(Answer.CLIENT_STALLED, f"the body stood still for {self._idle:g} s")
             return _own(Answer.BACKEND_UNREACHABLE, exc.message)
 
     async def _registry(
-        self, request: web.Request, wanted: Request, host: str
+        self, request: web.Request, wanted: Request, host: str, body: Body | None
     ) -> web.StreamResponse:
-        body = request.content.iter_any() if request.body_exists else None
         ask = Ask(request.method, request.raw_path, end_to_end(request.raw_headers), body)
         match request.method, wanted:
             case "GET" | "HEAD", Manifest():
@@ -144,14 +163,16 @@ class Server:
                 held = await asyncio.shield(self._pulls.hand_push(ask, image))
                 if held.status < 300:
                     self._emit(HandPushSeen(image, _client(request), held.digest or ""))
-                return await _forward(request, held)
+                return await self._forward(request, held)
             case "GET", Blob() if self._redirects(host):
                 location = f"{self._backend.url}{request.raw_path}"
                 return _own(Answer.REDIRECTED, "the registry behind has it", {"Location": location})
             case _, Manifest() | Upload() if self._pulls.is_own_push(ask):
-                return await _forward(request, await self._pulls.own_push(ask, wanted.repository))
+                return await self._forward(
+                    request, await self._pulls.own_push(ask, wanted.repository)
+                )
             case _:
-                return await _forward(request, await self._backend.send(ask))
+                return await self._forward(request, await self._backend.send(ask))
 
     async def _pull(self, request: web.Request, ask: Ask, wanted: Manifest) -> web.StreamResponse:
         began, client = time.monotonic(), _client(request)
@@ -165,30 +186,30 @@ class Server:
         self._emit(PullAnswered(wanted, client, reply.answer, status, reply.sentence, seconds))
         if reply.held is None:
             return _own(reply.answer, reply.sentence)
-        return await _forward(request, reply.held, reply)
+        return await self._forward(request, reply.held, reply)
+
+    async def _forward(
+        self, request: web.Request, held: Held, reply: Reply | None = None
+    ) -> web.StreamResponse:
+        async with held:
+            response = Forwarded(held, reply)
+            await response.prepare(request)
+            try:
+                if request.method != "HEAD":
+                    async for chunk in held.body():
+                        async with asyncio.timeout(self._idle):
+                            await response.write(chunk)
+            except (BackendUnreachable, TimeoutError):
+                # The client must see a broken answer, not a short one that looks whole.
+                if request.transport is not None:
+                    request.transport.abort()
+                raise asyncio.CancelledError from None
+            await response.write_eof()
+            return response
 
     def _redirects(self, host: str) -> bool:
         """A node came over Docker's network, where the backend can be reached as well as we."""
         return host == self._settings.container
-
-
-async def _forward(
-    request: web.Request, held: Held, reply: Reply | None = None
-) -> web.StreamResponse:
-    async with held:
-        response = Forwarded(held, reply)
-        await response.prepare(request)
-        try:
-            if request.method != "HEAD":
-                async for chunk in held.body():
-                    await response.write(chunk)
-        except BackendUnreachable:
-            # The client must see a broken answer, not a short one that looks whole.
-            if request.transport is not None:
-                request.transport.abort()
-            raise asyncio.CancelledError from None
-        await response.write_eof()
-        return response
 
 
 def _own(answer: Answer, sentence: str, headers: dict[str, str] | None = None) -> web.Response:
@@ -202,30 +223,6 @@ def _own(answer: Answer, sentence: str, headers: dict[str, str] | None = None) -
         content_type="application/json",
         headers={HEADER: answer.word, **(headers or {})},
     )
-
-
-def _our_hosts(settings: Settings) -> frozenset[str]:
-    named = [_host_name(name) for name in settings.names.all]
-    ours = {*named, "localhost", "host.k3d.internal", *settings.allow_hosts}
-    if settings.container:
-        ours.add(settings.container)
-    return frozenset(host.lower() for host in ours)
-
-
-def _host_name(host: str) -> str:
-    """The name in `name:port`, without the brackets of an IPv6 address; empty where it makes no sense."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _client(request: web.Request) -> str:

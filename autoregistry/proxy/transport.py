@@ -70,12 +70,16 @@ class RawTransport(AiohttpTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
-        base: str = request.extensions["base"]
+        base = URL(request.extensions["base"])
+        # The whole target as the path: yarl would drop an empty query, and what stands behind a `#`.
+        target = base.raw_path.rstrip("/") + request.extensions["target"]
         timeout = request.extensions["timeout"]
         with map_aiohttp_exceptions():
             response = await self.client.request(
                 request.method,
-                URL(base + request.extensions["target"], encoded=True),
+                URL.build(
+                    scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True
+                ),
                 headers=CIMultiDict(
                     (k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw
                 ),

@@ -1,0 +1,56 @@
+"""Who may ask, and in which form: the checks before anything is done for a request.
+
+A page in a browser can make any name mean 127.0.0.1 (DNS rebinding), so the Host must be one of ours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from autoregistry.settings import Settings
+
+
+def framing_fault(request: web.Request) -> str | None:
+    """What about the body's framing would let it pass for another request at the backend.
+
+    aiohttp takes what follows a request with `Upgrade` or the method CONNECT for another protocol, and so
+    reads no body, whatever length was declared.
+    """
+    if request.method == "CONNECT" or "Upgrade" in request.headers:
+        return "no other protocol is spoken here"
+    if not request.body_exists and request.headers.get("Content-Length", "0").strip("0"):
+        return "a length is given, and no body"
+    if len(request.headers.getall("Host", ())) > 1:
+        return "more than one Host"
+    return None
+
+
+def our_hosts(settings: Settings) -> frozenset[str]:
+    """The host names by which requests may come."""
+    named = [host_name(name) for name in settings.names.all]
+    ours = {*named, "localhost", "host.k3d.internal", *settings.allow_hosts}
+    if settings.container:
+        ours.add(settings.container)
+    return frozenset(host.lower() for host in ours)
+
+
+def host_name(host: str) -> str:
+    """The name in `name:port`, without the brackets of an IPv6 address; empty where it makes no sense."""
+    if "@" in host:
+        return ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_ip(host: str) -> bool:
+    """Whether it is an address: no DNS, so no rebinding."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""What one client may take: connections, time to say what it wants, time to go on.
+
+Every limit ends in an answer that names it. Refuses to know what a request is about; the HTTP server inside
+(aiohttp's) has no limit on connections, nor on the time a head takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+
+from autoregistry.settings import Limits
+
+# aiohttp's server tells its logger of every request it cannot read, with a traceback: not worth a line each.
+quiet = logging.getLogger("autoregistry.http")
+quiet.addFilter(lambda record: not _is_unreadable_request(record))
+
+# How long a refused client has to take its answer before the connection is cut.
+_FAREWELL_SECONDS = 2.0
+
+
+def _is_unreadable_request(record: logging.LogRecord) -> bool:
+    return bool(record.exc_info) and isinstance(record.exc_info[1], HttpProcessingError)
+
+
+class Stalled(Exception):
+    """The client stopped in the middle of its request, or of its answer."""
+
+
+class Door:
+    """Counts who is in, and how many requests are being answered."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.active = 0
+        self._in: Counter[str] = Counter()
+
+    def enter(self, address: str) -> str | None:
+        """Let a connection in, or say why not."""
+        if self._in.total() >= self.limits.connections:
+            return f"too many connections: {self.limits.connections} are open"
+        if self._in[address] >= self.limits.connections_per_address:
+            return f"too many connections from {address}: {self.limits.connections_per_address}"
+        self._in[address] += 1
+        return None
+
+    def leave(self, address: str) -> None:
+        self._in[address] -= 1
+        if not self._in[address]:
+            del self._in[address]
+
+    @asynccontextmanager
+    async def answering(self, request: web.Request) -> AsyncIterator[None]:
+        """A request whose head has been read."""
+        transport = request.transport
+        guard = transport.get_protocol() if transport is not None else None
+        if isinstance(guard, _Guard):
+            guard.head_came()
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+            if isinstance(guard, _Guard):
+                guard.answered()
+
+
+class GuardedSite(web.BaseSite):
+    """Listens as aiohttp's own site does, with a guard before each connection."""
+
+    def __init__(self, runner: web.AppRunner, host: str, port: int, door: Door) -> None:
+        super().__init__(runner)
+        self._host, self._port, self._door = host, port, door
+
+    @property
+    def name(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        await super().start()
+        if (inner := self._runner.server) is None:
+            raise RuntimeError("the runner is not set up")
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: _Guard(inner, self._door), self._host, self._port, backlog=1024
+        )
+
+
+class _Guard(asyncio.Protocol):
+    """One connection: hands everything to aiohttp's protocol, and keeps the time."""
+
+    def __init__(self, inner: Callable[[], asyncio.Protocol], door: Door) -> None:
+        self._make, self._door = inner, door
+        self._inner: asyncio.Protocol | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._active = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._address = str((transport.get_extra_info("peername") or ("?",))[0])
+        if (reason := self._door.enter(self._address)) is not None:
+            self._dismiss("503 Service Unavailable", reason)
+            return
+        self._inner = self._make()
+        self._inner.connection_made(transport)
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        if self._inner is not None:
+            if not self._active and self._timer is None:
+                self._start_timer()
+            self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._inner is not None else None
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        if self._inner is not None:
+            self._door.leave(self._address)
+            self._inner.connection_lost(exc)
+
+    def head_came(self) -> None:
+        self._active += 1
+        self._stop_timer()
+
+    def answered(self) -> None:
+        self._active -= 1
+
+    def _start_timer(self) -> None:
+        seconds = self._door.limits.head_seconds
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._late)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        seconds = self._door.limits.head_seconds
+        self._dismiss("408 Request Timeout", f"no request within {seconds:g} s")
+
+    def _dismiss(self, status: str, reason: str) -> None:
+        body = f'{{"errors":[{{"code":"TOOMANYREQUESTS","message":"{reason}","detail":null}}]}}\n'
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        text = f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
+        self._transport.write(text.encode("latin-1", "replace"))
+        self._transport.close()
+        asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self._transport.abort)
+
+
+class Body:
+    """A request's body as it comes; a client that stops in the middle of it ends it."""
+
+    def __init__(self, content: StreamReader, seconds: float) -> None:
+        self._content, self._seconds = content, seconds
+        self.stalled = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    chunk = await self._content.readany()
+            except TimeoutError:
+                self.stalled = True
+                raise Stalled(f"no more of the body within {self._seconds:g} s") from None
+            if not chunk:
+                return
+            yield chunk

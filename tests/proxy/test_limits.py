@@ -1,0 +1,125 @@
+"""Nobody takes more of the proxy than the limits say, and each limit is answered by name."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from autoregistry.settings import Limits
+from tests.fakes.wire import Exchange
+from tests.proxy.wire import between
+
+HOST = b"Host: localhost:5000\r\n"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET /v2/ HT", id="half a request line"),
+        pytest.param(b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: y\r\n", id="no end of the head"),
+    ],
+)
+async def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path, start: bytes) -> None:
+    async with (
+        between(tmp_path, Limits(head_seconds=0.3)) as wire,
+        wire.client() as client,
+    ):
+        await client.send(start)
+        last = (await client.everything()).rpartition(b"HTTP/1.1 ")[2]
+
+    assert last.startswith(b"408 Request Timeout\r\n")
+    assert b"no request within 0.3 s" in last
+
+
+async def test_a_trickled_head_is_not_waited_for(tmp_path: Path) -> None:
+    async with between(tmp_path, Limits(head_seconds=0.5)) as wire, wire.client() as client:
+
+        async def trickle() -> None:
+            await client.send(b"GET /v2/ HTTP/1.1\r\n" + HOST)
+            while True:
+                await asyncio.sleep(0.05)
+                await client.send(b"X: y\r\n")
+
+        trickling = asyncio.create_task(trickle())
+        answer = await client.everything()
+        trickling.cancel()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        pytest.param(Limits(connections=3), b"too many connections: 3 are open", id="in all"),
+        pytest.param(
+            Limits(connections_per_address=3), b"too many connections from 127.0.0.1: 3", id="each"
+        ),
+    ],
+)
+async def test_connections_are_counted_and_come_back(
+    tmp_path: Path, limits: Limits, reason: bytes
+) -> None:
+    request = b"GET /v2/ HTTP/1.1\r\n" + HOST + b"\r\n"
+    async with between(tmp_path, limits) as wire:
+        for _ in range(3):
+            async with wire.client() as one, wire.client() as two, wire.client() as three:
+                for client in (one, two, three):
+                    await client.send(request)
+                    assert (await client.head()).startswith(b"HTTP/1.1 200 OK")
+                refused = await wire.answer_to(b"")
+            assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert reason in refused
+            await asyncio.sleep(0.05)  # the server sees the ends of the three
+
+
+async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.body()
+
+    async with between(tmp_path, Limits(idle_seconds=0.3)) as wire:
+        wire.backend.script = script
+        answer = await wire.answer_to(
+            b"PUT /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nhalf"
+        )
+
+    assert answer.startswith(b"HTTP/1.1 408 the body stood still for 0.3 s\r\n")
+    assert b"Autoregistry: client-stalled" in answer
+
+
+async def test_a_reader_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n")
+        try:
+            while True:
+                exchange.writer.write(b"x" * 1_000_000)
+                await exchange.writer.drain()
+        except ConnectionError:
+            ended.set()
+
+    async with between(tmp_path, Limits(idle_seconds=0.3)) as wire, wire.client() as client:
+        wire.backend.script = script
+        await client.send(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + b"\r\n")
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        pytest.param(b"GET /v2/" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", id="line"),
+        pytest.param(
+            b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 20_000 + b"\r\n\r\n", id="header"
+        ),
+        pytest.param(b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 500 + b"\r\n", id="headers"),
+    ],
+)
+async def test_a_head_too_large_is_refused(tmp_path: Path, request_text: bytes) -> None:
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(request_text)
+
+        assert answer.startswith((b"HTTP/1.0 4", b"HTTP/1.1 4"))
+        assert wire.backend.seen == []
