@@ -14,7 +14,7 @@ import pytest
 from dev import lab, node
 from dev.lab import Docker
 from tests.engines.serving import wait_for
-from tests.engines.test_stack import Typed
+from tests.engines.test_stack import Typed, only_stack
 
 pytestmark = pytest.mark.engine
 
@@ -82,22 +82,19 @@ class Clusters(Typed):
 @pytest.fixture(scope="module")
 def clusters(engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
     """A stack and a cluster of three nodes, made by `cluster create` alone."""
-    if not engine.owned:
-        pytest.skip("your own Docker's stack and clusters are not for a test to change")
     for name in ("registry:2", "python:3.13-slim", "busybox:latest"):
         lab.image(engine, name)
     made = Clusters(engine)
     made.folder = tmp_path_factory.mktemp("clusters")
     for cluster in (MAIN, OTHER):
         made.k3d("cluster", "delete", cluster)
-    made.ok("down", "--volumes", "--yes")
-    made.ok("up", "--port", str(made.port))
-    made.ok("cluster", "create", MAIN, "--", *made.flags, "--agents", "2")
-    yield made
-    made.run("logs", "--tail", "30")
-    for cluster in (MAIN, OTHER):
-        made.k3d("cluster", "delete", cluster)
-    made.ok("down", "--volumes", "--yes")
+    with only_stack(engine):
+        made.ok("up", "--port", str(made.port))
+        made.ok("cluster", "create", MAIN, "--", *made.flags, "--agents", "2")
+        yield made
+        made.run("logs", "--tail", "30")
+        for cluster in (MAIN, OTHER):
+            made.k3d("cluster", "delete", cluster)
 
 
 def _list(clusters: Clusters) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from dev import lab
 from dev.lab import Docker
+from dev.lab.cache import RUN, locked
 from dev.lab.registry import free_port
 from tests.engines.serving import build, wait_for
 
@@ -61,15 +63,24 @@ class Typed:
         return sorted(name for name in shown if name.startswith("autoregistry"))
 
 
+@contextmanager
+def only_stack(engine: Docker) -> Iterator[None]:
+    """A daemon has one stack: nobody else's test uses it meanwhile, and nothing is left of it afterwards."""
+    if not engine.owned:
+        pytest.skip("the stack of your own Docker is not for a test to change")
+    with locked(f"stack-{engine.store}", directory=RUN):
+        Typed(engine).ok("down", "--volumes", "--yes")
+        yield
+        Typed(engine).ok("down", "--volumes", "--yes")
+
+
 @pytest.fixture(scope="module")
 def typed(engine: Docker) -> Iterator[Typed]:
     """The command line of a daemon that has the two base images and nothing of ours."""
     for name in ("registry:2", "python:3.13-slim"):
         lab.image(engine, name)
-    typed = Typed(engine)
-    typed.ok("down", "--volumes", "--yes")
-    yield typed
-    typed.ok("down", "--volumes", "--yes")
+    with only_stack(engine):
+        yield Typed(engine)
 
 
 @pytest.fixture
