@@ -1,0 +1,153 @@
+"""The Tiltfile, evaluated by a real Starlark with Tilt's built-ins recorded."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import starlark
+
+TILTFILE = Path(__file__).parents[2] / "Tiltfile"
+BUILT_INS = (
+    "default_registry", "local_resource", "custom_build", "k8s_yaml", "k8s_resource", "probe", "http_get_action", "link",
+)  # fmt: skip
+LOAD = "load('./Tiltfile', 'autoregistry', 'autoregistry_build')\n"
+
+
+class Tilt:
+    """What Tilt offers a Tiltfile, and what was asked of it."""
+
+    def __init__(self, context: str = "k3d-dev", *, is_installed: bool = True) -> None:
+        self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
+        self._context = context
+        self._is_installed = is_installed
+        self._dialect = starlark.Dialect.extended()
+        self._dialect.enable_top_level_stmt = True
+        self._globals = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
+
+    def run(self, text: str, main: Path) -> None:
+        """Evaluate a Tiltfile as the main one; what it loads is this repository's."""
+
+        def load(name: str) -> Any:
+            assert name == "./Tiltfile"
+            return self._evaluate(TILTFILE.read_text(), TILTFILE, main).freeze()
+
+        self._evaluate(text, main, main, starlark.FileLoader(load))
+
+    def _evaluate(self, text: str, file: Path, main: Path, loader: Any = None) -> Any:
+        module = starlark.Module()
+        for name in BUILT_INS:
+            module.add_callable(name, self._recorder(name))
+        module.add_callable("local", lambda *_, **__: "autoregistry" if self._is_installed else "")
+        module.add_callable("k8s_context", lambda: self._context)
+        module.add_callable("_quote", shlex.quote)
+        module["TRIGGER_MODE_MANUAL"] = "manual"
+        prelude = f"config = struct(main_path={str(main)!r})\nshlex = struct(quote=_quote)\n__file__ = {str(file)!r}\n"
+        text = (
+            prelude + text if not text.startswith("load(") else LOAD + prelude + text[len(LOAD) :]
+        )
+        parsed = starlark.parse(str(file), text, self._dialect)
+        starlark.eval(module, parsed, self._globals, *([loader] if loader else []))
+        return module
+
+    def _recorder(self, name: str) -> Any:
+        def record(*words: Any, **named: Any) -> str:
+            self.calls.append((name, list(words), named))
+            return f"{name}({words}, {named})"
+
+        return record
+
+    def named(self, name: str) -> list[tuple[list[Any], dict[str, Any]]]:
+        return [(words, named) for called, words, named in self.calls if called == name]
+
+
+USER = Path("/somewhere/Tiltfile")
+
+
+def _resources(tilt: Tilt) -> dict[str, dict[str, Any]]:
+    return {words[0]: named for words, named in tilt.named("local_resource")}
+
+
+def test_loaded_as_an_extension_it_starts_nothing() -> None:
+    tilt = Tilt()
+
+    tilt.run(LOAD, USER)
+
+    assert tilt.calls == []
+
+
+def test_run_as_the_main_tiltfile_it_is_the_demo() -> None:
+    tilt = Tilt()
+
+    tilt.run(TILTFILE.read_text(), TILTFILE)
+
+    assert tilt.named("k8s_yaml") == [(["./examples/k3d/deployment.yaml"], {})]
+    assert tilt.named("custom_build")[0][0][0] == "localhost:5000/hello"
+
+
+def test_autoregistry_brings_the_registry_up_and_attaches_the_current_cluster() -> None:
+    tilt = Tilt()
+
+    tilt.run(LOAD + "autoregistry(port=5001)", USER)
+
+    main = _resources(tilt)["autoregistry"]
+    assert main["cmd"] == "autoregistry up --port 5001 && autoregistry cluster attach dev"
+    assert main["serve_cmd"] == "autoregistry watch"
+    assert main["labels"] == ["autoregistry"]
+    assert tilt.named("http_get_action") == [([], {"port": 5001, "path": "/_autoregistry/health"})]
+    assert tilt.named("link") == [(["http://localhost:5001/_autoregistry/", "who has what"], {})]
+    assert tilt.named("default_registry") == [(["localhost:5001"], {})]
+
+
+def test_its_buttons_run_only_when_they_are_pressed() -> None:
+    tilt = Tilt()
+
+    tilt.run(LOAD + "autoregistry(cluster='other', labels=['infra'])", USER)
+
+    found = _resources(tilt)
+    assert "cluster attach other" in found.pop("autoregistry")["cmd"]
+    assert {"autoregistry: push", "autoregistry: refresh", "autoregistry: restart"} == set(found)
+    for named in found.values():
+        assert (
+            named["auto_init"],
+            named["trigger_mode"],
+            named["labels"],
+        ) == (False, "manual", ["infra"])
+
+
+def test_a_build_is_docker_build_and_nobody_pushes_it() -> None:
+    tilt = Tilt()
+
+    tilt.run(
+        LOAD + "autoregistry_build('localhost:5000/api', './my api', dockerfile='Docker file',"
+        " build_args={'A': 'x y'}, deps=['src'], live_update=['step'])",
+        USER,
+    )
+
+    assert tilt.named("custom_build") == [
+        (
+            [
+                "localhost:5000/api",
+                "docker build -t $EXPECTED_REF -f 'Docker file' --build-arg 'A=x y' './my api'",
+            ],
+            {"deps": ["src"], "disable_push": True, "live_update": ["step"]},
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tilt", "message"),
+    [
+        pytest.param(Tilt(is_installed=False), "pipx install k3d-autoregistry", id="not installed"),
+        pytest.param(
+            Tilt("gke_production"), "context gke_production is not a k3d cluster", id="not local"
+        ),
+    ],
+)
+def test_it_fails_early_with_what_to_type(tilt: Tilt, message: str) -> None:
+    with pytest.raises(starlark.StarlarkError, match=message):
+        tilt.run(LOAD + "autoregistry()", USER)
+
+    assert tilt.named("local_resource") == []
