@@ -25,10 +25,11 @@ quiet.addFilter(lambda record: not _is_unreadable_request(record))
 
 # How long a refused client has to take its answer before the connection is cut.
 _FAREWELL_SECONDS = 2.0
+_LOOK_SECONDS = 0.05
 
 
 def _is_unreadable_request(record: logging.LogRecord) -> bool:
-    return bool(record.exc_info) and isinstance(record.exc_info[1], HttpProcessingError)
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class Stalled(Exception):
@@ -51,6 +52,13 @@ class Door:
             return f"too many connections from {address}: {self.limits.connections_per_address}"
         self._in[address] += 1
         return None
+
+    async def emptied(self, seconds: float) -> int:
+        """Wait until nothing is being answered; how many answers are still under way after that time."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self.active and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_LOOK_SECONDS)
+        return self.active
 
     def leave(self, address: str) -> None:
         self._in[address] -= 1

@@ -15,7 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from autoregistry.errors import BackendUnreachable, ListenFailed
-from autoregistry.events import Answer, Emit, HandPushSeen, PullAnswered, PullSeen
+from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
 from autoregistry.proxy.admission import framing_fault, host_name, is_ip, our_hosts
 from autoregistry.proxy.backend import Ask, Backend, Held
@@ -87,7 +87,7 @@ class Server:
             logger=quiet,
             handler_cancellation=True,
             read_bufsize=READ_BYTES,
-            shutdown_timeout=STOP_SECONDS,
+            shutdown_timeout=0.1,
             keepalive_timeout=settings.limits.keepalive_seconds,
             max_line_size=settings.limits.head_bytes,
             max_field_size=settings.limits.head_bytes,
@@ -115,6 +115,10 @@ class Server:
 
     async def stop(self) -> None:
         """Take no more requests, finish the answers under way for a while, cut the others off."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        if left := await self._door.emptied(STOP_SECONDS):
+            self._emit(Notice(f"{left} answers were cut off, their clients will ask again"))
         await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:

@@ -112,7 +112,8 @@ async def test_a_head_has_the_length_of_what_it_stands_for(
 async def test_an_answer_of_unknown_length_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0(
     wire: Wire,
 ) -> None:
-    wire.backend.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n"
+    wire.backend.answer = head + b"3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
 
     new = await wire.answer_to(b"GET /v2/a HTTP/1.1\r\n" + HOST + CLOSE)
     old = await wire.answer_to(b"GET /v2/a HTTP/1.0\r\n" + HOST + b"\r\n")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from autoregistry.settings import Limits
-from tests.fakes.wire import Exchange
+from tests.fakes.wire import Exchange, connected
 from tests.proxy.wire import between
 
 HOST = b"Host: localhost:5000\r\n"
@@ -123,3 +124,34 @@ async def test_a_head_too_large_is_refused(tmp_path: Path, request_text: bytes) 
 
         assert answer.startswith((b"HTTP/1.0 4", b"HTTP/1.1 4"))
         assert wire.backend.seen == []
+
+
+async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf"[:-2])
+        await go_on.wait()
+        exchange.writer.write(b"lf")
+
+    async with contextlib.AsyncExitStack() as stack:
+        wire = await stack.enter_async_context(between(tmp_path))
+        wire.backend.script = script
+        client = await stack.enter_async_context(wire.client())
+        await client.send(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + b"\r\n")
+        await client.head()
+        stopping = asyncio.create_task(wire.stop())
+        while await _connects(wire.port):
+            await asyncio.sleep(0.02)
+        go_on.set()
+
+        assert b"half" == await client.exactly(4)
+        await stopping
+
+
+async def _connects(port: int) -> bool:
+    try:
+        async with connected(port):
+            return True
+    except ConnectionError:
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ class Wire:
     docker: FakeDocker
     events: list[Event] = field(default_factory=list)
     port: int = 0
+    stop: Callable[[], Awaitable[None]] = field(init=False)
 
     def client(self) -> AbstractAsyncContextManager[RawClient]:
         return connected(self.port)
@@ -52,5 +53,6 @@ async def between(
         )
         docker = wiring.Docker(wire.docker, wire.docker.follow, FakeNodes(), NONCE)
         async with wiring.running(settings, docker, wire.events.append) as proxy:
+            wire.stop = proxy.server.stop
             wire.port = proxy.server.addresses[0][1]
             yield wire
