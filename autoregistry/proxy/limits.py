@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from aiohttp import web
@@ -25,7 +25,6 @@ quiet.addFilter(lambda record: not _is_unreadable_request(record))
 
 # How long a refused client has to take its answer before the connection is cut.
 _FAREWELL_SECONDS = 2.0
-_LOOK_SECONDS = 0.05
 
 
 def _is_unreadable_request(record: logging.LogRecord) -> bool:
@@ -42,6 +41,8 @@ class Door:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.active = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._in: Counter[str] = Counter()
 
     def enter(self, address: str) -> str | None:
@@ -55,9 +56,8 @@ class Door:
 
     async def emptied(self, seconds: float) -> int:
         """Wait until nothing is being answered; how many answers are still under way after that time."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while self.active and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_LOOK_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), seconds)
         return self.active
 
     def leave(self, address: str) -> None:
@@ -73,10 +73,13 @@ class Door:
         if isinstance(guard, _Guard):
             guard.head_came()
         self.active += 1
+        self._empty.clear()
         try:
             yield
         finally:
             self.active -= 1
+            if not self.active:
+                self._empty.set()
             if isinstance(guard, _Guard):
                 guard.answered()
 

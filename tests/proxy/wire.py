@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ class Wire:
     docker: FakeDocker
     events: list[Event] = field(default_factory=list)
     port: int = 0
-    stop: Callable[[], Awaitable[None]] = field(init=False)
+    stop: Callable[[], Coroutine[None, None, None]] = field(init=False)
 
     def client(self) -> AbstractAsyncContextManager[RawClient]:
         return connected(self.port)

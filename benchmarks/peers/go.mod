@@ -1,0 +1,3 @@
+module autoregistry.bench/peers
+
+go 1.21
