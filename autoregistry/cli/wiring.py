@@ -17,7 +17,9 @@ from autoregistry.engine.containers import Containers
 from autoregistry.engine.events import image_events
 from autoregistry.engine.images import Images
 from autoregistry.events import Emit, Event, HandPushSeen, Notice, PushFinished
+from autoregistry.proxy.actions import Actions
 from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.pull import Pulls
 from autoregistry.proxy.questions import Images as AnyImages
@@ -25,6 +27,8 @@ from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.refresh import Nodes, Refresh
 from autoregistry.proxy.server import OWN_PREFIX, OwnPage, Server
 from autoregistry.proxy.status import Status
+from autoregistry.proxy.stores import Stores
+from autoregistry.proxy.stream import Stream
 from autoregistry.proxy.sync import Sync
 from autoregistry.proxy.watch import Follow, Watch
 from autoregistry.settings import Settings
@@ -76,24 +80,41 @@ class Proxy:
 @asynccontextmanager
 async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterator[Proxy]:
     """A proxy that listens for as long as the context lasts. Raises ListenFailed."""
-    refresh = Refresh(docker.nodes, settings.names, show)
+    state = settings.state.expanduser()
+    history = History()
+    stream = Stream(history, __version__)
+
+    def tell(event: Event) -> None:
+        show(event)
+        stream.emit(event)
+
+    refresh = Refresh(docker.nodes, settings.names, tell)
 
     def emit(event: Event) -> None:
-        show(event)
+        tell(event)
         if settings.refresh:
             match event:
                 case PushFinished(image, _, digest) | HandPushSeen(image, _, digest):
                     refresh.changed(image, digest)
 
-    journal = Journal(settings.state.expanduser(), lambda sentence: emit(Notice(sentence)))
+    journal = Journal(state, lambda sentence: emit(Notice(sentence)))
+    history.open(state)
     backend = Backend(settings.backend)
     questions = Questions(docker.images, settings.names)
     sync = Sync(questions, backend, journal, emit)
     pulls = Pulls(questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience)
-    status = Status(questions, backend, __version__)
-    pages: dict[tuple[str, str], OwnPage] = {("GET", f"{OWN_PREFIX}/health"): status.health}
+    stores = Stores(questions, backend, sync, journal, docker.nodes, settings.names)
+    status = Status(questions, backend, stores, stream, history, settings.names, __version__)
+    actions = Actions(stores, sync, journal, refresh, history, settings.names)
+    pages: dict[tuple[str, str], OwnPage] = {
+        ("GET", f"{OWN_PREFIX}/health"): status.health,
+        ("GET", f"{OWN_PREFIX}/status"): status.status,
+        ("GET", f"{OWN_PREFIX}/events"): stream.events,
+        ("POST", f"{OWN_PREFIX}/push"): actions.push,
+        ("POST", f"{OWN_PREFIX}/refresh"): actions.refresh,
+    }
     server = Server(settings, backend, pulls, emit, pages)
-    background = [asyncio.create_task(_flush(journal))]
+    background = [asyncio.create_task(_flush(journal, history))]
     try:
         await server.start()
         if settings.watch:
@@ -103,6 +124,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
             background.append(asyncio.create_task(watch.run()))
         yield Proxy(server, sync, journal)
     finally:
+        stream.close()
         await server.stop()
         for task in background:
             task.cancel()
@@ -110,14 +132,17 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
                 await task
         questions.close()
         refresh.close()
+        stores.close()
         await backend.close()
+        history.close()
         journal.close()
 
 
-async def _flush(journal: Journal) -> None:
+async def _flush(journal: Journal, history: History) -> None:
     while True:
         await asyncio.sleep(FLUSH_SECONDS)
         journal.flush()
+        history.flush()
 
 
 def container_name() -> str | None:

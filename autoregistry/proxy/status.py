@@ -1,27 +1,53 @@
-"""What the proxy says about itself."""
+"""What the proxy says about itself: whether all is well, and who has what."""
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 from aiohttp import web
 
 from autoregistry.decision import Unreachable
 from autoregistry.errors import BackendUnreachable
+from autoregistry.names import RegistryNames, parse_image
 from autoregistry.proxy.backend import Ask, Backend
+from autoregistry.proxy.history import History
 from autoregistry.proxy.questions import Questions
+from autoregistry.proxy.stores import Stores
+from autoregistry.proxy.stream import Stream
 
 BACKEND_SECONDS = 2.0
+SHOWN_PULLS = 200
+SHOWN_PUSHES = 20
+NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Status:
-    """Answers `/_autoregistry/health`."""
+    """Answers `/_autoregistry/health` and `/_autoregistry/status`."""
 
-    def __init__(self, questions: Questions, backend: Backend, version: str) -> None:
+    def __init__(
+        self,
+        questions: Questions,
+        backend: Backend,
+        stores: Stores,
+        stream: Stream,
+        history: History,
+        names: RegistryNames,
+        version: str,
+    ) -> None:
         self._questions = questions
         self._backend = backend
+        self._stores = stores
+        self._stream = stream
+        self._history = history
+        self._names = names
         self._version = version
 
     async def health(self, _: web.Request) -> web.Response:
         """200 while we serve; the JSON says how Docker and the backend are."""
+        return web.json_response(await self._health(), headers=NO_STORE)
+
+    async def _health(self) -> dict[str, str]:
         docker = await self._questions.ask(lambda images: images.is_there())
         backend = "ok"
         try:
@@ -30,11 +56,36 @@ class Status:
                 pass
         except BackendUnreachable as exc:
             backend = exc.message
-        return web.json_response(
-            {
-                "version": self._version,
-                "docker": "does not answer" if isinstance(docker, Unreachable) else "ok",
-                "backend": backend,
-            },
-            headers={"Cache-Control": "no-store"},
-        )
+        return {
+            "version": self._version,
+            "docker": "does not answer" if isinstance(docker, Unreachable) else "ok",
+            "backend": backend,
+        }
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Everything the page and `images` show; with `?image=shop/api:dev` that row only."""
+        last = str(self._history.last)
+        said: dict[str, Any] = {"at": time.time(), "last_event_id": last}
+        only = parse_image(request.query.get("image", ""))
+        try:
+            rows = [await self._stores.row(only)] if only else await self._stores.rows()
+            said["images"] = [row.as_json() for row in rows]
+        except BackendUnreachable:
+            said["images"] = []
+        if only is None:
+            said |= self._of_late()
+            said["health"] = await self._health()
+        said["name"] = self._names.primary
+        said["names"] = list(self._names.all)
+        return web.json_response(said, headers=NO_STORE)
+
+    def _of_late(self) -> dict[str, Any]:
+        """Newest first."""
+        newest = [entry.said for entry in reversed(self._history.entries)]
+        pulls = [said for said in newest if said["type"] == "pull-answered"]
+        pushes = [said for said in newest if said["type"] == "push-finished"]
+        return {
+            "pulls": pulls[:SHOWN_PULLS],
+            "pushes": pushes[:SHOWN_PUSHES],
+            "running": list(self._stream.running.values()),
+        }

@@ -113,6 +113,10 @@ class FakeDocker:
         self._check()
         return list(self.images)
 
+    def sizes(self) -> dict[str, int]:
+        self._check()
+        return dict.fromkeys(self.images, 1000)
+
     def names_of(self, identity: str) -> list[str]:
         self._check()
         return [name for name, image in self.images.items() if self._identity(image) == identity]

@@ -11,7 +11,8 @@ import starlark
 
 TILTFILE = Path(__file__).parents[2] / "Tiltfile"
 BUILT_INS = (
-    "default_registry", "local_resource", "custom_build", "k8s_yaml", "k8s_resource", "probe", "http_get_action", "link",
+    "default_registry", "local_resource", "custom_build", "k8s_yaml", "k8s_resource",
+    "probe", "http_get_action", "link",
 )  # fmt: skip
 LOAD = "load('./Tiltfile', 'autoregistry', 'autoregistry_build')\n"
 

@@ -1,0 +1,179 @@
+"""The stream of events, and what the proxy says about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from autoregistry.events import (
+    Answer,
+    Event,
+    HandPushSeen,
+    NodeRefreshed,
+    Notice,
+    PullAnswered,
+    PullSeen,
+    PushFailed,
+    PushFinished,
+    PushProgress,
+    PushStarted,
+    WorkloadRestarted,
+)
+from autoregistry.names import Digest, Image, Manifest
+from autoregistry.proxy.codec import from_json, to_json
+from tests.fakes.nodes import node
+from tests.proxy.conftest import NAME, Lab
+
+APP = f"{NAME}/app:dev"
+IMAGE = Image("shop/api", "dev")
+EVENTS: list[Event] = [
+    PullSeen(Manifest("shop/api", "dev", "localhost:5000"), "containerd/2.3"),
+    PullAnswered(
+        Manifest("a", Digest("sha256:" + "0" * 64)), "crane", Answer.PUSHED, 200, "why", 1.5
+    ),
+    PushStarted(IMAGE, "sha256:1", "it differs"),
+    PushProgress(IMAGE, 1, 2, 3, 4),
+    PushFinished(IMAGE, "sha256:1", "sha256:2", 5, 0.5),
+    PushFailed(IMAGE, "disk full"),
+    HandPushSeen(IMAGE, "crane", "sha256:3"),
+    NodeRefreshed("dev", "k3d-dev-server-0", IMAGE, "sha256:2", 0.2, ""),
+    WorkloadRestarted("dev", "deployment/api in shop", IMAGE),
+    Notice("Docker's events broke off"),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_survives_json(event: Event) -> None:
+    assert from_json(json.loads(json.dumps(to_json(event)))) == event
+
+
+def test_every_kind_of_event_is_in_that_test() -> None:
+    assert set(Event.__args__) == {type(event) for event in EVENTS}
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"type": "of-the-future"}, {"type": "push-failed", "image": "A B"}]
+)
+def test_what_this_version_does_not_know_is_none(said: dict[str, Any]) -> None:
+    assert from_json(said) is None
+
+
+@asynccontextmanager
+async def _listening(lab: Lab, after: str = "") -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    headers = {"Last-Event-ID": after} if after else {}
+    async with lab.client.stream("GET", "/_autoregistry/events", headers=headers) as answer:
+        lines = answer.aiter_lines()
+
+        async def events() -> AsyncIterator[dict[str, Any]]:
+            async for line in lines:
+                if line.startswith("data: "):
+                    yield json.loads(line.removeprefix("data: "))
+
+        async with asyncio.timeout(20):
+            yield events()
+
+
+async def _until(events: AsyncIterator[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    seen: list[dict[str, Any]] = []
+    async for said in events:
+        seen.append(said)
+        if said["type"] == kind:
+            return seen
+    raise AssertionError(f"no {kind} in {seen}")
+
+
+async def test_a_pull_is_told_from_its_question_to_its_answer(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    async with _listening(lab) as events:
+        await _until(events, "hello")
+        await lab.pull()
+        seen = await _until(events, "push-finished")
+
+    kinds = [said["type"] for said in seen]
+    assert [kinds[0], kinds[1]] == ["pull-seen", "push-started"]
+    assert "push-progress" in kinds
+
+
+async def test_who_comes_back_is_told_what_was_missed(lab: Lab) -> None:
+    async with _listening(lab) as events:
+        hello = (await _until(events, "hello"))[-1]
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+
+    async with _listening(lab, hello["id"]) as events:
+        missed = await _until(events, "hello")
+
+    assert {"push-started", "push-finished", "pull-answered"} <= {said["type"] for said in missed}
+    assert missed[-1]["is_complete"]
+
+
+async def test_history_outlives_a_restart(idle_lab: Lab) -> None:
+    lab = idle_lab
+    async with lab.serving():
+        async with _listening(lab) as events:
+            hello = (await _until(events, "hello"))[-1]
+        lab.docker.build(APP, "v1")
+        await lab.pull()
+    async with lab.serving(), _listening(lab, hello["id"]) as events:
+        missed = await _until(events, "hello")
+
+    assert "push-finished" in [said["type"] for said in missed]
+
+
+async def test_status_shows_the_three_stores_side_by_side(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    rebuilt = lab.docker.build(APP, "v2")
+    lab.docker.build(f"{NAME}/new:dev", "only built")
+    lab.nodes.images = {node("a"): {APP: frozenset({"sha256:old"})}}
+
+    said = (await lab.client.get("/_autoregistry/status")).json()
+
+    rows = {row["image"]: row for row in said["images"]}
+    assert (rows["app:dev"]["state"], rows["new:dev"]["state"]) == ("behind", "only-in-docker")
+    assert rows["app:dev"]["nodes"][0]["digest"] == "sha256:old"
+    if lab.docker.store == "containerd":
+        assert rebuilt.digest == rows["app:dev"]["docker"]
+    assert said["pulls"][0]["type"] == "pull-answered"
+    assert {"docker": "ok", "backend": "ok"}.items() <= said["health"].items()
+
+
+async def test_a_push_by_command_is_the_flight_a_pull_would_join(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.2
+
+    pushed, pulled = await asyncio.gather(
+        lab.client.post("/_autoregistry/push", json={"images": ["app:*", "no:such"], "wait": 10}),
+        lab.pull(),
+    )
+
+    assert [state["state"] for state in pushed.json()["images"]] == ["pushed"]
+    assert pushed.json()["unmatched"] == ["no:such"]
+    assert pulled.status_code == 200
+    assert len(lab.docker.pushed) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"Origin": "http://evil.example"}, id="another site's page"),
+        pytest.param({"Sec-Fetch-Site": "cross-site"}, id="as browsers say it"),
+        pytest.param({"Content-Type": "text/plain"}, id="a form, which needs no question first"),
+    ],
+)
+async def test_another_sites_page_can_do_nothing(lab: Lab, headers: dict[str, str]) -> None:
+    lab.docker.build(APP, "v1")
+    sent = {"Content-Type": "application/json", **headers}
+
+    answer = await lab.client.post("/_autoregistry/push", content='{"images": ["*"]}', headers=sent)
+    by_get = await lab.client.get("/_autoregistry/push")
+
+    assert answer.status_code in (403, 415)
+    assert by_get.status_code in (400, 404, 405)
+    assert lab.docker.pushed == []
+    assert "Access-Control-Allow-Origin" not in answer.headers
