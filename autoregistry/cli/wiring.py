@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from autoregistry import __version__
 from autoregistry.cluster import nodes as cluster_nodes
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
+from autoregistry.engine.distribution import make_daemon_ask
 from autoregistry.engine.events import image_events
 from autoregistry.engine.images import Images
 from autoregistry.events import Emit, Event, HandPushSeen, Notice, PushFinished
@@ -21,6 +22,7 @@ from autoregistry.proxy.actions import Actions
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.pull import Pulls
 from autoregistry.proxy.questions import Images as AnyImages
 from autoregistry.proxy.questions import Questions
@@ -45,6 +47,8 @@ class Docker:
     nodes: Nodes
     nonce: str
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
+    make_daemon_ask: Callable[[str], None] | None = None
+    """Has the daemon itself ask a registry; None where the proxy is not to find out whether that is us."""
 
 
 def real_docker() -> Docker:
@@ -52,7 +56,13 @@ def real_docker() -> Docker:
     nonce = secrets.token_hex(8)
     daemon = Daemon(f"autoregistry/{__version__} ({nonce})")
     nodes = cluster_nodes.Nodes(Containers(daemon))
-    return Docker(Images(daemon), partial(image_events, daemon), nodes, nonce)
+    return Docker(
+        Images(daemon),
+        partial(image_events, daemon),
+        nodes,
+        nonce,
+        partial(make_daemon_ask, daemon),
+    )
 
 
 def daemon() -> Daemon:
@@ -91,12 +101,17 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     refresh = Refresh(docker.nodes, settings.names, tell)
 
     def emit(event: Event) -> None:
+        if probe is not None and probe.recognises(event):
+            return
         tell(event)
         if settings.refresh:
             match event:
                 case PushFinished(image, _, digest) | HandPushSeen(image, _, digest):
                     refresh.changed(image, digest)
 
+    probe = None
+    if docker.make_daemon_ask is not None:
+        probe = Probe(docker.make_daemon_ask, settings.names.primary, emit)
     journal = Journal(state, lambda sentence: emit(Notice(sentence)))
     history.open(state)
     backend = Backend(settings.backend)
@@ -105,6 +120,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     pulls = Pulls(questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience)
     stores = Stores(questions, backend, sync, journal, docker.nodes, settings.names)
     status = Status(questions, backend, stores, stream, history, settings.names, __version__)
+    status.probe = probe
     actions = Actions(stores, sync, journal, refresh, history, settings.names)
     pages: dict[tuple[str, str], OwnPage] = {
         ("GET", f"{OWN_PREFIX}/health"): status.health,
@@ -117,6 +133,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     background = [asyncio.create_task(_flush(journal, history))]
     try:
         await server.start()
+        if probe is not None:
+            background.append(asyncio.create_task(probe.run()))
         if settings.watch:
             watch = Watch(
                 docker.follow, questions, sync, journal, settings.names, settings.skip, emit

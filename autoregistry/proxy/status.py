@@ -12,6 +12,7 @@ from autoregistry.errors import BackendUnreachable
 from autoregistry.names import RegistryNames, parse_image
 from autoregistry.proxy.backend import Ask, Backend
 from autoregistry.proxy.history import History
+from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.stores import Stores
 from autoregistry.proxy.stream import Stream
@@ -42,6 +43,7 @@ class Status:
         self._history = history
         self._names = names
         self._version = version
+        self.probe: Probe | None = None
 
     async def health(self, _: web.Request) -> web.Response:
         """200 while we serve; the JSON says how Docker and the backend are."""
@@ -50,6 +52,7 @@ class Status:
     async def _health(self) -> dict[str, str]:
         docker = await self._questions.ask(lambda images: images.is_there())
         backend = "ok"
+        broken = self.probe.broken if self.probe else None
         try:
             ask = Ask("GET", "/v2/", [(b"Host", self._backend.host)])
             async with await self._backend.send(ask, silence=BACKEND_SECONDS):
@@ -60,6 +63,7 @@ class Status:
             "version": self._version,
             "docker": "does not answer" if isinstance(docker, Unreachable) else "ok",
             "backend": backend,
+            "loop": broken.message if broken else "ok",
         }
 
     async def status(self, request: web.Request) -> web.Response:

@@ -1,0 +1,132 @@
+"""What stands around a daemon and a shell: proxies, broken credential helpers, TCP, somebody else's localhost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dev import lab
+from dev.lab.registry import free_port
+from tests.engines.serving import Serve, build, wait_for
+
+pytestmark = pytest.mark.engine
+
+
+@contextmanager
+def _serve(engine: lab.Docker, registry: lab.Registry, state: Path, **env: str) -> Iterator[Serve]:
+    serve = Serve(engine, registry.url, state, ("--no-watch",), environment=env)
+    serve.start()
+    try:
+        yield serve
+    finally:
+        serve.stop()
+
+
+def test_a_dead_proxy_in_the_environment_diverts_nothing(
+    engine: lab.Docker, registry: lab.Registry, tmp_path: Path
+) -> None:
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+    dead = dict.fromkeys(names, "http://127.0.0.1:9")
+
+    with _serve(engine, registry, tmp_path, **dead) as serve:
+        build(engine, f"{serve.name}/around:proxy", "x")
+
+        assert serve.pull("around:proxy").headers["Autoregistry"] == "pushed"
+
+
+def test_a_missing_credential_helper_stops_nothing(
+    engine: lab.Docker, registry: lab.Registry, tmp_path: Path
+) -> None:
+    config = tmp_path / "docker"
+    config.mkdir()
+    (config / "config.json").write_text(json.dumps({"credsStore": "is-not-there"}))
+
+    with _serve(engine, registry, tmp_path / "state", DOCKER_CONFIG=str(config)) as serve:
+        build(engine, f"{serve.name}/around:helper", "x")
+
+        assert serve.pull("around:helper").headers["Autoregistry"] == "pushed"
+
+
+def test_dockers_own_localhost_is_found_to_be_us(serve: Serve) -> None:
+    wait_for(lambda: serve.get("/_autoregistry/health").json().get("loop") == "ok", "loop")
+    assert "is not this proxy" not in serve.log
+    assert "autoregistry-probe" not in serve.log
+
+
+def test_a_daemon_whose_localhost_is_somebody_else_is_one_named_error(
+    engine: lab.Docker, registry: lab.Registry, tmp_path: Path
+) -> None:
+    elsewhere = Serve(
+        engine, registry.url, tmp_path, ("--no-watch", "--name", f"localhost:{registry.port}")
+    )
+    elsewhere.start()
+    try:
+        wait_for(lambda: "is not this proxy" in elsewhere.log, "the named error")
+        said = elsewhere.get("/_autoregistry/health").json()["loop"]
+    finally:
+        elsewhere.stop()
+
+    assert said.startswith(f"Docker's localhost:{registry.port} is not this proxy")
+    assert "autoregistry up" in elsewhere.log
+
+
+def test_a_daemon_that_is_away_leaves_a_plain_registry(
+    engine: lab.Docker, registry: lab.Registry, serve: Serve, tmp_path: Path
+) -> None:
+    build(engine, f"{serve.name}/around:away", "x")
+    serve.pull("around:away").raise_for_status()
+
+    with _serve(engine, registry, tmp_path, DOCKER_HOST="tcp://127.0.0.1:9") as alone:
+        answer = alone.pull("around:away")
+
+    assert answer.status_code == 200
+    assert answer.headers["Autoregistry"] == "docker-unreachable"
+
+
+def test_a_daemon_over_tcp_gets_its_pushes(
+    engine: lab.Docker, registry: lab.Registry, tmp_path: Path
+) -> None:
+    with (
+        _as_tcp(str(engine.socket)) as address,
+        _serve(engine, registry, tmp_path, DOCKER_HOST=address) as serve,
+    ):
+        build(engine, f"{serve.name}/around:tcp", "x")
+
+        assert serve.pull("around:tcp").headers["Autoregistry"] == "pushed"
+
+
+@contextmanager
+def _as_tcp(path: str) -> Iterator[str]:
+    """The daemon's socket on a port of loopback."""
+    port = free_port()
+    relay = f"""
+import asyncio
+async def copy(reader, writer):
+    while block := await reader.read(65536):
+        writer.write(block); await writer.drain()
+    writer.write_eof()
+async def connected(reader, writer):
+    far_reader, far_writer = await asyncio.open_unix_connection({path!r})
+    await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer), return_exceptions=True)
+    writer.close(); far_writer.close()
+async def main():
+    async with await asyncio.start_server(connected, "127.0.0.1", {port}) as server:
+        print("ready", flush=True)
+        await server.serve_forever()
+asyncio.run(main())
+"""
+    process = subprocess.Popen([sys.executable, "-c", relay], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        yield f"tcp://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
