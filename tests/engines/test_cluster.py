@@ -52,7 +52,7 @@ class Clusters(Typed):
         context = self.folder / "context"
         context.mkdir(parents=True, exist_ok=True)
         (context / "Dockerfile").write_text((EXAMPLE / "Dockerfile").read_text())
-        (context / page.name).write_text(content)
+        (context / page.name).write_text(f"{content}\n")  # a log holds whole lines
         env = {"DOCKER_BUILDKIT": "0"} if self.engine.store == "classic" else {}
         self.engine.cli("build", "--quiet", "--tag", f"{self.name}/{name}:dev", context, env=env)
 
