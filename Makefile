@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check fmt lint types unit lab lab-down lock clean
+.PHONY: help demo test check bench fuzz fmt lint types unit lab lab-down lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ types: .venv/ready
 
 unit: .venv/ready
 	@$(BIN)/python -m pytest tests -m "not engine"
+
+bench: .venv/ready  ## the proxy beside a Go one, on real engines: four minutes
+	@$(BIN)/python -m benchmarks
+
+FUZZ_EXAMPLES ?= 5000
+fuzz: .venv/ready  ## hostile requests, about ten minutes of them
+	@AUTOREGISTRY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/proxy/test_hostile.py -q
 
 fmt: .venv/ready  ## format
 	@$(BIN)/ruff check --fix .
