@@ -7,7 +7,21 @@ import sys
 import click
 
 from autoregistry import __version__
-from autoregistry.cli import cluster, doctor, down, generate, logs, restart, serve, status, up
+from autoregistry.cli import (
+    cluster,
+    doctor,
+    down,
+    generate,
+    images,
+    logs,
+    push,
+    restart,
+    serve,
+    status,
+    up,
+    watch,
+    why,
+)
 from autoregistry.cli.output import show_error
 from autoregistry.errors import AutoregistryError
 
@@ -39,6 +53,10 @@ commands.add_command(cluster.cluster)
 commands.add_command(restart.refresh)
 commands.add_command(restart.restart)
 commands.add_command(doctor.doctor)
+commands.add_command(images.images)
+commands.add_command(push.push)
+commands.add_command(watch.watch)
+commands.add_command(why.why)
 commands.add_command(up.up)
 commands.add_command(down.down)
 commands.add_command(status.status)

@@ -12,8 +12,10 @@ from typing import Any
 
 import httpx
 
+from autoregistry.cli import wiring
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import AutoregistryError, DockerRefused, ProxyUnreachable
+from autoregistry.stack.found import find
 from autoregistry.stack.model import PROXY, Options
 
 _CONNECT_SECONDS = 1.0
@@ -56,6 +58,15 @@ class Client:
             except (httpx.HTTPError, ValueError):
                 self._is_near = False
         return self._is_near
+
+    def is_there(self) -> bool:
+        """Whether it answers now, by either road."""
+        self._is_near = None
+        try:
+            self.get_json("/_autoregistry/health")
+        except AutoregistryError:
+            return False
+        return True
 
     def get_json(self, path: str) -> Any:  # noqa: ANN401  # the caller knows what it asked for
         """GET, as JSON. Raises ProxyUnreachable."""
@@ -115,6 +126,12 @@ class Client:
         return ProxyUnreachable(
             f"the proxy at {self._options.name} cannot be asked: {cause}", "autoregistry status"
         )
+
+
+def proxy_client() -> Client:
+    """The client of the proxy that `up` made in this Docker, or of a `serve` at its port."""
+    containers = Containers(wiring.daemon())
+    return Client(containers, find(containers).options)
 
 
 def _command(method: str, path: str, body: str) -> list[str]:

@@ -133,6 +133,14 @@ class Images:
         listed = self._daemon.request("GET", "/images/json").json()
         return {t: int(image.get("Size") or 0) for image in listed for t in image["RepoTags"] or []}
 
+    def platform(self, reference: str) -> str:
+        """What it runs on, `linux/amd64`; empty where Docker has no such image."""
+        answer = self._daemon.request("GET", f"/images/{reference}/json")
+        if answer.status_code == 404:
+            return ""
+        facts = answer.json()
+        return f"{facts.get('Os') or 'unknown'}/{facts.get('Architecture') or 'unknown'}"
+
     def names_of(self, identity: str) -> list[str]:
         """The references of the image with this Id."""
         answer = self._daemon.request("GET", f"/images/{identity}/json")

@@ -1,0 +1,137 @@
+"""`autoregistry why IMAGE`: which store has what, why, and what the next pull will do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.text import Text
+
+from autoregistry.cli.client import proxy_client
+from autoregistry.cli.clusters import Clusters
+from autoregistry.cli.images import STATUS, ago, short
+from autoregistry.cli.output import stdout
+from autoregistry.cluster.pods import Use
+from autoregistry.engine.images import Images
+from autoregistry.errors import AutoregistryError, SettingInvalid
+from autoregistry.names import Image, RegistryNames, parse_image
+
+_SHOWN_PULLS = 3
+_NEXT = {
+    "in-step": ("the next pull is answered at once", ""),
+    "nodes-behind": (
+        "a node that holds a copy does not ask (imagePullPolicy: IfNotPresent) until it is made to",
+        "autoregistry restart {image}",
+    ),
+    "behind": ("at the next pull Docker pushes first", "autoregistry push {image}"),
+    "only-in-docker": ("at the next pull Docker pushes first", "autoregistry push {image}"),
+    "only-in-registry": ("the next pull gets the registry's image", ""),
+    "by-hand": (
+        "the next pull gets what was pushed by hand, until Docker's image changes",
+        "autoregistry push {image}",
+    ),
+    "stale": (
+        "the next pull is refused with this reason until the push works",
+        "autoregistry push {image}",
+    ),
+    "nowhere": ("the next pull is 404", "docker build -t {name}/{image} ."),
+    "docker-unreachable": ("the next pull gets what the registry has", "docker info"),
+}
+
+
+@click.command()
+@click.argument("image")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def why(image: str, as_json: bool) -> None:
+    """Say who has what of an image, why, and what to type.
+
+    \b
+    Example:
+      autoregistry why shop/api:dev
+    """
+    client = proxy_client()
+    status = client.get_json(STATUS)
+    names = RegistryNames(status["name"], tuple(status["names"][1:]))
+    wanted = names.parse(image) or parse_image(image)
+    if wanted is None:
+        raise SettingInvalid(f"{image} is not an image of {names.primary}", "autoregistry images")
+    row = client.get_json(f"{STATUS}?image={wanted}")["images"][0]
+    pulls = [said for said in status["pulls"] if said["manifest"] == str(wanted)][:_SHOWN_PULLS]
+    uses = _uses(names, wanted)
+    sentence, command = _next(row, uses, names.primary)
+    if as_json:
+        facts = {
+            **row,
+            "pulls": pulls,
+            "pods": [asdict(use) for use in uses],
+            "next": sentence,
+            "type": command,
+        }
+        stdout.print(json.dumps(facts, indent=2), soft_wrap=True)
+        return
+    stdout.print(
+        Text(f"{names.primary}/{wanted}", "bold") + Text(f"  {row['state']}: {row['because']}")
+    )
+    _line("Docker", short(row["docker"]), _platform(names, wanted))
+    _line("registry", short(row["registry"]), f"pushed {ago(row['pushed_at'])}")
+    for held in row["nodes"]:
+        old = "" if held["is_current"] or not held["digest"] else "an old copy"
+        _line(held["node"], short(held["digest"]), old)
+    for use in uses:
+        _line(f"pod {use.pod}", short(use.digest), _of_use(use, row["registry"]))
+    for said in pulls:
+        _line(
+            f"pull {ago(said['at'])}", str(said["status"]), f"{said['client']}: {said['sentence']}"
+        )
+    for builder in _builders() if row["state"] == "nowhere" else []:
+        _line("buildx", "", f"builder {builder} keeps its images: docker buildx build --load ...")
+    stdout.print(sentence + (f":\n  {command}" if command else ""))
+
+
+def _line(about: str, digest: str, more: str) -> None:
+    stdout.print(Text(f"  {about:<26} ", "dim") + Text(f"{digest:<13} ") + Text(more))
+
+
+def _next(row: dict[str, Any], uses: list[Use], name: str) -> tuple[str, str]:
+    """What the next pull will do, and the command that helps."""
+    state = str(row["state"])
+    if state == "in-step" and any(use.digest not in ("", row["registry"]) for use in uses):
+        return "pods run an older image, and go on doing so", f"autoregistry restart {row['image']}"
+    sentence, command = _NEXT[state]
+    return sentence, command.format(image=row["image"], name=name)
+
+
+def _uses(names: RegistryNames, image: Image) -> list[Use]:
+    """The pods of attached clusters that use it."""
+    nodes = Clusters.here().nodes
+    references = names.in_docker(image)
+    found = []
+    try:
+        for cluster in sorted({node.cluster for node in nodes.attached(names.primary)}):
+            found += [use for use in nodes.uses(cluster) if use.reference in references]
+    except AutoregistryError:
+        return found  # a cluster that cannot be asked is the doctor's to explain
+    return found
+
+
+def _of_use(use: Use, current: str) -> str:
+    if use.waiting_because:
+        return f"{use.workload}, waits: {use.waiting_because}"
+    state = "runs it" if use.digest == current else "runs an older image"
+    return f"{use.workload}, {state}, {use.pull_policy}"
+
+
+def _platform(names: RegistryNames, image: Image) -> str:
+    images = Images(Clusters.here().daemon)
+    return next((p for r in names.in_docker(image) if (p := images.platform(r))), "")
+
+
+def _builders() -> list[str]:
+    """buildx builders that run in containers of their own: what they build is in no store of Docker's."""
+    prefix = "buildx_buildkit_"
+    return [
+        name.removeprefix(prefix).rstrip("0123456789")
+        for name in Clusters.here().containers.named(prefix)
+    ]
