@@ -6,7 +6,7 @@ HTTP edges"). Knows nothing of registries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import aiohttp
 import httpx
@@ -18,6 +18,9 @@ from yarl import URL
 Headers = list[tuple[bytes, bytes]]
 
 READ_BYTES = 256 * 1024
+# With many answers under way, some of them to clients that do not read, each holds a few times as much as this.
+READ_BYTES_WHEN_MANY = 32 * 1024
+MANY_ANSWERS = 8
 
 # RFC 9110, 7.6.1; `Expect` is answered at our own door.
 HOP_BY_HOP = frozenset(
@@ -51,11 +54,27 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 class _Stream(AiohttpResponseStream):
-    CHUNK_SIZE = READ_BYTES
+    def __init__(
+        self, response: aiohttp.ClientResponse, read_bytes: int, ended: Callable[[], None]
+    ) -> None:
+        super().__init__(response)
+        self.CHUNK_SIZE = read_bytes
+        self._ended: Callable[[], None] | None = ended
+
+    async def aclose(self) -> None:
+        if self._ended is not None:
+            self._ended()
+            self._ended = None
+        await super().aclose()
 
 
 class RawTransport(AiohttpTransport):
     """httpx over aiohttp, with the target and the repeated headers exactly as they came, and larger reads."""
+
+    _answers = 0
+
+    def _answer_ended(self) -> None:
+        self._answers -= 1
 
     def get_client(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -74,6 +93,7 @@ class RawTransport(AiohttpTransport):
         # The whole target as the path: yarl would drop an empty query, and what stands behind a `#`.
         target = base.raw_path.rstrip("/") + request.extensions["target"]
         timeout = request.extensions["timeout"]
+        read_bytes = READ_BYTES if self._answers < MANY_ANSWERS else READ_BYTES_WHEN_MANY
         with map_aiohttp_exceptions():
             response = await self.client.request(
                 request.method,
@@ -85,14 +105,16 @@ class RawTransport(AiohttpTransport):
                 ),
                 data=request.extensions.get("body"),
                 allow_redirects=False,
+                read_bufsize=read_bytes,
                 timeout=aiohttp.ClientTimeout(
                     sock_connect=timeout["connect"], sock_read=timeout["read"]
                 ),
             )
+        self._answers += 1
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
-            stream=_Stream(response),
+            stream=_Stream(response, read_bytes, self._answer_ended),
             request=request,
             extensions={"reason_phrase": (response.reason or "").encode("latin-1", "replace")},
         )
