@@ -142,7 +142,9 @@ def _round(candidate: Candidate, blob: str, image: str) -> dict[str, float]:
         block = os.urandom(MIB)
         size = UPLOAD_MIB / BLOB_MIB
         found[f"upload 256 MiB {how}, GB/s"] = _rate(
-            lambda b=block, h=how: load.upload(port, "bench/up", b, UPLOAD_MIB, chunked=h == "chunked"),  # type: ignore[misc]
+            lambda b=block, h=how: load.upload(
+                port, "bench/up", b, UPLOAD_MIB, chunked=h == "chunked"
+            ),  # type: ignore[misc]
             size,
         )
     for clients, asked in ((1, 300), (16, 800), (64, 1600)):
@@ -175,7 +177,9 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     text = table(figures)
     where = f"{os.cpu_count()} cores, Python {platform.python_version()}, distribution 2.8.2, Docker 20.10"
-    (RESULTS / "proxy.md").write_text(f"# The proxy, {time.strftime('%Y-%m-%d')}\n\n{where}\n\n{text}")
+    (RESULTS / "proxy.md").write_text(
+        f"# The proxy, {time.strftime('%Y-%m-%d')}\n\n{where}\n\n{text}"
+    )
     (RESULTS / "proxy.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(text)
 
