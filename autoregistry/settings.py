@@ -61,6 +61,8 @@ class Settings:
     """Seconds that a client with a limit of its own is kept waiting for a push."""
     watch: bool = True
     refresh: bool = True
+    attach_all: bool = False
+    """Attach whatever k3d cluster starts."""
     state: Path = Path("~/.local/state/autoregistry")
     skip: tuple[str, ...] = ("tilt-build-*",)
     """Tags, or images, that are not pushed before they are asked for."""

@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
-import yaml
 
 from autoregistry.cli.clusters import Clusters
+from autoregistry.cli.k3dflags import own_choices
 from autoregistry.cli.output import stderr, stdout, table
 from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
@@ -20,9 +19,6 @@ from autoregistry.cluster.files import registries_yaml
 from autoregistry.cluster.nodes import Node
 from autoregistry.errors import ClusterRefused, SettingInvalid
 from autoregistry.stack.model import PROXY
-
-_OURS = ("--registry-config",)
-_PLACES = ("-c", "--config")
 
 
 @click.group()
@@ -59,11 +55,12 @@ def create(name: str, via: str, flags: tuple[str, ...]) -> None:
         )
     if not by_host and not clusters.found.is_running:
         bring_up(clusters.daemon, {})
-    others, rest = _own_registries(flags)
+    own = own_choices(flags)
     with tempfile.TemporaryDirectory(prefix="autoregistry-") as folder:
         registries = Path(folder) / "registries.yaml"
-        registries.write_text(registries_yaml(clusters.mirror(by_host=by_host), others))
-        k3d.run(k3d.create(program, name, registries, rest), clusters.k3d_environment)
+        registries.write_text(registries_yaml(clusters.mirror(by_host=by_host), own.registries))
+        argv = k3d.create(program, name, registries, own.flags, has_network=own.has_network)
+        k3d.run(argv, clusters.k3d_environment)
     attachment = clusters.attachment(by_host=by_host)
     attachment.join(name)
     clusters.nodes.announce(name, clusters.mirror(by_host=by_host))
@@ -203,37 +200,3 @@ def _say_next(clusters: Clusters, name: str) -> None:
         f"  docker build -t {image} .\n"
         f"  kubectl create deployment app --image {image}"
     )
-
-
-def _own_registries(flags: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
-    """The user's own registries, of a flag or of a k3d config, to be merged; and the other flags.
-
-    A flag beats the config (k3d cmd/cluster/clusterCreate.go), so ours would replace what stands there.
-    """
-    own: dict[str, Any] | None = None
-    rest: list[str] = []
-    words = list(flags)
-    while words:
-        flag, _, value = words[0].partition("=")
-        if flag not in (*_OURS, *_PLACES):
-            rest.append(words.pop(0))
-            continue
-        taken = words[: 1 if value else 2]
-        del words[: len(taken)]
-        where = value or (taken[1] if len(taken) > 1 else "")
-        if flag in _OURS:
-            own = _read(where)
-        else:
-            rest.extend(taken)
-            inline = (_read(where).get("registries") or {}).get("config")
-            if inline and own is None:
-                own = yaml.safe_load(inline) if "\n" in inline else _read(inline)
-    return own, rest
-
-
-def _read(place: str) -> dict[str, Any]:
-    try:
-        read = yaml.safe_load(Path(place).read_text())
-    except (OSError, yaml.YAMLError) as exc:
-        raise SettingInvalid(f"{place or 'the file'} cannot be read: {exc}") from exc
-    return read if isinstance(read, dict) else {}

@@ -33,6 +33,11 @@ _OPTIONS = (
         help=f"What the proxy's image is built on. [default: {_DEFAULT.base_image}]",
     ),
     click.option(
+        "--attach-all/--no-attach-all",
+        default=None,
+        help="Have the proxy attach whatever k3d cluster starts.",
+    ),
+    click.option(
         "--docker-socket",
         metavar="PATH",
         help="Docker's socket as the daemon's machine has it. [default: found by trying]",
@@ -59,6 +64,8 @@ def flags(options: Options) -> str:
         words.append(f" --port {options.port}")
     if options.expose:
         words.append(" --expose")
+    if options.attach_all:
+        words.append(" --attach-all")
     words += [
         f" --{name.replace('_', '-')} {getattr(options, name)}"
         for name in ("registry_image", "base_image", "docker_socket")

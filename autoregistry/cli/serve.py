@@ -58,6 +58,12 @@ _DEFAULT = Settings()
     help="Make the nodes pull what has changed.",
 )
 @click.option(
+    "--attach-all/--no-attach-all",
+    default=_DEFAULT.attach_all,
+    show_default=True,
+    help="Attach whatever k3d cluster starts.",
+)
+@click.option(
     "--skip",
     multiple=True,
     metavar="PATTERN",
@@ -84,6 +90,7 @@ def serve(
     patience: float,
     watch: bool,
     refresh: bool,
+    attach_all: bool,
     skip: tuple[str, ...],
     allow_host: tuple[str, ...],
     state: Path,
@@ -103,6 +110,7 @@ def serve(
         patience=patience,
         watch=watch,
         refresh=refresh,
+        attach_all=attach_all,
         state=state,
         skip=skip or _DEFAULT.skip,
         allow_hosts=allow_host,

@@ -12,13 +12,18 @@ from functools import partial
 
 from autoregistry import __version__
 from autoregistry.cluster import nodes as cluster_nodes
+from autoregistry.cluster.attach import Attachment
+from autoregistry.cluster.files import Mirror
+from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.distribution import make_daemon_ask
-from autoregistry.engine.events import image_events
+from autoregistry.engine.events import container_starts, image_events
 from autoregistry.engine.images import Images
+from autoregistry.engine.networks import Networks
 from autoregistry.events import Emit, Event, HandPushSeen, Notice, PushFinished
 from autoregistry.proxy.actions import Actions
+from autoregistry.proxy.attach import AttachAll
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
@@ -34,6 +39,7 @@ from autoregistry.proxy.stream import Stream
 from autoregistry.proxy.sync import Sync
 from autoregistry.proxy.watch import Follow, Watch
 from autoregistry.settings import Settings
+from autoregistry.stack.model import BACKEND
 
 FLUSH_SECONDS = 2.0
 
@@ -140,6 +146,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
                 docker.follow, questions, sync, journal, settings.names, settings.skip, emit
             )
             background.append(asyncio.create_task(watch.run()))
+        if settings.attach_all:
+            background.append(asyncio.create_task(_attach_all(settings, emit).run()))
         yield Proxy(server, sync, journal)
     finally:
         stream.close()
@@ -154,6 +162,27 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         await backend.close()
         history.close()
         journal.close()
+
+
+def _attach_all(settings: Settings, emit: Emit) -> AttachAll:
+    """For a proxy that runs in a container, its backend goes with it; else the host's address is the road."""
+    found = daemon()
+    containers = Containers(found)
+    nodes = cluster_nodes.Nodes(containers)
+    port = int(settings.names.primary.rpartition(":")[2])
+    members = (BACKEND, settings.container) if settings.container else ()
+    mirror = Mirror.of(port, settings.container)
+    attachment = Attachment(containers, Networks(found), nodes, mirror, members)
+    return AttachAll(
+        lambda: (
+            labels[CLUSTER_LABEL]
+            for labels in container_starts(found, "app=k3d", CLUSTER_LABEL)
+            if labels.get(ROLE_LABEL) in ROLES
+        ),
+        lambda: sorted({node.cluster for node in nodes.all() if node.is_running}),
+        attachment.attach,
+        emit,
+    )
 
 
 async def _flush(journal: Journal, history: History) -> None:

@@ -29,13 +29,18 @@ def program() -> str:
     return found
 
 
-def create(k3d: str, name: str, registries: Path, flags: Sequence[str]) -> list[str]:
+def create(
+    k3d: str, name: str, registries: Path, flags: Sequence[str], *, has_network: bool = False
+) -> list[str]:
     """`k3d cluster create`, with the user's own flags.
 
     With a subnet of the network's own k3d gives each node an address that stays, and we take ours from the other
-    end: otherwise a node may lose its address to us when Docker restarts (k3d-io/k3d#1637).
+    end: otherwise a node may lose its address to us when Docker restarts (k3d-io/k3d#1637). `has_network`: the
+    user's config file has chosen one, which a flag would override.
     """
-    own_network = any(flag.split("=")[0] in ("--subnet", "--network") for flag in flags)
+    own_network = has_network or any(
+        flag.split("=")[0] in ("--subnet", "--network") for flag in flags
+    )
     subnet = [] if own_network else ["--subnet", "auto"]
     return [k3d, "cluster", "create", name, "--registry-config", str(registries), *subnet, *flags]
 

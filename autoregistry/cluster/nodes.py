@@ -97,7 +97,10 @@ class Nodes:
         return [node for node in self.all() if node.is_running and self.endpoints(node, name)]
 
     def _mirror_file(self, node: Node, name: str) -> str | None:
-        ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
+        try:
+            ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
+        except DockerRefused:
+            return None  # it has ended since it was listed
         return ran.stdout if ran.code == 0 else None
 
     def reads_hosts_toml(self, node: Node) -> bool:

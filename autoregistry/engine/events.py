@@ -41,6 +41,20 @@ def image_events(
                 yield event
 
 
+def container_starts(daemon: Daemon, *labels: str) -> Generator[dict[str, str], None, None]:
+    """The labels of each container with these labels that starts from now on; blocks.
+
+    Raises DockerUnreachable when the daemon goes away.
+    """
+    filters = {"type": ["container"], "event": ["start"], "label": list(labels)}
+    params = {"filters": json.dumps(filters)}
+    answer = daemon.request("GET", "/events", params=params, timeout=None, stream=True)
+    with translated(daemon.host), answer:
+        for line in answer.iter_lines(chunk_size=None):
+            if line.strip():
+                yield dict(json.loads(line)["Actor"]["Attributes"])
+
+
 def _read(line: dict[str, object]) -> ImageEvent | None:
     actor = line.get("Actor")
     if not isinstance(actor, dict):

@@ -117,7 +117,9 @@ def matching(pattern: str, images: Iterable[Image], names: RegistryNames) -> lis
     for name in names.all:
         pattern = pattern.removeprefix(f"{name}/")
     if any(mark in pattern for mark in "*?["):
-        return [i for i in images if fnmatchcase(str(i), pattern) or fnmatchcase(i.repository, pattern)]
+        return [
+            i for i in images if fnmatchcase(str(i), pattern) or fnmatchcase(i.repository, pattern)
+        ]
     wanted = parse_image(pattern)
     return [image for image in images if image == wanted]
 

@@ -53,6 +53,7 @@ class Options:
     """Published on all addresses, not on 127.0.0.1 only."""
     registry_image: str = "registry:2"
     base_image: str = "python:3.13-slim"
+    attach_all: bool = False
     docker_socket: str | None = None
     """The path of Docker's socket as the daemon sees it; None: found by trying."""
 
@@ -210,10 +211,9 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
             health=_health(host, "CMD", "python", "-I", "-S", "-c", _ASK),
             command=(
                 "serve",
-                *("--listen", f"0.0.0.0:{PORT_INSIDE}"),
-                *("--name", options.name),
+                *("--listen", f"0.0.0.0:{PORT_INSIDE}", "--name", options.name),
                 *("--backend", f"http://{BACKEND}:{PORT_INSIDE}"),
-                *("--state", "/state"),
+                *("--state", "/state", *(["--attach-all"] if options.attach_all else [])),
             ),
             environment={"DOCKER_HOST": f"unix://{SOCKET_INSIDE}", **NO_PROXIES},
             mounts=(Mount(STATE, "/state"), Mount(host.socket, SOCKET_INSIDE)),

@@ -205,6 +205,19 @@ def test_a_running_cluster_is_attached_and_let_go_without_a_restart(clusters: Cl
     assert started == clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
 
 
+def test_whatever_starts_is_attached_when_that_was_asked_for(clusters: Clusters) -> None:
+    """A cluster that was attached by hand before, started by k3d alone, and a node added to it later."""
+    clusters.k3d("cluster", "delete", OTHER)
+    clusters.ok("up", "--attach-all")
+    clusters.k3d("cluster", "create", OTHER, *clusters.flags)
+    wait_for(lambda: _list(clusters)[OTHER]["attached"] == 1, "the new cluster to be attached", 60)
+    image = clusters.flags[clusters.flags.index("--image") + 1]
+    clusters.k3d("node", "create", "later", "--cluster", OTHER, "--image", image, "--role", "agent")
+
+    wait_for(lambda: _list(clusters)[OTHER]["attached"] == 2, "the new node to be attached", 60)
+    clusters.ok("up", "--no-attach-all")
+
+
 def test_delete_leaves_no_container_and_no_network_behind(clusters: Clusters) -> None:
     clusters.ok("cluster", "attach", OTHER)
     clusters.ok("cluster", "delete", OTHER)

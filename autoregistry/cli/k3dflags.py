@@ -1,0 +1,67 @@
+"""What a user's own k3d flags and config file say about registries and networks, so that ours does not undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autoregistry.errors import SettingInvalid
+
+_OURS = ("--registry-config",)
+_PLACES = ("-c", "--config")
+
+
+@dataclass(slots=True)
+class Own:
+    """What the user's flags and k3d config file say themselves."""
+
+    registries: dict[str, Any]
+    flags: list[str]
+    has_network: bool = False
+
+
+def own_choices(flags: Sequence[str]) -> Own:
+    """The user's own registries, of the flag and of the config file, to be merged; and the other flags.
+
+    A flag beats the config (k3d cmd/cluster/clusterCreate.go), so ours would replace what stands there.
+    """
+    own = Own({}, [])
+    words = list(flags)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag.startswith("-c") and not flag.startswith("--") and len(flag) > len("-c"):
+            flag, equals, value = "-c", "=", word.removeprefix("-c").removeprefix("=")
+        if flag not in (*_OURS, *_PLACES):
+            own.flags.append(word)
+            continue
+        place = value if equals else (words.pop(0) if words else "")
+        if flag in _OURS:
+            own.registries = _merged(own.registries, _read(place))
+            continue
+        own.flags += ["--config", place]
+        config = _read(place)
+        own.has_network = bool(config.get("network") or config.get("subnet"))
+        inline = str((config.get("registries") or {}).get("config") or "")
+        if inline:
+            stands = yaml.safe_load(inline) if "\n" in inline else _read(inline)
+            own.registries = _merged(stands, own.registries)
+    return own
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Mirrors and configs of both; the second wins."""
+    keys = {*first, *second}
+    return {key: {**(first.get(key) or {}), **(second.get(key) or {})} for key in keys}
+
+
+def _read(place: str) -> dict[str, Any]:
+    try:
+        read = yaml.safe_load(Path(place).read_text())
+    except (OSError, yaml.YAMLError) as exc:
+        raise SettingInvalid(f"{place or 'the file'} cannot be read: {exc}") from exc
+    return read if isinstance(read, dict) else {}
