@@ -10,6 +10,7 @@ import click
 
 from autoregistry.cli.client import proxy_client
 from autoregistry.cli.output import stderr, stdout, table
+from autoregistry.errors import BackendUnreachable
 
 _SHORT = 12
 STATUS = "/_autoregistry/status"
@@ -25,6 +26,7 @@ def images(as_json: bool) -> None:
       autoregistry images
     """
     said = proxy_client().get_json(STATUS)
+    refuse_silent_backend(said)
     if as_json:
         stdout.print(
             json.dumps({"name": said["name"], "images": said["images"]}, indent=2), soft_wrap=True
@@ -35,6 +37,13 @@ def images(as_json: bool) -> None:
         return
     heads = ("IMAGE", "STATE", "DOCKER", "REGISTRY", "NODES", "PUSHED", "PULLED")
     stdout.print(table(heads, [_cells(row) for row in said["images"]]))
+
+
+def refuse_silent_backend(said: dict[str, Any]) -> None:
+    """Raise where the proxy could not ask the registry: that it has nothing to show means nothing then."""
+    backend = said["health"]["backend"]
+    if backend != "ok":
+        raise BackendUnreachable(backend, "autoregistry status")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from contextlib import suppress
 
 import click
 
 from autoregistry.cli.board import Board, board
 from autoregistry.cli.client import Client, proxy_client
-from autoregistry.cli.output import stderr
+from autoregistry.cli.output import stderr, stdout
 from autoregistry.cli.watch import EVENTS
-from autoregistry.errors import ImageUnavailable, PushRefused
-from autoregistry.events import PushFailed, PushFinished
+from autoregistry.errors import AutoregistryError, ImageUnavailable, PushRefused
+from autoregistry.events import PushFinished, PushProgress, PushStarted
 from autoregistry.proxy.codec import from_json
+
+_WAIT_SECONDS = 20
+_IN_STEP = "the registry has Docker's image"
 
 
 @click.command()
@@ -29,46 +33,34 @@ def push(images: tuple[str, ...]) -> None:
       autoregistry push "shop/*"
     """
     client = proxy_client()
-    said = client.post("/_autoregistry/push", {"images": list(images)})
-    if said["unmatched"]:
-        missing = ", ".join(said["unmatched"])
-        raise ImageUnavailable(
-            f"Docker has no image {missing} under our name", "autoregistry images"
-        )
-    waiting = set()
-    failed = []
     with board() as shown:
-        for state in said["images"]:
-            match state["state"]:
-                case "pushing":
-                    waiting.add(state["image"])
-                case "failed":
-                    failed.append(state["image"])
-                    stderr.print(f"{state['image']}  {state['cause']}", style="red")
-                case _:
-                    stderr.print(f"{state['image']}  the registry has Docker's image")
-        failed += _follow(client, shown, waiting, said["last_event_id"])
+        # For the display alone: how it ended is what the proxy answers.
+        threading.Thread(target=_show, args=(client, shown), daemon=True).start()
+        while True:
+            said = client.post(
+                "/_autoregistry/push", {"images": list(images), "wait": _WAIT_SECONDS}
+            )
+            if said["unmatched"]:
+                missing = ", ".join(said["unmatched"])
+                raise ImageUnavailable(
+                    f"Docker has no image {missing} under our name", "autoregistry images"
+                )
+            if not any(state["state"] == "pushing" for state in said["images"]):
+                break
+    failed = [state for state in said["images"] if state["state"] == "failed"]
+    for state in said["images"]:
+        if state in failed:
+            stderr.print(f"{state['image']}  {state['cause']}", style="red")
+        else:
+            stdout.print(f"{state['image']}  {state.get('sentence', _IN_STEP)}")
     if failed:
-        raise PushRefused(
-            f"could not be pushed: {', '.join(failed)}", "autoregistry logs --tail 20"
-        )
+        names = ", ".join(state["image"] for state in failed)
+        raise PushRefused(f"could not be pushed: {names}", "autoregistry logs --tail 20")
 
 
-def _follow(client: Client, shown: Board, waiting: set[str], after: str) -> list[str]:
-    """Show these pushes until each has ended; those that failed."""
-    failed: list[str] = []
-    if not waiting:
-        return failed
-    for said in client.events(f"{EVENTS}?after={after}"):
-        if str(said.get("image")) not in waiting:
-            continue
-        event: Any = from_json(said)
-        if event is not None:
-            shown.show(event)
-        if isinstance(event, PushFailed):
-            failed.append(str(event.image))
-        if isinstance(event, PushFailed | PushFinished):
-            waiting.discard(str(event.image))
-        if not waiting:
-            break
-    return failed
+def _show(client: Client, shown: Board) -> None:
+    with suppress(AutoregistryError):
+        for said in client.events(EVENTS):
+            event = from_json(said)
+            if isinstance(event, PushStarted | PushProgress | PushFinished):
+                shown.show(event)

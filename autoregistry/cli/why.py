@@ -11,7 +11,7 @@ from rich.text import Text
 
 from autoregistry.cli.client import proxy_client
 from autoregistry.cli.clusters import Clusters
-from autoregistry.cli.images import STATUS, ago, short
+from autoregistry.cli.images import STATUS, ago, refuse_silent_backend, short
 from autoregistry.cli.output import stdout
 from autoregistry.cluster.pods import Use
 from autoregistry.engine.images import Images
@@ -53,6 +53,7 @@ def why(image: str, as_json: bool) -> None:
     """
     client = proxy_client()
     status = client.get_json(STATUS)
+    refuse_silent_backend(status)
     names = RegistryNames(status["name"], tuple(status["names"][1:]))
     wanted = names.parse(image) or parse_image(image)
     if wanted is None:

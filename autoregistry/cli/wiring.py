@@ -21,7 +21,7 @@ from autoregistry.engine.distribution import make_daemon_ask
 from autoregistry.engine.events import container_starts, image_events
 from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks
-from autoregistry.events import Emit, Event, HandPushSeen, Notice, PushFinished
+from autoregistry.events import Emit, Event, HandPushSeen, NodeRefreshed, Notice, PushFinished
 from autoregistry.proxy.actions import Actions
 from autoregistry.proxy.attach import AttachAll
 from autoregistry.proxy.backend import Backend
@@ -103,6 +103,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     def tell(event: Event) -> None:
         show(event)
         stream.emit(event)
+        if isinstance(event, NodeRefreshed):
+            stores.nodes_changed()
 
     refresh = Refresh(docker.nodes, settings.names, tell)
 
