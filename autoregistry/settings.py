@@ -61,6 +61,8 @@ class Settings:
     """Seconds that a client with a limit of its own is kept waiting for a push."""
     watch: bool = True
     refresh: bool = True
+    restart_workloads: bool = False
+    """Restart what runs an old copy, as soon as its node has the new one."""
     attach_all: bool = False
     """Attach whatever k3d cluster starts."""
     state: Path = Path("~/.local/state/autoregistry")

@@ -38,6 +38,11 @@ _OPTIONS = (
         help="Have the proxy attach whatever k3d cluster starts.",
     ),
     click.option(
+        "--restart-workloads/--no-restart-workloads",
+        default=None,
+        help="Have the proxy restart what runs an old copy of a rebuilt image.",
+    ),
+    click.option(
         "--docker-socket",
         metavar="PATH",
         help="Docker's socket as the daemon's machine has it. [default: found by trying]",
@@ -66,6 +71,8 @@ def flags(options: Options) -> str:
         words.append(" --expose")
     if options.attach_all:
         words.append(" --attach-all")
+    if options.restart_workloads:
+        words.append(" --restart-workloads")
     words += [
         f" --{name.replace('_', '-')} {getattr(options, name)}"
         for name in ("registry_image", "base_image", "docker_socket")

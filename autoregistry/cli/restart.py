@@ -7,21 +7,27 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
+from autoregistry.cli import completion
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import Restarts, Workload, restarts
+from autoregistry.cluster.pods import Restarts, Workload
+from autoregistry.cluster.workloads import behind
+from autoregistry.cluster.workloads import restart as rollout_restart
 from autoregistry.errors import AutoregistryError, ClusterRefused, SettingInvalid
 from autoregistry.names import Image, RegistryNames, parse_image
 
 _THREADS = 8
 cluster_option = click.option(
-    "--cluster", metavar="NAME", help="Only this k3d cluster. [default: all attached]"
+    "--cluster",
+    metavar="NAME",
+    help="Only this k3d cluster. [default: all attached]",
+    shell_complete=completion.clusters,
 )
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images)
 @cluster_option
 def refresh(images: tuple[str, ...], cluster: str | None) -> None:
     """Make the nodes pull an image anew. Running pods are not touched.
@@ -42,7 +48,7 @@ def refresh(images: tuple[str, ...], cluster: str | None) -> None:
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images)
 @cluster_option
 @click.option("--namespace", default="", metavar="NAME", help="Only this namespace. [default: all]")
 @click.option("--dry-run", is_flag=True, help="Say what would be restarted, and do nothing.")
@@ -62,16 +68,14 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
     for image in _images(clusters, images):
         if not dry_run and not _refresh(clusters, nodes, image):
             raise ClusterRefused(f"not every node could pull {image}", "autoregistry doctor")
-        found = [
-            (
-                name,
-                _behind(clusters, [n for n in nodes if n.cluster == name], name, image, namespace),
-            )
-            for name in sorted({node.cluster for node in nodes})
-        ]
-        for name, concerned in found:
+        references = frozenset(_references(clusters, image))
+        found = {}
+        for name in sorted({node.cluster for node in nodes}):
+            members = [node for node in nodes if node.cluster == name]
+            found[name] = behind(clusters.nodes, name, members, references, namespace)
+        for name, concerned in found.items():
             _restart(clusters, name, concerned, dry_run=dry_run)
-        if not any(concerned.restart for _, concerned in found):
+        if not any(concerned.restart for concerned in found.values()):
             stderr.print(f"{image}  nothing runs an old copy of it")
 
 
@@ -132,27 +136,10 @@ def _refresh(clusters: Clusters, nodes: list[Node], image: Image) -> bool:
         return all(list(threads.map(pull, nodes)))
 
 
-def _behind(
-    clusters: Clusters, nodes: list[Node], name: str, image: Image, namespace: str
-) -> Restarts:
-    references = frozenset(_references(clusters, image))
-    uses = clusters.nodes.uses(name)
-    running = {use.node for use in uses if use.reference in references}
-    for node in nodes:
-        held = clusters.nodes.held(node)
-        current = frozenset(digest for r in references for digest in held.get(r, ()))
-        if node.name in running and current:
-            return restarts(uses, references, current, namespace)
-    return Restarts((), (), ())
-
-
 def _restart(clusters: Clusters, name: str, found: Restarts, *, dry_run: bool) -> None:
     for workload in found.restart:
         if not dry_run:
-            what = f"{workload.kind.lower()}/{workload.name}"
-            clusters.nodes.kubectl(
-                name, "rollout", "restart", "--namespace", workload.namespace, what
-            )
+            rollout_restart(clusters.nodes, name, workload)
         stdout.print(f"{name}  {'would restart' if dry_run else 'restarted'} {workload}")
     for workload in found.next_run:
         stderr.print(f"{name}  {workload}: at its next run")

@@ -20,7 +20,7 @@ GRACE_SECONDS = 10.0
 _DEFAULT = Settings()
 
 
-@click.command()
+@click.command(context_settings={"auto_envvar_prefix": "AUTOREGISTRY"})
 @click.option(
     "--listen",
     multiple=True,
@@ -58,6 +58,12 @@ _DEFAULT = Settings()
     help="Make the nodes pull what has changed.",
 )
 @click.option(
+    "--restart-workloads/--no-restart-workloads",
+    default=_DEFAULT.restart_workloads,
+    show_default=True,
+    help="Restart what runs an old copy, as soon as its node has the new one.",
+)
+@click.option(
     "--attach-all/--no-attach-all",
     default=_DEFAULT.attach_all,
     show_default=True,
@@ -90,12 +96,15 @@ def serve(
     patience: float,
     watch: bool,
     refresh: bool,
+    restart_workloads: bool,
     attach_all: bool,
     skip: tuple[str, ...],
     allow_host: tuple[str, ...],
     state: Path,
 ) -> None:
     """Run the proxy in the foreground.
+
+    Each option can be an environment variable, AUTOREGISTRY_LISTEN and so on; for a pair of flags it is 0 or 1.
 
     \b
     Example, with a registry at 127.0.0.1:4999:
@@ -110,6 +119,7 @@ def serve(
         patience=patience,
         watch=watch,
         refresh=refresh,
+        restart_workloads=restart_workloads,
         attach_all=attach_all,
         state=state,
         skip=skip or _DEFAULT.skip,

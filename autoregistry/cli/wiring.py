@@ -27,6 +27,9 @@ from autoregistry.proxy.attach import AttachAll
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.metrics import Metrics
+from autoregistry.proxy.podnews import PodNews
+from autoregistry.proxy.page import Page
 from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.pull import Pulls
 from autoregistry.proxy.questions import Images as AnyImages
@@ -99,14 +102,18 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     state = settings.state.expanduser()
     history = History()
     stream = Stream(history, __version__)
+    metrics = Metrics(__version__)
 
     def tell(event: Event) -> None:
         show(event)
         stream.emit(event)
+        metrics.take(event)
+        podnews.take(event)
         if isinstance(event, NodeRefreshed):
             stores.nodes_changed()
 
-    refresh = Refresh(docker.nodes, settings.names, tell)
+    refresh = Refresh(docker.nodes, settings.names, tell, restarts=settings.restart_workloads)
+    podnews = PodNews(docker.nodes, settings.names)
 
     def emit(event: Event) -> None:
         if probe is not None and probe.recognises(event):
@@ -122,31 +129,40 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         probe = Probe(docker.make_daemon_ask, settings.names.primary, emit)
     journal = Journal(state, lambda sentence: emit(Notice(sentence)))
     history.open(state)
-    backend = Backend(settings.backend)
-    questions = Questions(docker.images, settings.names)
+    backend = Backend(settings.backend, metrics.backend_asked)
+    questions = Questions(docker.images, settings.names, metrics.docker_asked)
     sync = Sync(questions, backend, journal, emit)
     pulls = Pulls(questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience)
     stores = Stores(questions, backend, sync, journal, docker.nodes, settings.names)
     status = Status(questions, backend, stores, stream, history, settings.names, __version__)
     status.probe = probe
     actions = Actions(stores, sync, journal, refresh, history, settings.names)
+    page = Page()
     pages: dict[tuple[str, str], OwnPage] = {
+        ("GET", "/"): page.root,
+        ("GET", OWN_PREFIX): page.moved,
+        ("GET", f"{OWN_PREFIX}/"): page.page,
         ("GET", f"{OWN_PREFIX}/health"): status.health,
         ("GET", f"{OWN_PREFIX}/status"): status.status,
         ("GET", f"{OWN_PREFIX}/events"): stream.events,
+        ("GET", f"{OWN_PREFIX}/metrics"): metrics.metrics,
         ("POST", f"{OWN_PREFIX}/push"): actions.push,
         ("POST", f"{OWN_PREFIX}/refresh"): actions.refresh,
     }
     server = Server(settings, backend, pulls, emit, pages)
+    watch = Watch(docker.follow, questions, sync, journal, settings.names, settings.skip, emit)
+    metrics.gauge("pushes_running", "Pushes under way.", lambda: len(stream.running))
+    metrics.gauge("docker_up", "Docker answers.", lambda: questions.is_answering)
+    metrics.gauge(
+        "docker_events_connected", "Docker's events are followed.", lambda: watch.is_connected
+    )
+    metrics.gauge("listeners", "Who listens to the event stream.", lambda: stream.listeners)
     background = [asyncio.create_task(_flush(journal, history))]
     try:
         await server.start()
         if probe is not None:
             background.append(asyncio.create_task(probe.run()))
         if settings.watch:
-            watch = Watch(
-                docker.follow, questions, sync, journal, settings.names, settings.skip, emit
-            )
             background.append(asyncio.create_task(watch.run()))
         if settings.attach_all:
             background.append(asyncio.create_task(_attach_all(settings, emit).run()))
@@ -160,6 +176,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
                 await task
         questions.close()
         refresh.close()
+        podnews.close()
         stores.close()
         await backend.close()
         history.close()

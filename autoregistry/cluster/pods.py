@@ -43,6 +43,8 @@ class Use:
     """What it runs, `sha256:...`; empty where it does not run yet."""
     pull_policy: str
     waiting_because: str = ""
+    uid: str = ""
+    """The pod's, by which an Event of Kubernetes refers to it."""
 
 
 def uses(listed: dict[str, Any]) -> list[Use]:
@@ -77,6 +79,7 @@ def _of_pod(pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Ite
             digest=str(state.get("imageID", "")).rpartition("@")[2],
             pull_policy=container.get("imagePullPolicy", ""),
             waiting_because=reason if reason in WAITING else "",
+            uid=str(metadata.get("uid", "")),
         )
 
 

@@ -11,12 +11,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, TypeVar
 
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import Use
+from autoregistry.cluster.pods import Use, Workload
+from autoregistry.cluster.workloads import behind, restart
 from autoregistry.errors import AutoregistryError
-from autoregistry.events import Emit, NodeRefreshed
+from autoregistry.events import Emit, NodeRefreshed, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
 
 _T = TypeVar("_T")
@@ -33,12 +35,16 @@ class Nodes(Protocol):
     def held(self, node: Node) -> dict[str, frozenset[str]]: ...
     def uses(self, cluster: str) -> list[Use]: ...
     def pull(self, node: Node, reference: str) -> None: ...
+    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
 
 
 class Refresh:
     """Brings the nodes to what the registry has."""
 
-    def __init__(self, nodes: Nodes, names: RegistryNames, emit: Emit) -> None:
+    def __init__(
+        self, nodes: Nodes, names: RegistryNames, emit: Emit, *, restarts: bool = False
+    ) -> None:
+        self._restarts = restarts
         self._nodes = nodes
         self._names = names
         self._emit = emit
@@ -60,6 +66,8 @@ class Refresh:
             while (digest := self._wanted.pop(image, None)) is not None:
                 await asyncio.sleep(SETTLE_SECONDS)
                 await self.refresh(image, self._wanted.pop(image, digest))
+                if self._restarts:
+                    await self._restart(image)
         finally:
             del self._running[image]
 
@@ -78,6 +86,25 @@ class Refresh:
             *(self._one(node, image, digest, has_waiting=node.name in waiting) for node in attached)
         )
         return [event for event in done if event is not None]
+
+    async def _restart(self, image: Image) -> None:
+        """What runs an old copy is restarted, where that was asked for."""
+        references = frozenset(self._names.in_docker(image))
+        attached = await self._in_thread(lambda: self._nodes.attached(self._names.primary)) or []
+        for cluster in sorted({node.cluster for node in attached}):
+            members = [node for node in attached if node.cluster == cluster]
+            for workload in (
+                await self._in_thread(partial(self._restart_in, cluster, members, references)) or []
+            ):
+                self._emit(WorkloadRestarted(cluster, str(workload), image))
+
+    def _restart_in(
+        self, cluster: str, members: list[Node], references: frozenset[str]
+    ) -> list[Workload]:
+        found = behind(self._nodes, cluster, members, references).restart
+        for workload in found:
+            restart(self._nodes, cluster, workload)
+        return list(found)
 
     async def _waiting(self, cluster: str, image: Image) -> Iterable[str]:
         """The nodes that have a pod waiting for this image."""

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from autoregistry import __version__
+from autoregistry.stack.options import SOCKET_INSIDE as SOCKET_INSIDE
+from autoregistry.stack.options import Host as Host
+from autoregistry.stack.options import Options as Options
 
 PROXY = "autoregistry"
 BACKEND = "autoregistry-backend"
@@ -27,7 +30,6 @@ HOST = f"{LABEL}.host"
 VERSION = f"{LABEL}.version"
 
 PORT_INSIDE = 5000
-SOCKET_INSIDE = "/var/run/docker.sock"
 USER = 65532
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 # What every program looks for; empty, because whom we talk to is next door (k3d-io/k3d#184).
@@ -42,57 +44,6 @@ _ASK = (
     "s.sendall(b'GET /_autoregistry/health HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n'); "
     "sys.exit(b' 200 ' not in s.recv(64))"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a user can choose; kept in a label, so that later commands know it."""
-
-    port: int = 5000
-    expose: bool = False
-    """Published on all addresses, not on 127.0.0.1 only."""
-    registry_image: str = "registry:2"
-    base_image: str = "python:3.13-slim"
-    attach_all: bool = False
-    docker_socket: str | None = None
-    """The path of Docker's socket as the daemon sees it; None: found by trying."""
-
-    @property
-    def name(self) -> str:
-        """What images are tagged with."""
-        return f"localhost:{self.port}"
-
-    @classmethod
-    def read(cls, text: str) -> Options:
-        """From a label; what this version does not know is left out."""
-        known = cls.__dataclass_fields__
-        return cls(**{key: value for key, value in json.loads(text).items() if key in known})
-
-    def written(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the daemon's machine demands of a container that uses its socket."""
-
-    socket: str = SOCKET_INSIDE
-    group: int = 0
-    """The group that may use the socket, as seen in a container."""
-    owner: int | None = None
-    """Whom we have to run as, where the socket's group may not use it."""
-    selinux: bool = False
-    user_namespace: bool = False
-    start_interval: bool = True
-    """Whether Docker (25 and later) can ask more often while a container starts."""
-
-    @classmethod
-    def read(cls, text: str) -> Host:
-        known = cls.__dataclass_fields__
-        return cls(**{key: value for key, value in json.loads(text).items() if key in known})
-
-    def written(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +164,7 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
                 "serve",
                 *("--listen", f"0.0.0.0:{PORT_INSIDE}", "--name", options.name),
                 *("--backend", f"http://{BACKEND}:{PORT_INSIDE}"),
-                *("--state", "/state", *(["--attach-all"] if options.attach_all else [])),
+                *("--state", "/state", *options.switches),
             ),
             environment={"DOCKER_HOST": f"unix://{SOCKET_INSIDE}", **NO_PROXIES},
             mounts=(Mount(STATE, "/state"), Mount(host.socket, SOCKET_INSIDE)),

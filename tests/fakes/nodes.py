@@ -26,6 +26,8 @@ class FakeNodes:
     pods: list[Use] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     """Why a node of that name cannot pull."""
+    said: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    """(cluster, words of kubectl, its input)"""
     pulled: list[tuple[str, str]] = field(default_factory=list)
 
     def attached(self, name: str) -> list[Node]:
@@ -36,6 +38,10 @@ class FakeNodes:
 
     def uses(self, cluster: str) -> list[Use]:
         return self.pods
+
+    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str:
+        self.said.append((cluster, words, input or ""))
+        return ""
 
     def pull(self, node: Node, reference: str) -> None:
         if cause := self.broken.get(node.name):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from autoregistry.events import NodeRefreshed
+import pytest
+
+from autoregistry.cluster.pods import Use, Workload
+from autoregistry.events import NodeRefreshed, WorkloadRestarted
+from autoregistry.names import Image
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.fakes.nodes import node, waiting
 from tests.proxy.conftest import NAME, Lab
@@ -84,3 +90,40 @@ async def test_what_is_built_is_pushed_and_the_nodes_follow(watching_lab: Lab) -
 
     assert lab.nodes.pulled == [("a", APP)]
     assert lab.registry.uploads_of("dev") == 1
+
+
+async def test_what_runs_an_old_copy_is_restarted_where_that_was_asked_for(idle_lab: Lab) -> None:
+    lab = idle_lab
+    lab.settings = replace(lab.settings, restart_workloads=True)
+    built = lab.docker.build(APP, "v2")
+    lab.nodes.images = {node("a"): {APP: frozenset({built.digest})}}
+    workload = Workload("shop", "Deployment", "app")
+    lab.nodes.pods = [Use(workload, "app-1", "a", APP, "sha256:old", "IfNotPresent")]
+    async with lab.serving():
+        await lab.pull()
+        await until(lambda: lab.nodes.said)
+
+    words = ("rollout", "restart", "--namespace", "shop", "deployment/app")
+    assert [("dev", words, "")] == lab.nodes.said
+    assert [WorkloadRestarted("dev", "deployment/app in shop", Image("app", "dev"))] == [
+        e for e in lab.events if isinstance(e, WorkloadRestarted)
+    ]
+
+
+async def test_pods_that_wait_are_told_how_far_the_push_is_and_why_it_failed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.podnews.FIRST_SECONDS", 0)
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds, lab.docker.push_error = 0.5, "disk full"
+    lab.nodes.images = {node("a"): {}}
+    lab.nodes.pods = [waiting("a", APP), waiting("a", f"{NAME}/other:dev")]
+
+    await lab.pull()
+    await until(lambda: len(lab.nodes.said) >= 2)
+
+    told = [json.loads(said) for _, words, said in lab.nodes.said if words[0] == "create"]
+    assert [event["reason"] for event in told] == ["Pushing", "PushFailed"]
+    assert told[0]["message"].startswith("autoregistry: pushing app:dev, ")
+    assert told[1]["message"] == "autoregistry: app:dev could not be pushed: disk full"
+    assert told[0]["involvedObject"]["name"] == "app-1"

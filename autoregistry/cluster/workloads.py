@@ -1,0 +1,71 @@
+"""Restarting what runs an old copy, telling pods what they wait for: what is done to a cluster's objects."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.pods import Restarts, Use, Workload, restarts
+
+REPORTER = "autoregistry"
+
+
+class Cluster(Protocol):
+    """What is needed of the clusters (`cluster/nodes.py`)."""
+
+    def held(self, node: Node) -> dict[str, frozenset[str]]: ...
+    def uses(self, cluster: str) -> list[Use]: ...
+    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
+
+
+def behind(
+    nodes: Cluster,
+    cluster: str,
+    members: Iterable[Node],
+    references: frozenset[str],
+    namespace: str = "",
+) -> Restarts:
+    """What runs another digest of these references than its node holds now, once the node was refreshed."""
+    uses = nodes.uses(cluster)
+    running = {use.node for use in uses if use.reference in references}
+    for node in members:
+        held = nodes.held(node) if node.name in running else {}
+        if current := frozenset(digest for r in references for digest in held.get(r, ())):
+            return restarts(uses, references, current, namespace)
+    return Restarts((), (), ())
+
+
+def restart(nodes: Cluster, cluster: str, workload: Workload) -> None:
+    """`kubectl rollout restart`. Raises ClusterRefused."""
+    what = f"{workload.kind.lower()}/{workload.name}"
+    nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, what)
+
+
+def tell(nodes: Cluster, cluster: str, use: Use, reason: str, message: str) -> None:
+    """A Kubernetes Event on a pod: `kubectl describe pod` shows it. Raises ClusterRefused."""
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    namespace = use.workload.namespace
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{use.pod}.{secrets.token_hex(8)}", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": use.pod,
+            "namespace": namespace,
+            "uid": use.uid,
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Normal" if reason == "Pushing" else "Warning",
+        "source": {"component": REPORTER},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+    nodes.kubectl(cluster, "create", "-f", "-", input=json.dumps(event))
