@@ -39,7 +39,8 @@ _CODES = {
 # aiohttp adds these where an answer lacks them; a forwarded answer stays as it came.
 _DEFAULTS = ("Content-Type", "Server", "Date")
 
-OwnPage = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# None: not for this client after all.
+OwnPage = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
 class Forwarded(web.StreamResponse):
@@ -133,8 +134,9 @@ class Server:
                 Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
             )
         path = request.raw_path.partition("?")[0]
-        if page := self._pages.get((request.method, path)):
-            return await page(request)
+        page = self._pages.get((request.method, path))
+        if page is not None and (answer := await page(request)) is not None:
+            return answer
         wanted = parse_target(request.raw_path)
         if wanted is None:
             return _own(
