@@ -9,6 +9,7 @@ import click
 from autoregistry import __version__
 from autoregistry.cli import (
     cluster,
+    completion,
     doctor,
     down,
     generate,
@@ -50,6 +51,7 @@ def commands(verbose: int) -> None:
 
 
 commands.add_command(cluster.cluster)
+commands.add_command(completion.completion)
 commands.add_command(restart.refresh)
 commands.add_command(restart.restart)
 commands.add_command(doctor.doctor)

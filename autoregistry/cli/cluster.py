@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from autoregistry.cli import completion
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.k3dflags import own_choices
 from autoregistry.cli.output import stderr, stdout, table
@@ -69,7 +70,7 @@ def create(name: str, via: str, flags: tuple[str, ...]) -> None:
 
 
 @cluster.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.clusters)
 @click.option("--all", "everything", is_flag=True, help="Every k3d cluster that runs.")
 @click.option("--via", type=click.Choice(["container", "host"]), default="container", show_default=True,
               help="The road to the registry: the containers of `up`, or `serve` on the host.")  # fmt: skip
@@ -97,7 +98,9 @@ def attach(names: tuple[str, ...], everything: bool, via: str) -> None:
 
 
 @cluster.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.clusters
+)
 def detach(names: tuple[str, ...]) -> None:
     """Let go of clusters: they run on, and pull from elsewhere.
 
@@ -112,7 +115,7 @@ def detach(names: tuple[str, ...]) -> None:
 
 
 @cluster.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.clusters)
 def delete(name: str) -> None:
     """Delete a k3d cluster; the registry and its images stay.
 

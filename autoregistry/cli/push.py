@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 
+from autoregistry.cli import completion
 from autoregistry.cli.board import Board, board
 from autoregistry.cli.client import Client, proxy_client
 from autoregistry.cli.output import stderr, stdout
@@ -20,7 +21,9 @@ _IN_STEP = "the registry has Docker's image"
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
+)
 def push(images: tuple[str, ...]) -> None:
     """Push images now, and wait for it; patterns are allowed.
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from autoregistry.cli import completion
 from autoregistry.cli.client import proxy_client
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.images import STATUS, ago, refuse_silent_backend, short
@@ -42,7 +43,7 @@ _NEXT = {
 
 
 @click.command()
-@click.argument("image")
+@click.argument("image", shell_complete=completion.images)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def why(image: str, as_json: bool) -> None:
     """Say who has what of an image, why, and what to type.

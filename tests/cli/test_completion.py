@@ -1,0 +1,83 @@
+"""What a shell is offered: real scripts, a real bash, a Docker Engine in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Type
+from tests.fakes.engine import FakeEngine
+
+SHELLS = {
+    "bash": "complete -o nosort",
+    "zsh": "#compdef autoregistry",
+    "fish": "complete --no-files",
+}
+
+
+@pytest.mark.parametrize(("shell", "line"), SHELLS.items())
+def test_each_shell_gets_its_script(shell: str, line: str, typed: Type) -> None:
+    said = typed("completion", shell)
+    assert said.exit_code == 0
+    assert line in said.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        pytest.param(["wh"], ["why"], id="a command"),
+        pytest.param(["why", "shop"], ["shop/api:dev", "shop/api:test"], id="images of ours"),
+        pytest.param(["push", "shop/api:dev", "we"], ["web:latest"], id="a second image"),
+        pytest.param(["why", "shop/api", ":"], ["dev", "test"], id="bash's word ends at a colon"),
+        pytest.param(["why", "shop/api", ":", "t"], ["test"], id="and begins after it"),
+        pytest.param(["cluster", "attach", ""], ["dev"], id="clusters"),
+        pytest.param(["restart", "--cluster", "d"], ["dev"], id="clusters, in an option"),
+    ],
+)
+def test_bash_completes(
+    words: list[str], offered: list[str], engine: FakeEngine, typed: Type, tmp_path: Path
+) -> None:
+    for name in ("localhost:5000/shop/api:dev", "127.0.0.1:5000/shop/api:test", "redis:7"):
+        engine.images[name] = "sha256:1"
+    engine.images["localhost:5000/web:latest"] = "sha256:2"
+    labels = {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "server"}
+    body = {"Image": "registry:2", "Labels": labels, "HostConfig": {"NetworkMode": "k3d-dev"}}
+    engine._create({"name": "k3d-dev-server-0"}, body)
+    assert completed(words, typed, tmp_path) == offered
+
+
+def test_without_docker_nothing_is_offered_and_nothing_said(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert completed(["why", ""], typed, tmp_path) == []
+
+
+def completed(words: list[str], typed: Type, folder: Path) -> list[str]:
+    """What the printed script makes bash offer; the program it calls is this one."""
+    program = folder / "autoregistry"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
+    program.chmod(0o755)
+    script = typed("completion", "bash").stdout
+    quoted = " ".join(f"'{word}'" for word in ["autoregistry", *words])
+    script += (
+        f"\nCOMP_WORDS=({quoted})\nCOMP_CWORD={len(words)}\n_autoregistry_completion autoregistry\n"
+        'for word in "${COMPREPLY[@]}"; do echo "$word"; done\n'
+    )
+    path = f"{folder}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
