@@ -52,6 +52,13 @@ def test_a_failed_push_is_told_to_the_client_and_never_hidden_behind_the_old_ima
                 refused = serve.pull(image, "GET", agent="crane")
                 code, output = pulling.result()
             node.stop()
+            away = refused
+            if engine.owned:  # what is known to be stale stays so while Docker does not answer
+                engine.freeze()
+                try:
+                    away = serve.pull(image, agent="crane")
+                finally:
+                    engine.thaw()
             subprocess.run(["mount", "-o", "remount,size=64m", folder / "data"], check=True)
             wait_for(lambda: serve.pull(image).status_code == 200, "it to mend itself")
             mended = serve.pull(image)
@@ -63,6 +70,7 @@ def test_a_failed_push_is_told_to_the_client_and_never_hidden_behind_the_old_ima
     assert json.loads(refused.text)["errors"][0]["message"] == refused.reason_phrase
     assert code != 0
     assert said in output
+    assert (away.status_code, away.headers["Autoregistry"]) == (403, "push-failed")
     assert mended.headers["Autoregistry"] == "up-to-date"
     assert old != mended.headers["Docker-Content-Digest"]
 
