@@ -56,11 +56,15 @@ class Clusters(Typed):
         env = {"DOCKER_BUILDKIT": "0"} if self.engine.store == "classic" else {}
         self.engine.cli("build", "--quiet", "--tag", f"{self.name}/{name}:dev", context, env=env)
 
-    def deploy(self, name: str, replicas: int = 1) -> None:
+    def deploy(self, name: str, replicas: int = 1, tag: str = "dev") -> None:
         """Apply the example's deployment, under another name."""
         manifest = (EXAMPLE / "deployment.yaml").read_text()
         manifest = manifest.replace("localhost:5000/hello", f"{self.name}/{name}")
-        manifest = manifest.replace("hello", name).replace("replicas: 1", f"replicas: {replicas}")
+        manifest = (
+            manifest.replace(":dev", f":{tag}")
+            .replace("hello", name)
+            .replace("replicas: 1", f"replicas: {replicas}")
+        )
         self.kubectl("apply", "-f", "-", stdin=manifest)
 
     def says(self, name: str) -> list[str]:
@@ -138,6 +142,17 @@ def test_a_built_image_runs_and_a_rebuilt_one_after_one_command(clusters: Cluste
     code, _, err = clusters.run("restart", "promise:dev")
     assert code == 0
     assert "nothing runs an old copy" in err
+
+
+def test_what_tilt_deploys_and_nobody_pushed_runs(clusters: Clusters) -> None:
+    """Tilt builds `tilt-build-<time>` with `disable_push`, retags it by its content and deploys that."""
+    built, deployed = "tilt-build-1790000000", "tilt-0123456789abcdef"
+    clusters.build("tilted", "from Tilt")
+    for tag in (built, deployed):
+        clusters.engine.cli("tag", f"{clusters.name}/tilted:dev", f"{clusters.name}/tilted:{tag}")
+    clusters.deploy("tilted", tag=deployed)
+
+    wait_for(lambda: clusters.says("tilted") == ["from Tilt"], "the pod to run", 60)
 
 
 def test_nodes_that_hold_an_old_copy_follow_a_build_by_themselves(clusters: Clusters) -> None:
