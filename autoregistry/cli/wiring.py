@@ -27,10 +27,9 @@ from autoregistry.proxy.attach import AttachAll
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
-from autoregistry.proxy.page import Page
 from autoregistry.proxy.metrics import Metrics
-from autoregistry.proxy.podnews import PodNews
 from autoregistry.proxy.page import Page
+from autoregistry.proxy.podnews import PodNews
 from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.pull import Pulls
 from autoregistry.proxy.questions import Images as AnyImages
@@ -139,11 +138,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     status.probe = probe
     actions = Actions(stores, sync, journal, refresh, history, settings.names)
     page = Page()
-    page = Page()
     pages: dict[tuple[str, str], OwnPage] = {
-        ("GET", "/"): page.root,
-        ("GET", OWN_PREFIX): page.moved,
-        ("GET", f"{OWN_PREFIX}/"): page.page,
         ("GET", "/"): page.root,
         ("GET", OWN_PREFIX): page.moved,
         ("GET", f"{OWN_PREFIX}/"): page.page,

@@ -25,8 +25,8 @@ class ImageEvent:
 
 def image_events(
     daemon: Daemon, since_nanoseconds: int | None
-) -> Generator[ImageEvent, None, None]:
-    """Follow the daemon's image events until the connection ends; blocks.
+) -> Generator[ImageEvent | None, None, None]:
+    """Follow the daemon's image events until the connection ends; blocks. None comes first, once it is there.
 
     Docker keeps its last 256 events; older ones than those are not repeated (moby daemon/events/events.go).
     Raises DockerUnreachable when the daemon goes away.
@@ -36,6 +36,7 @@ def image_events(
         params["since"] = f"{since_nanoseconds // 10**9}.{since_nanoseconds % 10**9:09d}"
     answer = daemon.request("GET", "/events", params=params, timeout=None, stream=True)
     with translated(daemon.host), answer:
+        yield None
         for line in answer.iter_lines(chunk_size=None):
             if line.strip() and (event := _read(json.loads(line))):
                 yield event

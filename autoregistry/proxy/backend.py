@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, AsyncIterator
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -92,8 +93,9 @@ class Held:
 class Backend:
     """One stock registry, at one URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timed: Callable[[float, str], None]) -> None:
         self.url = url.rstrip("/")
+        self._timed = timed
         self.host = self.url.partition("://")[2].partition("/")[0].encode()
         self._client = httpx.AsyncClient(transport=RawTransport(), trust_env=False)
         self._configs: dict[str, frozenset[str]] = {}
@@ -116,13 +118,17 @@ class Backend:
                 "timeout": {"connect": CONNECT_SECONDS, "read": silence},
             },
         )
+        began = time.monotonic()
         try:
-            return Held(await self._client.send(request, stream=True))
+            held = Held(await self._client.send(request, stream=True))
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
+            self._timed(time.monotonic() - began, "failed")
             raise BackendUnreachable(
                 f"the registry at {self.url} does not answer: {exc or type(exc).__name__}",
                 f"curl {self.url}/v2/",
             ) from exc
+        self._timed(time.monotonic() - began, "ok")
+        return held
 
     async def ask(self, repository: str, reference: str) -> RegistryImage | None:
         """What the registry has under a tag or digest; None where it has nothing, or nothing it can read.

@@ -7,6 +7,7 @@ for a connection that waits for them.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -18,6 +19,8 @@ from autoregistry.names import Image, RegistryNames
 from autoregistry.settings import PUSH_THREADS, QUESTION_SECONDS, QUESTION_THREADS
 
 Found = LocalImage | Unreachable | None
+Timed = Callable[[float, str], None]
+"""Told how long an answer took, and whether it came: `ok` or `failed`."""
 _T = TypeVar("_T")
 
 
@@ -36,8 +39,9 @@ class Images(Protocol):
 class Questions:
     """Everything asyncio asks of Docker."""
 
-    def __init__(self, images: Images, names: RegistryNames) -> None:
+    def __init__(self, images: Images, names: RegistryNames, timed: Timed) -> None:
         self._images = images
+        self._timed = timed
         self._names = names
         self._askers = ThreadPoolExecutor(QUESTION_THREADS, "question")
         self._pushers = ThreadPoolExecutor(PUSH_THREADS, "push")
@@ -96,13 +100,15 @@ class Questions:
 
     async def ask(self, question: Callable[[Images], _T]) -> _T | Unreachable:
         """Any other question, bounded in time. A daemon that hangs or refuses counts as unreachable."""
-        loop = asyncio.get_running_loop()
+        loop, began = asyncio.get_running_loop(), time.monotonic()
         try:
             answer = await asyncio.wait_for(
                 loop.run_in_executor(self._askers, question, self._images), QUESTION_SECONDS
             )
         except (TimeoutError, DockerUnreachable, DockerRefused):
             self.is_answering = False
+            self._timed(time.monotonic() - began, "failed")
             return Unreachable.DOCKER
         self.is_answering = True
+        self._timed(time.monotonic() - began, "ok")
         return answer

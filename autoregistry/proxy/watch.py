@@ -28,9 +28,12 @@ MAX_BACK_OFF_SECONDS = 10.0
 
 
 class Follow(Protocol):
-    """Docker's image events since then, as they come; blocks, and ends with an error when Docker goes away."""
+    """Docker's image events since then, as they come; blocks, and ends with an error when Docker goes away.
 
-    def __call__(self, since_nanoseconds: int | None) -> Iterator[ImageEvent]: ...
+    None says that Docker has taken the question: from now on nothing is missed.
+    """
+
+    def __call__(self, since_nanoseconds: int | None) -> Iterator[ImageEvent | None]: ...
 
 
 class Watch:
@@ -53,7 +56,7 @@ class Watch:
         self._names = names
         self._skip = skip
         self._emit = emit
-        self._queue: asyncio.Queue[ImageEvent | AutoregistryError] = asyncio.Queue()
+        self._queue: asyncio.Queue[ImageEvent | AutoregistryError | None] = asyncio.Queue()
         self._pushes: set[asyncio.Task[None]] = set()
         self.is_connected = False
 
@@ -71,7 +74,8 @@ class Watch:
             await self._catch_up()
             while not isinstance(item := await self._queue.get(), AutoregistryError):
                 self.is_connected, back_off = True, 0.5
-                await self._take(item)
+                if item is not None:
+                    await self._take(item)
             if self.is_connected:
                 self._emit(Notice(f"Docker's events broke off ({item.message}), trying again"))
             self.is_connected = False

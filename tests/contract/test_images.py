@@ -28,7 +28,7 @@ NOWHERE = "127.0.0.1:9"
 class Subject:
     images: AnyImages
     build: Callable[[str, str], object]
-    events: Callable[[], Generator[ImageEvent, None, None]]
+    events: Callable[[], Generator[ImageEvent | None, None, None]]
     """The events since the subject was made."""
     name: str
 
@@ -117,7 +117,8 @@ def test_a_build_is_reported_under_its_name(subject: Subject) -> None:
     subject.build(f"{subject.name}:dev", "v1")
 
     with closing(events):
-        event = next(e for e in events if e.reference == f"{subject.name}:dev")
+        assert next(events) is None
+        event = next(e for e in events if e and e.reference == f"{subject.name}:dev")
 
     assert event.nanoseconds > 1.6e18
 

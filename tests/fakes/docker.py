@@ -149,8 +149,9 @@ class FakeDocker:
         progress.layers["layer"] = (1000, 1000)
         return progress
 
-    def follow(self, since_nanoseconds: int | None) -> Generator[ImageEvent, None, None]:
+    def follow(self, since_nanoseconds: int | None) -> Generator[ImageEvent | None, None, None]:
         self._check()
+        yield None
         while not isinstance(item := self.events.get(), AutoregistryError):
             yield item
         raise item
