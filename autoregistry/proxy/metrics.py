@@ -89,6 +89,10 @@ class Metrics:
         for answer in Answer:  # a rate over something never seen is 0, not absent
             if answer.status is None or answer in (Answer.PUSHING, Answer.PUSH_FAILED):
                 self._pulls.labels(answer.word)
+        for result in ("ok", "failed"):
+            self._refreshes.labels(result)
+            for to in ("docker", "backend"):
+                self._questions.labels(to, result)
 
     def take(self, event: Event) -> None:
         """Count an event."""
