@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check bench fuzz fmt lint types unit lab lab-down lock clean
+.PHONY: help demo test check bench fuzz fmt docs lint types unit lab lab-down lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ fuzz: .venv/ready  ## hostile requests, about ten minutes of them
 fmt: .venv/ready  ## format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: .venv/ready  ## docs/cli.md anew, from the commands
+	@$(BIN)/python -m dev.docs
 
 lab: .venv/ready  ## bring the real engines up by hand
 	@$(BIN)/python -m dev.lab up

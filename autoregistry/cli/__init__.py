@@ -47,6 +47,11 @@ def commands(verbose: int) -> None:
     """Docker's images, the local registry and the cluster's nodes, kept in step.
 
     What `docker run` would run is what the cluster gets, under the same name, without a push.
+
+    \b
+    Example:
+      autoregistry up
+      autoregistry cluster create dev
     """
 
 

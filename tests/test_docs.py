@@ -1,0 +1,154 @@
+"""The documentation is true: generated where it can be, run where it can be, and whole."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from autoregistry.cli import commands
+from autoregistry.cli.serve import serve
+from dev import docs
+from tests.docs import PAGES, ROOT, Block, blocks, links
+
+COMMANDS = {context.command_path: command for command, context in docs.every_command()}
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+# What a shell would have put there.
+WORDS = {"NAME": "dev", "IMAGE": "shop/api:dev", "$NAME": "dev"}
+VARIABLES: dict[str, tuple[str, Any]] = {
+    "listen": ("127.0.0.1:5001 [::1]:5001", ("127.0.0.1:5001", "[::1]:5001")),
+    "backend": ("http://registry:5000", "http://registry:5000"),
+    "name": ("localhost:5001", "localhost:5001"),
+    "patience": ("7.5", 7.5),
+    "watch": ("0", False),
+    "refresh": ("no", False),
+    "restart_workloads": ("1", True),
+    "attach_all": ("true", True),
+    "skip": ("draft-* tmp", ("draft-*", "tmp")),
+    "allow_host": ("registry.internal", ("registry.internal",)),
+    "state": ("/var/lib/ours", Path("/var/lib/ours")),
+}
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert docs.PAGE.read_text() == docs.page(), "make docs"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    said = inspect.cleandoc(COMMANDS[name].help or "")
+    assert "\b\nExample" in said
+    assert name in said.partition("\b\nExample")[2] or name == "autoregistry generate"
+
+
+def test_every_option_has_help() -> None:
+    silent = [
+        f"{name} {option.opts[0]}"
+        for name, command in COMMANDS.items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("option", [p.name for p in serve.params])
+def test_every_setting_of_serve_has_a_variable(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, value = VARIABLES[option]
+    monkeypatch.setenv(f"AUTOREGISTRY_{option.upper()}", text)
+    root = commands.make_context("autoregistry", [], resilient_parsing=True)
+    context = serve.make_context("serve", [], parent=root, **serve.context_settings)
+    assert context.params[option] == value
+    assert f"`AUTOREGISTRY_{option.upper()}`" in docs.PAGE.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    dead = [link for link in links(page) if not (page.parent / link.partition("#")[0]).exists()]
+    assert dead == []
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in links(ROOT / "README.md")}
+    assert [page for page in PAGES if page.parent.name == "docs" and page not in linked] == []
+
+
+def test_every_shell_block_runs_or_says_why_not() -> None:
+    assert [str(block) for block in BLOCKS if not block.mark] == []
+    assert [str(b) for b in BLOCKS if b.mark == "not run" and len(b.about.split()) < 2] == []
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.about.startswith("tests/")], ids=str)
+def test_a_block_that_another_test_runs_is_known_there(block: Block) -> None:
+    assert (ROOT / block.about).exists()
+    assert block.mark == "parsed in" or block.page.name in (ROOT / block.about).read_text()
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.mark == "run"], ids=str)
+def test_a_block_that_needs_no_docker_runs(block: Block, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    program = tmp_path / "bin" / "autoregistry"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join(block.commands)],
+        cwd=tmp_path,
+        env={
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(tmp_path),
+            "DOCKER_HOST": f"unix://{tmp_path}/none.sock",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def typed() -> list[tuple[str, list[str]]]:
+    """Every call of ours in the pages, run or not."""
+    found = []
+    for block in BLOCKS:
+        for line in block.commands:
+            words = shlex.split(line)
+            if words[:2] == ["k3d", "autoregistry"]:
+                words = words[1:]
+            if words[:1] == ["autoregistry"]:
+                end = next((i for i, word in enumerate(words) if word in {"|", ">", "&&"}), None)
+                found.append((f"{block}: {line}", [WORDS.get(w, w) for w in words[1:end]]))
+    return found
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in typed()])
+def test_every_call_of_ours_is_one_that_the_program_takes(words: list[str]) -> None:
+    context = commands.make_context("autoregistry", list(words))
+    command: click.Command = commands
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, below, rest = command.resolve_command(context, rest)
+        assert below is not None
+        command = below
+        context = command.make_context(name, rest, parent=context, **command.context_settings)
+
+
+EXAMPLES = [p for p in sorted((ROOT / "examples").rglob("*")) if p.suffix in {".yaml", ".json"}]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_example_can_be_read(path: Path) -> None:
+    text = path.read_text()
+    assert json.loads(text) if path.suffix == ".json" else list(yaml.safe_load_all(text))
