@@ -7,6 +7,7 @@ not the proxy's. What answers there has to say that it is ours before it is aske
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,12 @@ import httpx
 
 from autoregistry.cli import wiring
 from autoregistry.engine.containers import Containers
-from autoregistry.errors import AutoregistryError, DockerRefused, ProxyUnreachable
+from autoregistry.errors import (
+    AutoregistryError,
+    DockerRefused,
+    DockerUnreachable,
+    ProxyUnreachable,
+)
 from autoregistry.stack.found import find
 from autoregistry.stack.model import PROXY, Options
 
@@ -129,9 +135,18 @@ class Client:
 
 
 def proxy_client() -> Client:
-    """The client of the proxy that `up` made in this Docker, or of a `serve` at its port."""
+    """The client of the proxy that `up` made in this Docker, or of a `serve` at its port.
+
+    A `serve` needs no Docker to be asked, and its port is in the variable that it has its name from.
+    """
     containers = Containers(wiring.daemon())
-    return Client(containers, find(containers).options)
+    name = os.environ.get("AUTOREGISTRY_NAME", "")
+    by_hand = Options(port=int(port)) if (port := name.rpartition(":")[2]).isdecimal() else None
+    try:
+        found = find(containers)
+    except DockerUnreachable:
+        return Client(containers, by_hand or Options())
+    return Client(containers, found.options if found.proxy or not by_hand else by_hand)
 
 
 def _command(method: str, path: str, body: str) -> list[str]:

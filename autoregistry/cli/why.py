@@ -87,7 +87,7 @@ def why(image: str, as_json: bool) -> None:
         _line(
             f"pull {ago(said['at'])}", str(said["status"]), f"{said['client']}: {said['sentence']}"
         )
-    for builder in _builders() if row["state"] == "nowhere" else []:
+    for builder in Images(Clusters.here().daemon).builders() if row["state"] == "nowhere" else []:
         _line("buildx", "", f"builder {builder} keeps its images: docker buildx build --load ...")
     stdout.print(sentence + (f":\n  {command}" if command else ""))
 
@@ -128,12 +128,3 @@ def _of_use(use: Use, current: str) -> str:
 def _platform(names: RegistryNames, image: Image) -> str:
     images = Images(Clusters.here().daemon)
     return next((p for r in names.in_docker(image) if (p := images.platform(r))), "")
-
-
-def _builders() -> list[str]:
-    """buildx builders that run in containers of their own: what they build is in no store of Docker's."""
-    prefix = "buildx_buildkit_"
-    return [
-        name.removeprefix(prefix).rstrip("0123456789")
-        for name in Clusters.here().containers.named(prefix)
-    ]

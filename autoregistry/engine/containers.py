@@ -51,12 +51,6 @@ class Containers:
         found = [self.inspect(str(entry["Id"])) for entry in listed]
         return sorted((c for c in found if c is not None), key=lambda c: c.name)
 
-    def named(self, prefix: str) -> tuple[str, ...]:
-        """The names of running containers that begin so."""
-        params = {"filters": json.dumps({"name": [f"^/?{prefix}"]})}
-        listed = self._daemon.request("GET", "/containers/json", params=params).json()
-        return tuple(sorted(str(entry["Names"][0]).removeprefix("/") for entry in listed))
-
     def inspect(self, container: str) -> Container | None:
         answer = self._daemon.request("GET", f"/containers/{container}/json")
         return None if answer.status_code == 404 else container_of(answer.json())

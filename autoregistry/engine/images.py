@@ -31,6 +31,7 @@ INDEX_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 CHANGE_SECONDS = 60.0
+_BUILDER = "buildx_buildkit_"
 # base64url("{}"): mandatory up to Docker 28.3, even where no credential is needed (moby image_routes.go).
 NO_CREDENTIALS = {"X-Registry-Auth": "e30="}
 # How both stores end a push: "dev: digest: sha256:... size: 1234".
@@ -140,6 +141,13 @@ class Images:
             return ""
         facts = answer.json()
         return f"{facts.get('Os') or 'unknown'}/{facts.get('Architecture') or 'unknown'}"
+
+    def builders(self) -> list[str]:
+        """buildx builders in containers of their own: what they build is in no store of Docker's."""
+        params = {"filters": json.dumps({"name": [f"^/?{_BUILDER}"]})}
+        listed = self._daemon.request("GET", "/containers/json", params=params).json()
+        names = (str(entry["Names"][0]).removeprefix("/") for entry in listed)
+        return sorted(name.removeprefix(_BUILDER).rstrip("0123456789") for name in names)
 
     def names_of(self, identity: str) -> list[str]:
         """The references of the image with this Id."""

@@ -86,7 +86,8 @@ class Pulls:
         try:
             facts = await self._sync.compare(image, self._seen(ask, image, sending))
             if answer := _SERVED.get(facts.verdict):
-                return Reply(answer, facts.verdict.value, await sending)
+                held = await sending
+                return Reply(answer, await self._sentence(facts.verdict, held), held)
         except BaseException:
             await _discard(sending)
             raise
@@ -94,6 +95,15 @@ class Pulls:
         if isinstance(facts.local, LocalImage):
             return await self._after_push(ask, image, facts.local.identity, facts.verdict)
         return _refusal(image, f"{facts.stale_because} (and now Docker does not answer)")
+
+    async def _sentence(self, verdict: Verdict, held: Held) -> str:
+        """The verdict's, and for an image that nobody has the likeliest reason."""
+        if held.status == 404 and verdict is Verdict.ONLY_IN_REGISTRY:
+            builders = await self._questions.ask(lambda images: images.builders())
+            if isinstance(builders, list) and builders:
+                kept = f"builder {builders[0]} keeps its images: docker buildx build --load"
+                return f"{verdict.value}; {kept}"
+        return verdict.value
 
     async def _by_digest(self, ask: Ask, repository: str, digest: Digest) -> Reply:
         held = await self._backend.send(ask)

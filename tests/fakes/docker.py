@@ -71,6 +71,7 @@ class FakeDocker:
     pushed: list[tuple[str, str]] = field(default_factory=list)
     """(reference, content) of every push begun."""
     inspected: list[str] = field(default_factory=list)
+    buildx: list[str] = field(default_factory=list)
     before_push_ends: Callable[[], None] = lambda: None
     events: queue.Queue[ImageEvent | AutoregistryError] = field(default_factory=queue.Queue)
     in_push: threading.Event = field(default_factory=threading.Event)
@@ -116,6 +117,10 @@ class FakeDocker:
     def sizes(self) -> dict[str, int]:
         self._check()
         return dict.fromkeys(self.images, 1000)
+
+    def builders(self) -> list[str]:
+        self._check()
+        return self.buildx
 
     def names_of(self, identity: str) -> list[str]:
         self._check()

@@ -392,3 +392,13 @@ async def test_httpx_is_not_sent_by_a_proxy_of_the_environment(
     answer: httpx.Response = await lab.pull()
 
     assert answer.status_code == 404
+
+
+async def test_a_builder_that_keeps_its_images_is_named_where_nobody_has_the_image(
+    lab: Lab,
+) -> None:
+    lab.docker.buildx = ["multi"]
+    await lab.pull()
+
+    told = [e.sentence for e in lab.events if isinstance(e, PullAnswered)]
+    assert told[0].endswith("builder multi keeps its images: docker buildx build --load")
