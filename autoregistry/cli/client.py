@@ -18,7 +18,6 @@ from autoregistry.engine.containers import Containers
 from autoregistry.errors import (
     AutoregistryError,
     DockerRefused,
-    DockerUnreachable,
     ProxyUnreachable,
 )
 from autoregistry.stack.found import find
@@ -41,9 +40,9 @@ for line in answer:
 
 
 class Client:
-    """Asks one proxy, by whichever road leads there."""
+    """Asks one proxy, by whichever road leads there; without containers only by its port."""
 
-    def __init__(self, containers: Containers, options: Options) -> None:
+    def __init__(self, containers: Containers | None, options: Options) -> None:
         self._containers = containers
         self._options = options
         self._http = httpx.Client(
@@ -90,7 +89,7 @@ class Client:
 
     def _json(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401  # as above
         text = "" if body is None else json.dumps(body)
-        if self.is_near:
+        if self._containers is None or self.is_near:
             try:
                 headers = {"Content-Type": "application/json"}
                 answer = self._http.request(method, path, content=text or None, headers=headers)
@@ -107,7 +106,7 @@ class Client:
         return self._read(int(status), answered)
 
     def _lines(self, path: str) -> Iterator[str]:
-        if self.is_near:
+        if self._containers is None or self.is_near:
             timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
             try:
                 with self._http.stream("GET", path, timeout=timeout) as answer:
@@ -135,18 +134,12 @@ class Client:
 
 
 def proxy_client() -> Client:
-    """The client of the proxy that `up` made in this Docker, or of a `serve` at its port.
-
-    A `serve` needs no Docker to be asked, and its port is in the variable that it has its name from.
-    """
+    """The client of the proxy that `up` made in this Docker, or of the `serve` named by AUTOREGISTRY_NAME."""
+    port = os.environ.get("AUTOREGISTRY_NAME", "").rpartition(":")[2]
+    if port.isdecimal():
+        return Client(None, Options(port=int(port)))
     containers = Containers(wiring.daemon())
-    name = os.environ.get("AUTOREGISTRY_NAME", "")
-    by_hand = Options(port=int(port)) if (port := name.rpartition(":")[2]).isdecimal() else None
-    try:
-        found = find(containers)
-    except DockerUnreachable:
-        return Client(containers, by_hand or Options())
-    return Client(containers, found.options if found.proxy or not by_hand else by_hand)
+    return Client(containers, find(containers).options)
 
 
 def _command(method: str, path: str, body: str) -> list[str]:

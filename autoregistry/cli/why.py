@@ -127,4 +127,7 @@ def _of_use(use: Use, current: str) -> str:
 
 def _platform(names: RegistryNames, image: Image) -> str:
     images = Images(Clusters.here().daemon)
-    return next((p for r in names.in_docker(image) if (p := images.platform(r))), "")
+    try:
+        return next((p for r in names.in_docker(image) if (p := images.platform(r))), "")
+    except AutoregistryError:
+        return "Docker cannot be asked from here"
