@@ -16,7 +16,7 @@ PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("example
 _SHELLS = {"sh", "bash", "shell", "console"}
 _WORDS = """
     autoregistry docker kubectl k3d k9s tilt skaffold ctlptl devspace devcontainer
-    make pip pipx uvx git curl sudo eval export
+    make pip pipx uvx git curl sudo eval export echo cd
     ko crane buildah podman pack mvn gradle ./gradlew nix skopeo helm
 """
 _PROGRAMS = set(_WORDS.split())
@@ -70,7 +70,7 @@ def blocks(page: Path) -> Iterator[Block]:
                 body.append(lines[at])
                 at += 1
             first = line.strip().removeprefix("$ ").split()[0]
-            is_shell = first in _PROGRAMS
+            is_shell = first in _PROGRAMS and "──►" not in line
         if is_shell:
             found = _MARK.fullmatch(before.strip())
             mark, about = (found[1], found[2] or "") if found else ("", "")

@@ -20,6 +20,7 @@ from autoregistry.cli import commands
 from autoregistry.cli.serve import serve
 from dev import docs
 from tests.docs import PAGES, ROOT, Block, blocks, links
+from tests.fakes.engine import FakeEngine
 
 COMMANDS = {context.command_path: command for command, context in docs.every_command()}
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -96,26 +97,27 @@ def test_a_block_that_another_test_runs_is_known_there(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.mark == "run"], ids=str)
-def test_a_block_that_needs_no_docker_runs(block: Block, tmp_path: Path) -> None:
+def test_a_block_that_asks_docker_little_runs(block: Block, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     program = tmp_path / "bin" / "autoregistry"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
     program.chmod(0o755)
-    done = subprocess.run(
-        ["bash", "-euc", "\n".join(block.commands)],
-        cwd=tmp_path,
-        env={
-            "PATH": f"{program.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(tmp_path),
-            "DOCKER_HOST": f"unix://{tmp_path}/none.sock",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    with FakeEngine().serving() as engine:
+        done = subprocess.run(
+            ["bash", "-euc", "\n".join(block.commands)],
+            cwd=tmp_path,
+            env={
+                "PATH": f"{program.parent}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "HOME": str(tmp_path),
+                "DOCKER_HOST": engine.host,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
     assert done.returncode == 0, done.stderr
 
 
