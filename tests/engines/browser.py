@@ -50,6 +50,8 @@ class Tab:
         for domain in ("Log", "Runtime", "Page"):
             await self.send(f"{domain}.enable")
         await self.send("Page.navigate", url=url)
+        there = f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
+        await self.until(there, url)
 
     async def evaluate(self, script: str) -> Any:
         """The value of an expression in the page; promises are awaited."""

@@ -1,0 +1,159 @@
+"""The page in a real browser, over a real proxy, Docker and registry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from dev import lab
+from dev.lab import Docker, Registry
+from dev.lab.debian import install
+from tests.engines.browser import Tab, browser
+from tests.engines.serving import Serve, build, serving
+from tests.engines.throttle import Throttle, throttled
+
+pytestmark = pytest.mark.engine
+
+MEGABYTE = 1 << 20
+WORDS = """(image => {
+  const row = document.querySelector(`tr[data-image="${image}"]`);
+  return row ? Array.from(row.querySelectorAll(".state"), state => state.textContent) : [];
+})"""
+
+# Nothing tells of a build where nobody watches; a person who comes back to the page is shown it.
+COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
+
+
+@pytest.fixture(scope="module")
+def throttle(registry: Registry) -> Iterator[Throttle]:
+    with throttled(registry.url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shown(
+    engine: Docker, throttle: Throttle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serve]:
+    """`autoregistry serve` that pushes only when asked, in front of a registry that may be slow."""
+    state = tmp_path_factory.mktemp("shown")
+    with serving(engine, throttle.url, state, "--no-watch") as started:
+        yield started
+
+
+@pytest.fixture
+async def tab(shown: Serve, throttle: Throttle, tmp_path: Path) -> AsyncIterator[Tab]:
+    """The page, opened; nothing in it broke and its policy refused nothing."""
+    try:
+        await asyncio.to_thread(install, "chromium")
+    except lab.LabError as exc:
+        pytest.skip(str(exc))
+    async with browser(tmp_path / "browser") as made:
+        await made.look(1280, 900, "light")
+        await made.open(f"{shown.url}/_autoregistry/")
+        await made.until("document.querySelector('#health').textContent.includes('live')", "live")
+        yield made
+        assert not [said for said in made.complaints if "ERR_" not in said]
+    throttle.bytes_per_second = None
+
+
+async def _build(serve: Serve, image: str, content: str, size: int = 0) -> None:
+    name = f"{serve.name}/{image}"
+    await asyncio.to_thread(build, serve.docker, name, content, random_bytes=size)
+
+
+async def _says(tab: Tab, image: str, *words: str, seconds: float = 30) -> None:
+    """Wait until the stores' cells of an image say this."""
+    told = " && ".join(f"said[{at}]?.endsWith('{word}')" for at, word in enumerate(words))
+    script = f"(said => {told} || false)({WORDS}('{image}'))"
+    await tab.evaluate(COME_BACK)
+    await tab.until(script, f"{image}: {words}", seconds)
+
+
+async def test_states_turn_after_a_rebuild(shown: Serve, tab: Tab) -> None:
+    image = f"{shown.docker.store}/turns:dev"
+    await _build(shown, image, "v1")
+    await asyncio.to_thread(shown.pull, image)
+    await _says(tab, image, "up to date", "up to date")
+    await _build(shown, image, "v2")
+    await _says(tab, image, "newer", "behind")
+
+    await asyncio.to_thread(shown.pull, image)
+
+    await _says(tab, image, "up to date", "up to date")
+    pulls = await tab.evaluate("document.querySelector('#pulls tbody').textContent")
+    assert pulls.count(image) == 2
+
+
+async def test_a_bar_moves_while_docker_pushes(shown: Serve, throttle: Throttle, tab: Tab) -> None:
+    image = f"{shown.docker.store}/bar:dev"
+    await _build(shown, image, "v1", 8 * MEGABYTE)
+    throttle.bytes_per_second = 2 * MEGABYTE
+    pulling = asyncio.create_task(asyncio.to_thread(shown.pull, image))
+
+    bar = "document.querySelector('#running progress')?.value"
+    first = await tab.until(f"{bar} > 0 && {bar}", "a bar")
+    await tab.until(f"{bar} > {first} && {bar} < 1", "the bar moves")
+    words = await tab.until(
+        "(text => text.includes('left') && text)(document.querySelector('#running').textContent)",
+        "the time left",
+    )
+
+    assert "MB/s" in words
+    throttle.bytes_per_second = None
+    assert (await pulling).status_code == 200
+    await tab.until("!document.querySelector('#running li')", "no push is shown any more")
+
+
+async def test_after_a_restart_of_the_proxy_the_page_is_right_again(shown: Serve, tab: Tab) -> None:
+    image = f"{shown.docker.store}/restart:dev"
+    await _build(shown, image, "v1")
+    await asyncio.to_thread(shown.kill)
+    await tab.until("document.querySelector('#health').textContent.includes('reconn')", "away")
+
+    await asyncio.to_thread(shown.start)
+
+    await tab.until("document.querySelector('#health').textContent.includes('live')", "live")
+    await _says(tab, image, "only here", "missing", seconds=5)
+    await asyncio.to_thread(shown.pull, image)
+    await _says(tab, image, "up to date", "up to date")
+
+
+async def test_the_keyboard_alone_has_an_image_pushed(shown: Serve, tab: Tab) -> None:
+    image = f"{shown.docker.store}/keys:dev"
+    await _build(shown, image, "v1")
+    await tab.evaluate("document.querySelector('#filter').focus()")
+    await tab.send("Input.insertText", text="keys:")
+    await _says(tab, image, "only here", "missing")
+    await tab.until("document.querySelectorAll('#images tbody tr').length === 1", "filtered")
+
+    active = "document.activeElement"
+    for _ in range(10):
+        if await tab.evaluate(f"{active}.closest('tr')?.dataset.image === '{image}'"):
+            break
+        await tab.press("Tab", 9)
+    await tab.press("Enter", 13, "\r")
+    await tab.until("document.querySelector('#detail').open", "the detail panel")
+    command = await tab.evaluate("document.querySelector('#detail-command').textContent")
+    while await tab.evaluate(f"{active}.id !== 'push'"):
+        await tab.press("Tab", 9)
+    await tab.press("Enter", 13, "\r")
+
+    await _says(tab, image, "up to date", "up to date")
+    await tab.press("Escape", 27)
+    await tab.until("!document.querySelector('#detail').open", "the panel is closed")
+    assert command == f"autoregistry why {image}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (400, 800)])
+async def test_nothing_sticks_out_of_the_window(
+    tab: Tab, width: int, height: int, scheme: str, tmp_path: Path
+) -> None:
+    await tab.look(width, height, scheme)
+    await tab.until(f"innerWidth === {width}", "the width")
+    assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+    back = await tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert back == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
