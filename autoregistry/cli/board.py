@@ -20,6 +20,7 @@ from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, P
 from autoregistry.names import Image
 
 _NARROW = 100
+_BESIDE_THE_NAME = 56
 
 
 @contextmanager
@@ -28,13 +29,15 @@ def board() -> Iterator[Board]:
     if not stderr.is_terminal:
         yield Board(None)
         return
-    columns = [TextColumn("{task.description}", style="bold"), BarColumn(20), DownloadColumn()]
-    if stderr.width >= _NARROW:
-        columns += [
-            TransferSpeedColumn(),
-            TextColumn("{task.fields[layers]}", style="dim"),
-            TimeElapsedColumn(),
-        ]
+    is_narrow = stderr.width < _NARROW
+    columns = [
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(10 if is_narrow else 20),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        *([] if is_narrow else [TextColumn("{task.fields[layers]}", style="dim")]),
+        TimeElapsedColumn(),
+    ]
     with Progress(*columns, console=stderr, transient=True) as progress:
         yield Board(progress)
 
@@ -62,9 +65,19 @@ class Board:
         if (text := line(event)) is not None:
             stderr.print(text)
 
+    def away(self) -> None:
+        """The proxy went away: nothing is known of its pushes until it is back."""
+        for task in self._tasks.values():
+            if self._progress:
+                self._progress.remove_task(task)
+        self._tasks.clear()
+        stderr.print("the proxy is away, waiting for it", style="yellow")
+
     def _bar(self, image: Image) -> TaskID:
         if self._progress is None:
             return TaskID(0)
         if image not in self._tasks:
-            self._tasks[image] = self._progress.add_task(str(image), total=None, layers="")
+            name, room = str(image), stderr.width - _BESIDE_THE_NAME
+            shown = name if len(name) <= room else f"…{name[1 - room :]}"
+            self._tasks[image] = self._progress.add_task(shown, total=None, layers="")
         return self._tasks[image]

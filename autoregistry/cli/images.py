@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from autoregistry.cli.client import proxy_client
-from autoregistry.cli.output import stderr, stdout, table
+from autoregistry.cli.output import show_table, stderr, stdout
 from autoregistry.errors import BackendUnreachable
 
 _SHORT = 12
+_NARROW = 110
 STATUS = "/_autoregistry/status"
 
 
@@ -35,8 +36,11 @@ def images(as_json: bool) -> None:
     if not said["images"]:
         stderr.print(f"no image yet: docker build -t {said['name']}/app:dev .")
         return
-    heads = ("IMAGE", "STATE", "DOCKER", "REGISTRY", "NODES", "PUSHED", "PULLED")
-    stdout.print(table(heads, [_cells(row) for row in said["images"]]))
+    heads: tuple[str, ...] = ("IMAGE", "STATE", "DOCKER", "REGISTRY", "NODES", "PUSHED", "PULLED")
+    rows = [_cells(row) for row in said["images"]]
+    if stdout.is_terminal and stdout.width < _NARROW:  # rather without dates than without names
+        heads, rows = heads[:-2], [cells[:-2] for cells in rows]
+    show_table(heads, rows)
 
 
 def refuse_silent_backend(said: dict[str, Any]) -> None:
@@ -54,7 +58,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["state"],
         short(row["docker"]),
         short(row["registry"]),
-        f"{current}/{len(nodes)} current" if nodes else "-",
+        f"{current}/{len(nodes)}" if nodes else "-",
         ago(row["pushed_at"]),
         ago(row["pulled_at"]),
     )

@@ -28,6 +28,7 @@ from autoregistry.events import (
 stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 stdout = Console(highlight=False, markup=False, soft_wrap=True)
 
+_UNBOUNDED = 1000
 _STYLES = {
     Answer.PUSHED: "green",
     Answer.PUSHING: "yellow",
@@ -73,9 +74,20 @@ def line(event: Event) -> Text | None:
             return None
 
 
+def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print it; for a program that reads it, one row is one line however long it is."""
+    made = table(heads, rows)
+    if stdout.is_terminal:
+        stdout.print(made)
+    else:
+        Console(file=stdout.file, width=_UNBOUNDED, highlight=False).print(made)
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Columns as wide as they need to be, without lines around them."""
-    made = Table(*heads, box=None, pad_edge=False, show_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for head in heads:
+        made.add_column(head, overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
-from autoregistry.cli.board import board
+from autoregistry.cli.board import Board, board
 from autoregistry.cli.client import Client, proxy_client
-from autoregistry.cli.output import stderr, stdout
+from autoregistry.cli.output import stdout
 from autoregistry.errors import AutoregistryError
 from autoregistry.proxy.codec import from_json
 
@@ -32,16 +32,16 @@ def watch(as_json: bool) -> None:
     """
     client = proxy_client()
     if as_json:
-        for said in following(client):
+        for said in following(client, Board(None).away):
             stdout.print(json.dumps(said), soft_wrap=True)
         return
     with board() as shown:
-        for said in following(client):
+        for said in following(client, shown.away):
             if (event := from_json(said)) is not None:
                 shown.show(event)
 
 
-def following(client: Client) -> Iterator[dict[str, Any]]:
+def following(client: Client, away: Callable[[], None]) -> Iterator[dict[str, Any]]:
     """Every event from now on, also over a restart of the proxy. Raises ProxyUnreachable at the start only."""
     after, has_begun = "", False
     while True:
@@ -52,6 +52,6 @@ def following(client: Client) -> Iterator[dict[str, Any]]:
         except AutoregistryError:
             if not has_begun:
                 raise
-        stderr.print("the proxy is away, waiting for it", style="yellow")
+        away()
         while not client.is_there():
             time.sleep(_AGAIN_SECONDS)
