@@ -127,7 +127,9 @@ class Watch:
             facts = await self._sync.compare(image)
             if not isinstance(facts.local, LocalImage) or not facts.verdict.must_push:
                 return
-            if since is not None and facts.registry is None and facts.local.tagged_at < since:
+            is_old = since is not None and facts.local.tagged_at < since
+            # A push that was cut off had begun by setting its tag stale.
+            if is_old and facts.registry is None and facts.stale_because is None:
                 return
             await asyncio.wait({self._sync.flight(image, facts.local.identity, facts.verdict)})
 

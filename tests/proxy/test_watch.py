@@ -1,0 +1,72 @@
+"""Docker's events: what is built is pushed, what was missed is caught up with, old images are left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from autoregistry.errors import DockerUnreachable
+from autoregistry.events import Notice, PushFinished
+from tests.proxy.conftest import NAME, Lab
+
+APP = f"{NAME}/app:dev"
+
+
+async def _until(condition: Callable[[], object], what: str) -> None:
+    try:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"{what}: not within 20 s") from None
+
+
+def _finished(lab: Lab) -> list[str]:
+    return [str(event.image) for event in lab.events if isinstance(event, PushFinished)]
+
+
+async def test_a_build_is_pushed_before_anybody_asks(watching_lab: Lab) -> None:
+    watching_lab.docker.build(APP, "v1", report=True)
+    await _until(lambda: _finished(watching_lab), "the push")
+
+    assert (await watching_lab.pull()).headers["Autoregistry"] == "up-to-date"
+
+
+async def test_a_skipped_tag_waits_until_it_is_asked_for(watching_lab: Lab) -> None:
+    watching_lab.docker.build(f"{NAME}/app:tilt-build-1", "v1", report=True)
+    watching_lab.docker.build(APP, "v1", report=True)
+    await _until(lambda: _finished(watching_lab), "the push")
+
+    assert _finished(watching_lab) == ["app:dev"]
+    assert (await watching_lab.pull("app:tilt-build-1")).headers["Autoregistry"] == "pushed"
+
+
+async def test_old_images_are_left_alone_and_a_push_cut_off_is_taken_up(idle_lab: Lab) -> None:
+    lab = idle_lab
+    lab.docker.build(f"{NAME}/old:dev", "old")
+    lab.docker.build(f"{NAME}/cut:dev", "cut off")
+    lab.docker.push_error = "the proxy was killed"
+    async with lab.serving():
+        await lab.pull("cut:dev")
+    lab.docker.push_error = ""
+    lab.docker.pushed.clear()
+    lab.settings = replace(lab.settings, watch=True)
+
+    async with lab.serving():
+        lab.docker.build(APP, "v1", report=True)
+        await _until(lambda: len(_finished(lab)) == 2, "both pushes")
+
+    assert sorted(_finished(lab)) == ["app:dev", "cut:dev"]
+
+
+async def test_the_stream_comes_back_and_catches_up(watching_lab: Lab) -> None:
+    lab = watching_lab
+    lab.docker.build(f"{NAME}/first:dev", "v1", report=True)
+    await _until(lambda: _finished(lab), "the first push")
+    lab.docker.build(APP, "built while nobody listened")
+    lab.docker.events.put(DockerUnreachable("the daemon restarts"))
+
+    await _until(lambda: "app:dev" in _finished(lab), "the missed build")
+
+    assert any(isinstance(e, Notice) and "broke off" in e.sentence for e in lab.events)
