@@ -38,6 +38,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "skip": ("draft-* tmp", ("draft-*", "tmp")),
     "allow_host": ("registry.internal", ("registry.internal",)),
     "state": ("/var/lib/ours", Path("/var/lib/ours")),
+    "log_format": ("json", "json"),
 }
 
 

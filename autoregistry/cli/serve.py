@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from autoregistry.cli import wiring
 from autoregistry.cli.output import line, stderr
 from autoregistry.errors import SettingInvalid
-from autoregistry.events import Event
+from autoregistry.events import Emit, Event, Notice
 from autoregistry.names import RegistryNames
+from autoregistry.proxy.codec import to_json
 from autoregistry.settings import Address, Settings
 
 GRACE_SECONDS = 10.0
@@ -89,6 +93,13 @@ _DEFAULT = Settings()
     metavar="DIR",
     help="Where the journal is kept.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["lines", "json"]),
+    default="lines",
+    show_default=True,
+    help="What is said on stderr: sentences for people, or an object a line for programs.",
+)
 def serve(
     listen: tuple[str, ...],
     backend: str,
@@ -101,6 +112,7 @@ def serve(
     skip: tuple[str, ...],
     allow_host: tuple[str, ...],
     state: Path,
+    log_format: str,
 ) -> None:
     """Run the proxy in the foreground.
 
@@ -126,28 +138,35 @@ def serve(
         allow_hosts=allow_host,
         container=wiring.container_name(),
     )
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, _show_json if log_format == "json" else _show_line))
     # A push cut off leaves a thread that waits for Docker; Python would wait for it.
     os._exit(0)
 
 
-async def _serve(settings: Settings) -> None:
-    def show(event: Event) -> None:
-        if (text := line(event)) is not None:
-            stderr.print(text)
+def _show_line(event: Event) -> None:
+    if (text := line(event)) is not None:
+        stderr.print(text)
 
+
+def _show_json(event: Event) -> None:
+    if line(event) is not None:  # what is not worth a line is not worth one in any form
+        said = {"at": round(time.time(), 3), **to_json(event)}
+        stderr.print(Text(json.dumps(said)))
+
+
+async def _serve(settings: Settings, show: Emit) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with wiring.running(settings, wiring.real_docker(), show) as proxy:
         where = ", ".join(str(address) for address in settings.listen)
-        stderr.print(
-            f"{settings.names.primary} is served at {where}, in front of {settings.backend}"
+        show(
+            Notice(f"{settings.names.primary} is served at {where}, in front of {settings.backend}")
         )
         await stop.wait()
         left = await proxy.sync.settle(GRACE_SECONDS)
         for image in left:
-            stderr.print(f"{image}  its push was cut off, the next pull starts it anew")
+            show(Notice(f"{image}  its push was cut off, the next pull starts it anew"))
 
 
 def _address(text: str) -> Address:
