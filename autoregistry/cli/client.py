@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
+import click
 import httpx
 
 from autoregistry.cli import wiring
@@ -52,6 +53,12 @@ class Client:
             trust_env=False,
         )
         self._is_near: bool | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     @property
     def is_near(self) -> bool:
@@ -134,7 +141,14 @@ class Client:
 
 
 def proxy_client() -> Client:
-    """The client of the proxy that `up` made in this Docker, or of the `serve` named by AUTOREGISTRY_NAME."""
+    """The client of the proxy that `up` made in this Docker, or of the `serve` named by AUTOREGISTRY_NAME.
+
+    It is closed when the command ends.
+    """
+    return click.get_current_context().with_resource(_found())
+
+
+def _found() -> Client:
     port = os.environ.get("AUTOREGISTRY_NAME", "").rpartition(":")[2]
     if port.isdecimal():
         return Client(None, Options(port=int(port)))

@@ -124,9 +124,11 @@ def delete(name: str) -> None:
       autoregistry cluster delete dev
     """
     clusters = Clusters.here()
-    clusters.nodes.of(name)
+    networks = {node.network for node in clusters.nodes.of(name)}
     clusters.attachment().leave(name)
     k3d.run(k3d.delete(k3d.program(), name), clusters.k3d_environment)
+    for network in networks:
+        clusters.remove_left(network)
 
 
 @dataclass(frozen=True, slots=True)

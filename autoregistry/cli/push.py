@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -43,15 +44,20 @@ def push(images: tuple[str, ...]) -> None:
             said = client.post(
                 "/_autoregistry/push", {"images": list(images), "wait": _WAIT_SECONDS}
             )
-            if said["unmatched"]:
-                missing = ", ".join(said["unmatched"])
-                raise ImageUnavailable(
-                    f"Docker has no image {missing} under our name", "autoregistry images"
-                )
             if not any(state["state"] == "pushing" for state in said["images"]):
                 break
-    failed = [state for state in said["images"] if state["state"] == "failed"]
-    for state in said["images"]:
+    _show_ends(said["images"])
+    if said["unmatched"]:
+        missing = ", ".join(said["unmatched"])
+        raise ImageUnavailable(
+            f"Docker has no image {missing} under our name", "autoregistry images"
+        )
+
+
+def _show_ends(states: list[dict[str, Any]]) -> None:
+    """How each push ended. Raises PushRefused where one failed."""
+    failed = [state for state in states if state["state"] == "failed"]
+    for state in states:
         if state in failed:
             stderr.print(f"{state['image']}  {state['cause']}", style="red")
         else:

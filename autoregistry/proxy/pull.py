@@ -82,7 +82,7 @@ class Pulls:
 
     async def _by_tag(self, ask: Ask, image: Image) -> Reply:
         self._journal.pulled(image)
-        sending = asyncio.ensure_future(self._backend.send(ask))
+        sending = asyncio.ensure_future(self._backend.read(ask))
         try:
             facts = await self._sync.compare(image, self._seen(ask, image, sending))
             if answer := _SERVED.get(facts.verdict):
@@ -106,7 +106,7 @@ class Pulls:
         return verdict.value
 
     async def _by_digest(self, ask: Ask, repository: str, digest: Digest) -> Reply:
-        held = await self._backend.send(ask)
+        held = await self._backend.read(ask)
         if await self._has(ask, held, repository, digest):
             return Reply(Answer.UP_TO_DATE, "what a digest names never changes", held)
         candidates = await self._questions.tags_with(repository, str(digest))
@@ -129,7 +129,7 @@ class Pulls:
             raise outcome.error
         if outcome.error is not None:
             return _refusal(image, outcome.error.message)
-        return Reply(Answer.PUSHED, f"{because.value}: {outcome}", await self._backend.send(ask))
+        return Reply(Answer.PUSHED, f"{because.value}: {outcome}", await self._backend.read(ask))
 
     async def own_push(self, ask: Ask, repository: str) -> Held:
         """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""

@@ -53,6 +53,8 @@ class Refresh:
         self._running: dict[Image, asyncio.Task[None]] = {}
 
     def close(self) -> None:
+        for task in self._running.values():
+            task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def changed(self, image: Image, digest: str) -> None:

@@ -17,6 +17,7 @@ from dev.lab import Docker, debian
 from dev.lab.registry import free_port
 from tests.engines.conftest import _or_skip
 from tests.engines.serving import wait_for
+from tests.engines.test_stack import only_stack
 
 pytestmark = pytest.mark.engine
 
@@ -84,13 +85,11 @@ def test_a_daemon_behind_ssh_gets_the_same_stack(engine: Docker, over_ssh: dict[
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    try:
+    with only_stack(engine):
         typed("up", "--port", str(free_port()), "--docker-socket", str(engine.socket))
         assert "nothing had to change" in typed("up")
         told = json.loads(typed("status", "--json"))
         log = typed("logs")
-    finally:
-        typed("down", "--volumes", "--yes")
 
     assert told["docker"]["host"] == over_ssh["DOCKER_HOST"]
     assert (told["proxy"]["docker"], told["proxy"]["backend"]) == ("ok", "ok")

@@ -32,6 +32,8 @@ class FakeRegistry:
     """(method, path) of every request."""
     seen_headers: list[list[tuple[str, str]]] = field(default_factory=list)
     refuse_puts: str = ""
+    unreadable: int = 0
+    """So many of the next reads of a manifest are answered 500, as while its link is written."""
     delay: float = 0.0
     """Seconds that every manifest upload takes."""
 
@@ -91,6 +93,9 @@ class FakeRegistry:
                 return _error(500, self.refuse_puts)
             digest = self.put(name, reference, request.content_type, await request.read())
             return web.Response(status=201, headers={"Docker-Content-Digest": digest})
+        if self.unreadable:
+            self.unreadable -= 1
+            return _error(500, "UNKNOWN")
         if (name, reference) not in self.manifests:
             return _error(404, "MANIFEST_UNKNOWN")
         media_type, content = self.manifests[name, reference]

@@ -402,3 +402,21 @@ async def test_a_builder_that_keeps_its_images_is_named_where_nobody_has_the_ima
 
     told = [e.sentence for e in lab.events if isinstance(e, PullAnswered)]
     assert told[0].endswith("builder multi keeps its images: docker buildx build --load")
+
+
+@pytest.mark.parametrize("after_push", [False, True])
+async def test_a_link_that_is_just_being_written_is_read_again(lab: Lab, after_push: bool) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    if after_push:
+        rebuilt = lab.docker.build(APP, "v2")
+        lab.docker.before_push_ends = lambda: setattr(lab.registry, "unreadable", 2)
+    else:
+        lab.registry.unreadable = 2
+
+    answer = await lab.pull()
+
+    assert answer.status_code == 200
+    assert len(lab.docker.pushed) == (2 if after_push else 1)
+    if after_push:
+        assert rebuilt.digest == answer.headers["Docker-Content-Digest"]
