@@ -21,6 +21,22 @@ pytestmark = pytest.mark.engine
 
 CLUSTER = "dev"
 HERE = "tests/engines/test_docs.py"
+IMAGE = "localhost:5000/nobody/has:dev"
+# What docs/troubleshooting.md quotes: how it comes about, where it is read, and the words.
+SYMPTOMS = (
+    (f"kubectl run missing --image {IMAGE}", "kubectl describe pod missing", f"{IMAGE}: not found"),
+    (f"docker pull {IMAGE} || true", f"docker pull {IMAGE}", f"{IMAGE}: not found"),
+    (
+        f"autoregistry cluster detach {CLUSTER}; kubectl run bare --image {IMAGE}",
+        "kubectl describe pod bare",
+        "lookup autoregistry on 127.0.0.11:53: no such host",
+    ),
+    (
+        "docker stop --time 1 autoregistry",
+        f"docker pull {IMAGE}",
+        "dial tcp 127.0.0.1:5000: connect: connection refused",
+    ),
+)
 # The lab's nodes, and kubectl without a kubeconfig: what a user's machine has, this one gets by these.
 _K3D = """#!/bin/sh
 case "$1 $2" in "cluster create") exec {k3d} "$@" {flags} ;; *) exec {k3d} "$@" ;; esac
@@ -76,6 +92,11 @@ def test_a_page_does_what_it_says(page: str, machine: dict[str, str], tmp_path: 
 
     version = 0
     for line in (c for b in blocks(ROOT / page) if b.about == HERE for c in b.commands):
+        if page == "docs/quick-start.md" and line.startswith("autoregistry cluster delete"):
+            for provoke, look, symptom in SYMPTOMS:
+                run(provoke)
+                told = f"{look} 2>&1 || true"
+                wait_for(lambda told=told, text=symptom: text in run(told), symptom, 60)  # type: ignore[misc]
         if line.startswith("docker build"):
             version += 1
             (folder / "index.html").write_text(f"hello, version {version}\n")
@@ -86,3 +107,9 @@ def test_a_page_does_what_it_says(page: str, machine: dict[str, str], tmp_path: 
         else:
             run(line)
     assert version == 2
+
+
+@pytest.mark.parametrize("symptom", sorted({symptom for _, _, symptom in SYMPTOMS}))
+def test_the_words_are_those_of_the_page(symptom: str) -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    assert symptom.replace("nobody/has", "shop/api") in text
