@@ -37,6 +37,8 @@ NOTE_BARS = """(() => {
   };
   note();
 })()"""
+SAID = """(text => text && !text.startsWith("asked") && text)(
+  document.querySelector("#detail-said").textContent)"""
 # Nothing tells of a build where nobody watches; a person who comes back to the page is shown it.
 COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
 
@@ -150,7 +152,9 @@ async def test_the_keyboard_alone_has_an_image_pushed(shown: Serve, tab: Tab) ->
     while await tab.evaluate(f"{active}.id !== 'push'"):
         await tab.press("Tab", 9)
     await tab.press("Enter", 13, "\r")
+    said = await tab.until(SAID, "an answer")
 
+    assert said == "the push is running"
     await _says(tab, image, "up to date", "up to date")
     await tab.press("Escape", 27)
     await tab.until("!document.querySelector('#detail').open", "the panel is closed")
