@@ -56,11 +56,14 @@ class Actions:
         wait = asked.get("wait")
         seconds = min(float(wait), LONGEST_WAIT) if isinstance(wait, int | float) else 0.0
         last = str(self._history.last)
-        there = sorted(await self._stores.in_docker())
-        chosen = {p: matching(p, there, self._names) for p in patterns}
+        # Listing all of Docker's images takes seconds where there are hundreds: an exact name needs none.
+        there = sorted(await self._stores.in_docker()) if any(map(is_pattern, patterns)) else []
+        chosen = {p: chosen_by(p, there, self._names) for p in patterns}
         images = sorted({image for found in chosen.values() for image in found})
-        states = await asyncio.gather(*(self._push(image, seconds) for image in images))
-        unmatched = [pattern for pattern, found in chosen.items() if not found]
+        told = await asyncio.gather(*(self._push(image, seconds) for image in images))
+        states = [state for state in told if state["state"] != "absent"]
+        known = {state["image"] for state in states}
+        unmatched = [p for p, found in chosen.items() if not known & {str(i) for i in found}]
         said = {"images": states, "unmatched": unmatched, "last_event_id": last}
         return web.json_response(said, headers=NO_STORE)
 
@@ -75,7 +78,7 @@ class Actions:
         if isinstance(facts.local, Unreachable):
             return {**said, "state": "failed", "cause": "Docker does not answer"}
         if not isinstance(facts.local, LocalImage):
-            return {**said, "state": "failed", "cause": "Docker has no such image any more"}
+            return {**said, "state": "absent"}
         if not facts.verdict.must_push:
             return {**said, "state": "in-step"}
         flight = self._sync.flight(image, facts.local.identity, facts.verdict)
@@ -112,16 +115,20 @@ class Actions:
         return web.json_response(said, headers=NO_STORE)
 
 
-def matching(pattern: str, images: Iterable[Image], names: RegistryNames) -> list[Image]:
-    """The images a name or pattern means: `shop/api:dev`, `shop/*`, `localhost:5000/app` (then `:latest`)."""
+def is_pattern(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
+
+
+def chosen_by(pattern: str, images: Iterable[Image], names: RegistryNames) -> list[Image]:
+    """What a name or pattern means: `shop/api:dev`, `localhost:5000/app` (then `:latest`), or `shop/*` of these."""
     for name in names.all:
         pattern = pattern.removeprefix(f"{name}/")
-    if any(mark in pattern for mark in "*?["):
+    if is_pattern(pattern):
         return [
             i for i in images if fnmatchcase(str(i), pattern) or fnmatchcase(i.repository, pattern)
         ]
     wanted = parse_image(pattern)
-    return [image for image in images if image == wanted]
+    return [wanted] if wanted else []
 
 
 def is_same_origin(request: web.Request) -> bool:
