@@ -27,7 +27,9 @@ cluster_option = click.option(
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images)
+@click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
+)
 @cluster_option
 def refresh(images: tuple[str, ...], cluster: str | None) -> None:
     """Make the nodes pull an image anew. Running pods are not touched.
@@ -48,7 +50,9 @@ def refresh(images: tuple[str, ...], cluster: str | None) -> None:
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images)
+@click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
+)
 @cluster_option
 @click.option("--namespace", default="", metavar="NAME", help="Only this namespace. [default: all]")
 @click.option("--dry-run", is_flag=True, help="Say what would be restarted, and do nothing.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from autoregistry.proxy.history import EventId, History
 SILENCE_SECONDS = 15.0
 STALLED_SECONDS = 60.0
 SHOWN = 4000
+UNREAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Stream:
             }
         )
         await response.prepare(request)
+        _bound(request)
         given = request.headers.get("Last-Event-ID") or request.query.get("after", "")
         after = EventId.parse(given)
         self.listeners += 1
@@ -163,6 +166,13 @@ def _is_kept(event: Event) -> bool:
 def _text(said: dict[str, Any]) -> bytes:
     name = f"id: {said['id']}\n" if "id" in said else ""
     return f"{name}data: {json.dumps(said)}\n\n".encode()
+
+
+def _bound(request: web.Request) -> None:
+    """Let the kernel hold little for a client that does not read: on its own it goes up to megabytes."""
+    told = request.transport.get_extra_info("socket") if request.transport else None
+    if told is not None:
+        told.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
 
 
 async def _write(response: web.StreamResponse, text: bytes) -> None:
