@@ -12,10 +12,10 @@ from rich.text import Text
 from autoregistry.cli import completion
 from autoregistry.cli.client import proxy_client
 from autoregistry.cli.clusters import Clusters
+from autoregistry.cli.here import here
 from autoregistry.cli.images import STATUS, ago, refuse_silent_backend, short
 from autoregistry.cli.output import stdout
 from autoregistry.cluster.pods import Use
-from autoregistry.engine.images import Images
 from autoregistry.errors import AutoregistryError, SettingInvalid
 from autoregistry.names import Image, RegistryNames, parse_image
 
@@ -76,7 +76,16 @@ def why(image: str, as_json: bool) -> None:
     stdout.print(
         Text(f"{names.primary}/{wanted}", "bold") + Text(f"  {row['state']}: {row['because']}")
     )
-    _line("Docker", short(row["docker"]), _platform(names, wanted))
+    mine = here(Clusters.here().daemon, names, wanted)
+    is_known = status["health"]["docker"] == "ok"
+    is_other = mine is not None and is_known and mine.is_another(row["docker"])
+    _line("Docker", short(row["docker"]), mine.remark() if mine and not is_other else "")
+    if mine is None:
+        _line("your Docker", "", "cannot be asked from here: docker info")
+    elif is_other:
+        _line(
+            "your Docker", short(mine.identity), "is not the one that is watched: docker context ls"
+        )
     _line("registry", short(row["registry"]), f"pushed {ago(row['pushed_at'])}")
     for held in row["nodes"]:
         old = "" if held["is_current"] or not held["digest"] else "an old copy"
@@ -87,7 +96,7 @@ def why(image: str, as_json: bool) -> None:
         _line(
             f"pull {ago(said['at'])}", str(said["status"]), f"{said['client']}: {said['sentence']}"
         )
-    for builder in Images(Clusters.here().daemon).builders() if row["state"] == "nowhere" else []:
+    for builder in mine.builders if mine and row["state"] == "nowhere" else ():
         _line("buildx", "", f"builder {builder} keeps its images: docker buildx build --load ...")
     stdout.print(sentence + (f":\n  {command}" if command else ""))
 
@@ -123,11 +132,3 @@ def _of_use(use: Use, current: str) -> str:
         return f"{use.workload}, waits: {use.waiting_because}"
     state = "runs it" if use.digest == current else "runs an older image"
     return f"{use.workload}, {state}, {use.pull_policy}"
-
-
-def _platform(names: RegistryNames, image: Image) -> str:
-    images = Images(Clusters.here().daemon)
-    try:
-        return next((p for r in names.in_docker(image) if (p := images.platform(r))), "")
-    except AutoregistryError:
-        return "Docker cannot be asked from here"

@@ -39,6 +39,8 @@ class DaemonInfo:
     api: str
     store: str
     """`containerd` or `classic`: what an image's Id means depends on it."""
+    architecture: str
+    """As the kernel says it, `x86_64`."""
 
 
 class Daemon:
@@ -154,6 +156,7 @@ class Daemon:
             version=str(facts.get("ServerVersion", "")),
             api=self.client().api_version,
             store="containerd" if containerd else "classic",
+            architecture=str(facts.get("Architecture", "")),
         )
 
 

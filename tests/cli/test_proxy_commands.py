@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from autoregistry.cli.here import Here
 from autoregistry.names import RegistryNames
 from autoregistry.settings import Address, Settings
 from tests.cli.conftest import Type
@@ -69,7 +70,6 @@ def lab(tmp_path: Path, background: Background, monkeypatch: pytest.MonkeyPatch)
     background.do(serving.__aenter__())
     port = lab.proxy.server.addresses[0][1]
     monkeypatch.setenv("AUTOREGISTRY_NAME", f"localhost:{port}")
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/listens/there.sock")
     yield lab
     background.do(serving.__aexit__(None, None, None))
     background.do(registry.__aexit__(None, None, None))
@@ -188,6 +188,41 @@ def test_why_says_what_the_next_pull_will_do(
     assert said.stdout.startswith(f"{APP}  {words[0]}: ")
     for word in words:
         assert word in said.stdout
+
+
+def test_why_tells_when_the_callers_docker_is_not_the_one_that_is_watched(
+    lab: Lab, typed: Type
+) -> None:
+    lab.docker.build(APP, "v1")
+
+    assert "is not the one that is watched: docker context ls" in typed("why", APP).stdout
+
+
+def test_why_does_without_a_docker_of_its_own(
+    lab: Lab, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/listens/there.sock")
+    lab.docker.build(APP, "v1")
+
+    said = typed("why", APP)
+
+    assert said.exit_code == 0
+    assert "your Docker                              cannot be asked from here" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("platform", "architecture", "remark"),
+    [
+        ("linux/amd64", "amd64", "linux/amd64"),
+        ("linux/arm64", "amd64", "linux/arm64, and the nodes are amd64"),
+        ("", "amd64", ""),
+        ("linux/arm64", "", "linux/arm64"),
+    ],
+)
+def test_an_image_that_no_node_can_run_is_named(
+    platform: str, architecture: str, remark: str
+) -> None:
+    assert Here("sha256:1", platform, architecture, ()).remark() == remark
 
 
 def test_why_of_what_is_no_image_of_ours_is_wrong_usage(lab: Lab, typed: Type) -> None:
