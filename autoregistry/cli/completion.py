@@ -88,7 +88,7 @@ def _images() -> Iterable[str]:
     daemon = wiring.daemon()
     name = find(Containers(daemon)).options.name
     ours = RegistryNames(name, (f"127.0.0.1:{name.rpartition(':')[2]}",))
-    return [str(image) for said in Images(daemon).names() if (image := ours.parse(said))]
+    return [str(i) for said in Images(daemon).sizes(ours.all) if (i := ours.parse(said))]
 
 
 def _clusters() -> Iterable[str]:

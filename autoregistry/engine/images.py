@@ -10,7 +10,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,7 @@ INDEX_TYPES = (
 )
 CHANGE_SECONDS = 60.0
 _BUILDER = "buildx_buildkit_"
+_MOST_PARTS = 16  # of an image's name, `shop/team/api` has three
 # base64url("{}"): mandatory up to Docker 28.3, even where no credential is needed (moby image_routes.go).
 NO_CREDENTIALS = {"X-Registry-Auth": "e30="}
 # How both stores end a push: "dev: digest: sha256:... size: 1234".
@@ -124,14 +125,15 @@ class Images:
             if tag.startswith(f"{reference}:")
         ]
 
-    def names(self) -> list[str]:
-        """Every reference Docker has an image under."""
-        listed = self._daemon.request("GET", "/images/json").json()
-        return [tag for image in listed for tag in image.get("RepoTags") or []]
+    def sizes(self, registries: Iterable[str]) -> dict[str, int]:
+        """Every reference of these registries that Docker has, and its bytes as `docker images` counts them.
 
-    def sizes(self) -> dict[str, int]:
-        """Every reference Docker has an image under, and its bytes as `docker images` counts them."""
-        listed = self._daemon.request("GET", "/images/json").json()
+        The containerd store takes ten milliseconds for each image that it lists, and none for one that it filters
+        out. A `*` of the filter stands for one part of a name (moby uses Go's path.Match).
+        """
+        patterns = [r + "/*" * parts for r in registries for parts in range(1, _MOST_PARTS + 1)]
+        params = {"filters": json.dumps({"reference": patterns})}
+        listed = self._daemon.request("GET", "/images/json", params=params).json()
         return {t: int(image.get("Size") or 0) for image in listed for t in image["RepoTags"] or []}
 
     def platform(self, reference: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -30,8 +30,7 @@ class Images(Protocol):
     def is_there(self) -> bool: ...
     def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None: ...
     def tags_with(self, reference: str, digest: str) -> list[str]: ...
-    def names(self) -> list[str]: ...
-    def sizes(self) -> dict[str, int]: ...
+    def sizes(self, registries: Iterable[str]) -> dict[str, int]: ...
     def builders(self) -> list[str]: ...
     def names_of(self, identity: str) -> list[str]: ...
     def push(self, reference: str, on_progress: Callable[[Progress], None]) -> Progress: ...
@@ -88,6 +87,14 @@ class Questions:
             return [Image(repository, t) for r in references for t in images.tags_with(r, digest)]
 
         return await self.ask(ask)
+
+    async def ours(self) -> dict[Image, int] | Unreachable:
+        """What Docker has under our names, and the sizes."""
+        found = await self.ask(lambda images: images.sizes(self._names.all))
+        if isinstance(found, Unreachable):
+            return found
+        named = ((self._names.parse(reference), size) for reference, size in found.items())
+        return {image: size for image, size in named if image is not None}
 
     async def push(self, image: Image, on_progress: Callable[[Progress], None]) -> Progress:
         """Push under the name that Docker has it by. Raises PushRefused, DockerUnreachable."""

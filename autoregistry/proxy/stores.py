@@ -125,11 +125,8 @@ class Stores:
 
     async def in_docker(self) -> dict[Image, int]:
         """What Docker has under our names, and the sizes; nothing where it cannot be asked."""
-        found = await self._questions.ask(lambda images: images.sizes())
-        if isinstance(found, Unreachable):
-            return {}
-        named = ((self._names.parse(reference), size) for reference, size in found.items())
-        return {image: size for image, size in named if image is not None}
+        found = await self._questions.ours()
+        return {} if isinstance(found, Unreachable) else found
 
     async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[Row]:
         held, known = await self._nodes_hold(), self._journal.known()

@@ -137,11 +137,11 @@ class Watch:
         """What was tagged while nobody looked, and what the registry has differently."""
         note = self._journal.note(LAST_EVENT)
         since = int(note) / 1e9 if note else time.time()
-        names = await self._questions.ask(lambda images: images.names())
-        if isinstance(names, Unreachable):
+        images = await self._questions.ours()
+        if isinstance(images, Unreachable):
             return
-        for reference in names:
-            if (image := self._names.parse(reference)) and not self.skips(image):
+        for image in images:
+            if not self.skips(image):
                 self._start(image, since)
         if note is None:
             self._journal.set_note(LAST_EVENT, str(time.time_ns()))

@@ -101,7 +101,8 @@ def test_names_are_listed_for_docker_and_for_an_identity(subject: Subject) -> No
     found = subject.images.inspect(f"{subject.name}:dev")
     assert found
 
-    assert f"{subject.name}:dev" in subject.images.names()
+    assert f"{subject.name}:dev" in subject.images.sizes([NOWHERE])
+    assert f"{subject.name}:dev" not in subject.images.sizes(["localhost:5"])
     assert [f"{subject.name}:dev"] == subject.images.names_of(found.identity)
     assert subject.images.names_of("sha256:" + "0" * 64) == []
 
@@ -146,3 +147,10 @@ def test_a_docker_that_is_away_is_unreachable() -> None:
         == "Docker does not answer at unix:///nowhere/docker.sock: no such file or directory"
     )
     assert caught.value.hint == "docker info"
+
+
+def test_names_of_many_parts_are_listed_too(subject: Subject) -> None:
+    name = f"{subject.name}/of/a/team/in/a/group:dev"
+    subject.build(name, name)
+
+    assert subject.images.sizes([NOWHERE])[name] > 0

@@ -6,7 +6,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -110,13 +110,10 @@ class FakeDocker:
             if name.startswith(f"{reference}:") and image.digest == digest
         ]
 
-    def names(self) -> list[str]:
+    def sizes(self, registries: Iterable[str]) -> dict[str, int]:
         self._check()
-        return list(self.images)
-
-    def sizes(self) -> dict[str, int]:
-        self._check()
-        return dict.fromkeys(self.images, 1000)
+        prefixes = tuple(f"{registry}/" for registry in registries)
+        return {name: 1000 for name in self.images if name.startswith(prefixes)}
 
     def builders(self) -> list[str]:
         self._check()
