@@ -39,12 +39,15 @@ class Mirror:
         return cls(names, (f"http://{container}:5000", by_host), f"{container}:5000")
 
 
-def template(name: str) -> str:
-    """A file of `templates/`: inside the installed package, or beside it in a checkout."""
+def templates() -> Path:
+    """The folder of files for people: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).parent.parent
     inside = package / "templates"
-    folder = inside if inside.is_dir() else package.parent / "templates"
-    return (folder / name).read_text()
+    return inside if inside.is_dir() else package.parent / "templates"
+
+
+def template(name: str) -> str:
+    return (templates() / name).read_text()
 
 
 def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str:

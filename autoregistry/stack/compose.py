@@ -7,7 +7,7 @@ from string import Template
 
 import yaml
 
-from autoregistry.stack.image import templates
+from autoregistry.cluster.files import templates
 from autoregistry.stack.model import LOG, Mount, Service, Stack
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import autoregistry
+from autoregistry.cluster.files import templates
 
 REPOSITORY = "autoregistry"
 # pip in the build looks where pip outside was told to look.
@@ -69,10 +70,3 @@ def image_source(base_image: str) -> ImageSource:
     files["Dockerfile"] = (templates() / "Dockerfile").read_bytes()
     files["requirements.txt"] = (templates() / "requirements.txt").read_bytes()
     return ImageSource(files, base_image)
-
-
-def templates() -> Path:
-    """Packaged inside; beside the package in a checkout, which an editable install runs from."""
-    package = Path(autoregistry.__file__).parent
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parent / "templates"
