@@ -8,6 +8,7 @@ from dev.lab.cache import CACHE
 from dev.lab.containerd import programs
 from dev.lab.dockerd import docker, lab_docker
 from dev.lab.images import image
+from dev.lab.npm import axe
 from dev.lab.processes import Process, recorded
 from dev.lab.standins import STAND_INS
 from dev.lab.tools import tool
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "skopeo": lambda: str(tool("skopeo")),
     "registry3": lambda: str(tool("registry3")),
     "conformance": lambda: str(tool("conformance")),
+    "axe-core": lambda: str(axe()),
     "images": _images,
 }
 
