@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
 
 .PHONY: help demo test check bench fuzz fmt docs lint types unit lab lab-down lock clean
 
@@ -20,7 +21,7 @@ demo: .venv/ready  ## the whole story on real engines, set-up included
 	@$(BIN)/python -m dev.demo
 
 test: .venv/ready lint types  ## everything: lint, types, unit tests, and tests on real engines
-	@$(BIN)/python -m pytest tests
+	@$(PYTEST)
 
 check: .venv/ready lint types unit  ## lint, types and unit tests: needs no Docker, under a minute
 
@@ -32,7 +33,7 @@ types: .venv/ready
 	@$(BIN)/mypy
 
 unit: .venv/ready
-	@$(BIN)/python -m pytest tests -m "not engine"
+	@$(PYTEST) -m "not engine"
 
 bench: .venv/ready  ## the proxy beside a Go one, on real engines: four minutes
 	@$(BIN)/python -m benchmarks

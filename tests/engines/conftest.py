@@ -10,7 +10,19 @@ import pytest
 
 from dev import lab
 from dev.lab import Docker, Registry
+from dev.lab.cache import RUN, locked
 from tests.engines.serving import Serve, serving
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker for all tests of a daemon: the two image stores are tested side by side."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.get_closest_marker("xdist_group"):
+            continue
+        if item.get_closest_marker("engine"):
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            item.add_marker(pytest.mark.xdist_group(str(parameters.get("engine", "classic"))))
 
 
 def _or_skip(bring_up: Callable[[], Docker]) -> Docker:
@@ -28,10 +40,19 @@ def engine(request: pytest.FixtureRequest) -> Docker:
     return _or_skip(lambda: lab.docker(request.param))
 
 
-@pytest.fixture(scope="session")
-def other_engine(engine: Docker) -> Docker:
-    """The daemon of the other store: a client that has none of the images."""
-    return _or_skip(lambda: lab.docker("containerd" if engine.store == "classic" else "classic"))
+@pytest.fixture
+def other_engine(engine: Docker) -> Iterator[Docker]:
+    """The daemon of the other store, undisturbed: a client that has none of the images."""
+    store = "containerd" if engine.store == "classic" else "classic"
+    with locked(f"disturb-{store}", directory=RUN):
+        yield _or_skip(lambda: lab.docker(store))
+
+
+@pytest.fixture
+def disturbing(engine: Docker) -> Iterator[Docker]:
+    """The daemon, to be frozen, killed and started again while nobody else uses it."""
+    with locked(f"disturb-{engine.store}", directory=RUN):
+        yield engine
 
 
 @pytest.fixture(scope="module")

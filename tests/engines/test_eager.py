@@ -121,12 +121,12 @@ def test_what_was_built_while_we_were_down_is_caught_up_with(
 
 
 def test_the_stream_comes_back_after_docker_was_restarted(
-    engine: Docker, eager: Serve, eager_registry: Registry
+    disturbing: Docker, eager: Serve, eager_registry: Registry
 ) -> None:
-    if not engine.owned:
+    if not disturbing.owned:
         pytest.skip("your own Docker is not restarted by a test")
-    image = f"{engine.store}/after-restart:dev"
-    engine.restart()
-    build(engine, f"{eager.name}/{image}", "after the restart")
+    image = f"{disturbing.store}/after-restart:dev"
+    disturbing.restart()
+    build(disturbing, f"{eager.name}/{image}", "after the restart")
 
     wait_for(lambda: uploads(eager_registry, image), "a build after the restart to be pushed")

@@ -19,7 +19,7 @@ from tests.engines.conftest import _or_skip
 from tests.engines.serving import wait_for
 from tests.engines.test_stack import only_stack
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("containerd")]
 
 _CONFIG = """\
 Port {port}

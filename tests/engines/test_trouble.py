@@ -119,8 +119,9 @@ def test_a_push_by_hand_is_served_also_after_kill_9_until_docker_changes(
     assert uploads(registry, image) == 3
 
 
-def test_docker_frozen_killed_and_back(engine: Docker, serve: Serve, tmp_path: Path) -> None:
+def test_docker_frozen_killed_and_back(disturbing: Docker, serve: Serve, tmp_path: Path) -> None:
     """A hung Docker is waited for so long and no longer; a killed one is noticed at once."""
+    engine = disturbing
     if not engine.owned:
         pytest.skip("your own Docker is not frozen or killed by a test")
     image, stale = f"{engine.store}/away:dev", f"{engine.store}/stale:dev"

@@ -83,7 +83,8 @@ async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
     async with between(tmp_path, Limits(idle_seconds=0.3)) as wire:
         wire.backend.script = script
         answer = await wire.answer_to(
-            b"PUT /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nhalf"
+            b"PUT /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nhalf",
+            seconds=2,  # aiohttp lingers for 10 s after an answer to half a request
         )
 
     assert answer.startswith(b"HTTP/1.1 408 the body stood still for 0.3 s\r\n")
