@@ -12,7 +12,7 @@ from autoregistry.cluster.files import Mirror, config_map, hosts_path, hosts_tom
 from autoregistry.cluster.pods import Use, uses
 from autoregistry.engine.container import Container
 from autoregistry.engine.containers import Ran
-from autoregistry.errors import ClusterRefused, DockerRefused
+from autoregistry.errors import ClusterRefused, DockerRefused, DockerUnreachable
 
 CLUSTER_LABEL = "k3d.cluster"
 ROLE_LABEL = "k3d.role"
@@ -35,6 +35,15 @@ class Node:
     network: str
     is_running: bool
     image: str
+    state: str = "running"
+    """Docker's word."""
+
+    @property
+    def away(self) -> str:
+        """Why it cannot be asked; empty where it can."""
+        if self.is_running:
+            return ""
+        return "it is paused" if self.state == "paused" else "it does not run"
 
     @property
     def is_server(self) -> bool:
@@ -99,8 +108,8 @@ class Nodes:
     def _mirror_file(self, node: Node, name: str) -> str | None:
         try:
             ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
-        except DockerRefused:
-            return None  # it has ended since it was listed
+        except (DockerRefused, DockerUnreachable):
+            return None  # it has ended since it was listed, or hangs: the others are asked all the same
         return ran.stdout if ran.code == 0 else None
 
     def reads_hosts_toml(self, node: Node) -> bool:
@@ -140,17 +149,23 @@ class Nodes:
 
     def held(self, node: Node) -> dict[str, frozenset[str]]:
         """The references this node holds images under, each with the digests it has of that repository."""
-        ran = self._containers.exec(node.name, ["crictl", "images", "--output=json"], timeout=30)
+        ran = self._crictl(node, 30, "images", "--output=json")
         if ran.code != 0:
             raise DockerRefused(f"{node.name} cannot list its images: {ran.stderr.strip()[-200:]}")
         return held(json.loads(ran.stdout))
 
     def pull(self, node: Node, reference: str) -> None:
         """Have this node pull, though it holds a copy. Raises ClusterRefused with containerd's cause."""
-        argv = ["crictl", "pull", reference]
-        ran = self._containers.exec(node.name, argv, timeout=PULL_SECONDS)
+        ran = self._crictl(node, PULL_SECONDS, "pull", reference)
         if ran.code != 0:
             raise ClusterRefused(f"{node.name} cannot pull {reference}: {_cause(ran.stderr)}")
+
+    def _crictl(self, node: Node, seconds: float, *words: str) -> Ran:
+        """Raises ClusterRefused, by the node's name, where it hangs."""
+        try:
+            return self._containers.exec(node.name, ["crictl", *words], timeout=seconds)
+        except DockerUnreachable as exc:
+            raise ClusterRefused(f"{node.name} did not answer crictl {words[0]}") from exc
 
 
 def held(listed: dict[str, list[dict[str, list[str] | None]]]) -> dict[str, frozenset[str]]:
@@ -171,7 +186,15 @@ def _node(container: Container) -> Node | None:
         return None
     cluster = labels.get(CLUSTER_LABEL, "")
     network = labels.get(NETWORK_LABEL) or f"k3d-{cluster}"
-    return Node(cluster, container.name, role, network, container.is_running, container.image)
+    return Node(
+        cluster,
+        container.name,
+        role,
+        network,
+        container.is_running,
+        container.image,
+        container.state,
+    )
 
 
 def _cause(stderr: str) -> str:

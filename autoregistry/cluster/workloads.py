@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Restarts, Use, Workload, restarts
+from autoregistry.errors import AutoregistryError
 
 REPORTER = "autoregistry"
 
@@ -29,11 +31,16 @@ def behind(
     references: frozenset[str],
     namespace: str = "",
 ) -> Restarts:
-    """What runs another digest of these references than its node holds now, once the node was refreshed."""
-    uses = nodes.uses(cluster)
+    """What runs, on these nodes, another digest of these references than they hold now, once refreshed."""
+    members = list(members)
+    names = {node.name for node in members}
+    uses = [use for use in nodes.uses(cluster) if use.node in names]
     running = {use.node for use in uses if use.reference in references}
     for node in members:
-        held = nodes.held(node) if node.name in running else {}
+        held: dict[str, frozenset[str]] = {}
+        if node.name in running:
+            with suppress(AutoregistryError):  # it is slow, or going down: the next one tells
+                held = nodes.held(node)
         if current := frozenset(digest for r in references for digest in held.get(r, ())):
             return restarts(uses, references, current, namespace)
     return Restarts((), (), ())

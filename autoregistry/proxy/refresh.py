@@ -2,15 +2,17 @@
 
 A node asks a registry only for what it does not hold (`imagePullPolicy: IfNotPresent` is the default of every
 tag but `:latest`), so after a push it would run its old copy for ever. Running pods are not touched. A node that
-is down, full or slow keeps nobody waiting: each has a thread of its own, and is named when it fails.
+is down, full or slow keeps nobody waiting, not even its own next image, and is named.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -23,19 +25,39 @@ from autoregistry.names import Image, RegistryNames
 
 _T = TypeVar("_T")
 
-THREADS = 8
+THREADS = 32
+# A node that hangs keeps so many threads, however many images change.
+AT_ONCE_ON_A_NODE = 2
 # Whoever rebuilds in a row gets one refresh for the last build, not one for each.
 SETTLE_SECONDS = 0.1
+# A node that takes longer is named, and waited for by nobody; it goes on.
+LATE_SECONDS = 30.0
 
 
 class Nodes(Protocol):
     """What is needed of the clusters (`cluster/nodes.py`); every method blocks."""
 
+    def all(self) -> list[Node]: ...
     def attached(self, name: str) -> list[Node]: ...
+    def endpoints(self, node: Node, name: str) -> list[str]: ...
     def held(self, node: Node) -> dict[str, frozenset[str]]: ...
     def uses(self, cluster: str) -> list[Use]: ...
     def pull(self, node: Node, reference: str) -> None: ...
     def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
+
+
+@dataclass(slots=True)
+class _Round:
+    """One change of one tag, on its way to the nodes."""
+
+    image: Image
+    digest: str
+    references: tuple[str, ...]
+    concerned: set[str] = field(default_factory=set)
+    """The clusters in which somebody holds the image, or waits for it."""
+    busy: set[Node] = field(default_factory=set)
+    """The attached nodes that have not yet said how it went."""
+    pods: dict[str, asyncio.Task[list[Use]]] = field(default_factory=dict)
 
 
 class Refresh:
@@ -51,9 +73,14 @@ class Refresh:
         self._threads = ThreadPoolExecutor(THREADS, "node")
         self._wanted: dict[Image, str] = {}
         self._running: dict[Image, asyncio.Task[None]] = {}
+        self._latest: dict[Image, str] = {}
+        self._late: set[asyncio.Task[NodeRefreshed | None]] = set()
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(AT_ONCE_ON_A_NODE)
+        )
 
     def close(self) -> None:
-        for task in self._running.values():
+        for task in (*self._running.values(), *self._late):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -67,34 +94,87 @@ class Refresh:
         try:
             while (digest := self._wanted.pop(image, None)) is not None:
                 await asyncio.sleep(SETTLE_SECONDS)
-                await self.refresh(image, self._wanted.pop(image, digest))
+                done = await self.refresh(image, self._wanted.pop(image, digest))
                 if self._restarts:
-                    await self._restart(image)
+                    await self._restart(image, {event.node for event in done if event.cause})
         finally:
             del self._running[image]
 
-    async def refresh(self, image: Image, digest: str) -> list[NodeRefreshed]:
-        """Have every node pull that needs to; what became of each."""
-        attached = await self._in_thread(lambda: self._nodes.attached(self._names.primary))
-        if attached is None:
-            return []
-        clusters = sorted({node.cluster for node in attached})
-        waiting = [
-            node_name
-            for found in await asyncio.gather(*(self._waiting(c, image) for c in clusters))
-            for node_name in found
+    async def refresh(
+        self, image: Image, digest: str, only: str | None = None
+    ) -> list[NodeRefreshed]:
+        """Have every node pull that needs to, or `only` the one of that name; what became of each."""
+        self._latest[image] = digest
+        this = _Round(image, digest, tuple(self._names.in_docker(image)))
+        found = await self._in_thread(self._nodes.all) or []
+        nodes = [node for node in found if only in (None, node.name)]
+        tasks = [asyncio.create_task(self._one(this, n)) for n in nodes if n.is_running]
+        done, late = await asyncio.wait(tasks, timeout=LATE_SECONDS) if tasks else (set(), set())
+        for task in late:
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+        told = [event for task in done if (event := task.result()) is not None]
+        still = f"it is still at it after {LATE_SECONDS:.0f} s"
+        told += [self._tell(this, node, LATE_SECONDS, still) for node in this.busy]
+        told += [
+            self._tell(this, node, 0.0, node.away)
+            for node in nodes
+            if node.away and node.cluster in this.concerned
         ]
-        done = await asyncio.gather(
-            *(self._one(node, image, digest, has_waiting=node.name in waiting) for node in attached)
-        )
-        return [event for event in done if event is not None]
+        return told
 
-    async def _restart(self, image: Image) -> None:
-        """What runs an old copy is restarted, where that was asked for."""
+    async def _one(self, this: _Round, node: Node) -> NodeRefreshed | None:
+        if not await self._in_thread(lambda: self._nodes.endpoints(node, self._names.primary)):
+            return None
+        began, cause = time.monotonic(), ""
+        this.busy.add(node)
+        try:
+            async with self._turns[node.name]:
+                if self._latest.get(this.image) != this.digest or not await self._pull(this, node):
+                    return None
+        except AutoregistryError as exc:
+            cause = exc.message
+        finally:
+            this.busy.discard(node)
+        return self._tell(this, node, time.monotonic() - began, cause)
+
+    async def _pull(self, this: _Round, node: Node) -> bool:
+        """Whether it had to. Raises AutoregistryError where it could not."""
+        loop = asyncio.get_running_loop()
+        held = await loop.run_in_executor(self._threads, self._nodes.held, node)
+        old = [r for r in this.references if r in held and this.digest not in held[r]]
+        if any(r in held for r in this.references):
+            this.concerned.add(node.cluster)
+        if not old and await self._waits(this, node):
+            this.concerned.add(node.cluster)
+            old = [this.references[0]]
+        for reference in old:
+            await loop.run_in_executor(self._threads, self._nodes.pull, node, reference)
+        return bool(old)
+
+    async def _waits(self, this: _Round, node: Node) -> bool:
+        """Whether a pod on this node waits for the image; a cluster is asked once for all its nodes."""
+        if node.cluster not in this.pods:
+            this.pods[node.cluster] = asyncio.create_task(self._uses(node.cluster))
+        return any(
+            use.node == node.name and use.waiting_because and use.reference in this.references
+            for use in await this.pods[node.cluster]
+        )
+
+    async def _uses(self, cluster: str) -> list[Use]:
+        return await self._in_thread(lambda: self._nodes.uses(cluster)) or []
+
+    def _tell(self, this: _Round, node: Node, seconds: float, cause: str) -> NodeRefreshed:
+        event = NodeRefreshed(node.cluster, node.name, this.image, this.digest, seconds, cause)
+        self._emit(event)
+        return event
+
+    async def _restart(self, image: Image, failed: set[str]) -> None:
+        """What runs an old copy is restarted, except on nodes that have not got the new one."""
         references = frozenset(self._names.in_docker(image))
         attached = await self._in_thread(lambda: self._nodes.attached(self._names.primary)) or []
         for cluster in sorted({node.cluster for node in attached}):
-            members = [node for node in attached if node.cluster == cluster]
+            members = [n for n in attached if n.cluster == cluster and n.name not in failed]
             for workload in (
                 await self._in_thread(partial(self._restart_in, cluster, members, references)) or []
             ):
@@ -107,38 +187,6 @@ class Refresh:
         for workload in found:
             restart(self._nodes, cluster, workload)
         return list(found)
-
-    async def _waiting(self, cluster: str, image: Image) -> Iterable[str]:
-        """The nodes that have a pod waiting for this image."""
-        references = self._names.in_docker(image)
-        uses = await self._in_thread(lambda: self._nodes.uses(cluster)) or []
-        return {u.node for u in uses if u.waiting_because and u.reference in references}
-
-    async def _one(
-        self, node: Node, image: Image, digest: str, *, has_waiting: bool
-    ) -> NodeRefreshed | None:
-        loop, began = asyncio.get_running_loop(), time.monotonic()
-        references = self._names.in_docker(image)
-
-        def pull() -> bool:
-            held = self._nodes.held(node)
-            old = [r for r in references if r in held and digest not in held[r]]
-            if not old and has_waiting:
-                old = [references[0]]
-            for reference in old:
-                self._nodes.pull(node, reference)
-            return bool(old)
-
-        cause = ""
-        try:
-            if not await loop.run_in_executor(self._threads, pull):
-                return None
-        except AutoregistryError as exc:
-            cause = exc.message
-        seconds = time.monotonic() - began
-        event = NodeRefreshed(node.cluster, node.name, image, digest, seconds, cause)
-        self._emit(event)
-        return event
 
     async def _in_thread(self, question: Callable[[], list[_T]]) -> list[_T] | None:
         try:
