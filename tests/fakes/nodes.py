@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Use, Workload
-from autoregistry.errors import ClusterRefused
+from autoregistry.errors import ClusterRefused, DockerRefused
 
 
 def node(name: str, cluster: str = "dev") -> Node:
@@ -26,14 +27,29 @@ class FakeNodes:
     pods: list[Use] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     """Why a node of that name cannot pull."""
+    hung: dict[str, threading.Event] = field(default_factory=dict)
+    """Nodes whose pulls hang until then."""
     said: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     """(cluster, words of kubectl, its input)"""
     pulled: list[tuple[str, str]] = field(default_factory=list)
 
+    others: list[Node] = field(default_factory=list)
+    """Nodes that are not attached."""
+    silent: set[str] = field(default_factory=set)
+    """Names of nodes that do not say what they hold."""
+
+    def all(self) -> list[Node]:
+        return sorted([*self.images, *self.others])
+
     def attached(self, name: str) -> list[Node]:
         return sorted(self.images)
 
+    def endpoints(self, node: Node, name: str) -> list[str]:
+        return ["http://autoregistry:5000/v2"] if node in self.images else []
+
     def held(self, node: Node) -> dict[str, frozenset[str]]:
+        if node.name in self.silent:
+            raise DockerRefused(f"{node.name} cannot list its images")
         return self.images[node]
 
     def uses(self, cluster: str) -> list[Use]:
@@ -44,6 +60,8 @@ class FakeNodes:
         return ""
 
     def pull(self, node: Node, reference: str) -> None:
+        if hung := self.hung.get(node.name):
+            hung.wait(20)
         if cause := self.broken.get(node.name):
             raise ClusterRefused(cause)
         self.pulled.append((node.name, reference))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,6 +67,41 @@ async def test_a_node_that_cannot_pull_is_named_and_holds_nobody_up(lab: Lab) ->
     assert answer.status_code == 200
     assert lab.nodes.pulled == [("b", APP)]
     assert {("a", "no space left on device"), ("b", "")} == set(_refreshed(lab))
+
+
+@pytest.mark.parametrize(
+    ("state", "cause"), [("paused", "it is paused"), ("exited", "it does not run")]
+)
+async def test_a_node_that_is_down_is_named_where_others_use_the_image(
+    lab: Lab, state: str, cause: str
+) -> None:
+    lab.docker.build(APP, "v2")
+    down = replace(node("a"), is_running=False, state=state)
+    elsewhere = replace(node("x", "other"), is_running=False, state=state)
+    lab.nodes.images = {down: {APP: OLD}, node("b"): {APP: OLD}, elsewhere: {APP: OLD}}
+
+    await lab.pull()
+    await until(lambda: len(_refreshed(lab)) == 2)
+
+    assert [("b", ""), ("a", cause)] == _refreshed(lab)
+
+
+async def test_a_node_that_hangs_is_named_and_the_others_get_the_next_image_too(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.refresh.LATE_SECONDS", 0.3)
+    lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
+    lab.nodes.hung = {"a": (wakes := threading.Event())}
+
+    for content in ("v2", "v3", "v4"):
+        lab.docker.build(APP, content)
+        await lab.pull()
+        await until(lambda: _refreshed(lab)[-1:] == [("a", "it is still at it after 0 s")])
+        lab.events.clear()
+    wakes.set()
+    await until(lambda: ("a", "") in _refreshed(lab))
+
+    assert [pulled for pulled in lab.nodes.pulled if pulled[0] == "b"] == [("b", APP)] * 3
 
 
 async def test_nodes_follow_a_push_by_hand_too(lab: Lab) -> None:
