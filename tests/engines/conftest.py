@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -43,6 +44,7 @@ def engine(request: pytest.FixtureRequest) -> Docker:
 @pytest.fixture
 def other_engine(engine: Docker) -> Iterator[Docker]:
     """The daemon of the other store, undisturbed: a client that has none of the images."""
+    store: Literal["classic", "containerd"]
     store = "containerd" if engine.store == "classic" else "classic"
     with locked(f"disturb-{store}", directory=RUN):
         yield _or_skip(lambda: lab.docker(store))

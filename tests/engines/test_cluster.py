@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dev import lab, node
 from dev.lab import Docker
@@ -153,6 +156,16 @@ def test_what_tilt_deploys_and_nobody_pushed_runs(clusters: Clusters) -> None:
     clusters.deploy("tilted", tag=deployed)
 
     wait_for(lambda: clusters.says("tilted") == ["from Tilt"], "the pod to run", 60)
+
+
+def test_tilt_is_told_our_name_by_the_words_the_tiltfile_reads(clusters: Clusters) -> None:
+    tiltfile = (EXAMPLE.parents[1] / "Tiltfile").read_text()
+    line = next(line for line in tiltfile.splitlines() if line.startswith("READ_CONFIG_MAP"))
+    words = shlex.split(ast.literal_eval(line.partition(" = ")[2]).removesuffix(" || true"))
+
+    told = yaml.safe_load(clusters.kubectl(*words[3:]))  # after `kubectl --context %s`
+
+    assert told["host"] == clusters.name
 
 
 def test_nodes_that_hold_an_old_copy_follow_a_build_by_themselves(clusters: Clusters) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import starlark
+import yaml
 
 TILTFILE = Path(__file__).parents[2] / "Tiltfile"
 BUILT_INS = (
@@ -20,10 +21,13 @@ LOAD = "load('./Tiltfile', 'autoregistry', 'autoregistry_build')\n"
 class Tilt:
     """What Tilt offers a Tiltfile, and what was asked of it."""
 
-    def __init__(self, context: str = "k3d-dev", *, is_installed: bool = True) -> None:
+    def __init__(
+        self, context: str = "k3d-dev", *, is_installed: bool = True, config_map: str = ""
+    ) -> None:
         self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
         self._context = context
         self._is_installed = is_installed
+        self._config_map = config_map
         self._dialect = starlark.Dialect.extended()
         self._dialect.enable_top_level_stmt = True
         self._globals = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
@@ -41,7 +45,8 @@ class Tilt:
         module = starlark.Module()
         for name in BUILT_INS:
             module.add_callable(name, self._recorder(name))
-        module.add_callable("local", lambda *_, **__: "autoregistry" if self._is_installed else "")
+        module.add_callable("local", self._local)
+        module.add_callable("decode_yaml", yaml.safe_load)
         module.add_callable("k8s_context", lambda: self._context)
         module.add_callable("_quote", shlex.quote)
         module["TRIGGER_MODE_MANUAL"] = "manual"
@@ -52,6 +57,12 @@ class Tilt:
         parsed = starlark.parse(str(file), text, self._dialect)
         starlark.eval(module, parsed, self._globals, *([loader] if loader else []))
         return module
+
+    def _local(self, command: str, **_: Any) -> str:
+        if command.startswith("kubectl --context k3d-"):
+            assert "get configmap local-registry-hosting" in command
+            return self._config_map
+        return "autoregistry" if self._is_installed else ""
 
     def _recorder(self, name: str) -> Any:
         def record(*words: Any, **named: Any) -> str:
@@ -102,6 +113,14 @@ def test_autoregistry_brings_the_registry_up_and_attaches_the_current_cluster() 
     assert tilt.named("default_registry") == [(["localhost:5001"], {})]
 
 
+def test_a_config_map_that_names_our_registry_is_agreed_with() -> None:
+    tilt = Tilt(config_map="host: localhost:5001\n")
+
+    tilt.run(LOAD + "autoregistry(port=5001)", USER)
+
+    assert "autoregistry" in _resources(tilt)
+
+
 def test_its_buttons_run_only_when_they_are_pressed() -> None:
     tilt = Tilt()
 
@@ -144,6 +163,11 @@ def test_a_build_is_docker_build_and_nobody_pushes_it() -> None:
         pytest.param(Tilt(is_installed=False), "pipx install k3d-autoregistry", id="not installed"),
         pytest.param(
             Tilt("gke_production"), "context gke_production is not a k3d cluster", id="not local"
+        ),
+        pytest.param(
+            Tilt(config_map='host: "localhost:5050"\nhelp: "https://k3d.io"\n'),
+            "Tilt sends images to localhost:5050.*autoregistry cluster attach dev",
+            id="another registry",
         ),
     ],
 )
