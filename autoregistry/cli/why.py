@@ -18,28 +18,9 @@ from autoregistry.cli.output import stdout
 from autoregistry.cluster.pods import Use
 from autoregistry.errors import AutoregistryError, SettingInvalid
 from autoregistry.names import Image, RegistryNames, parse_image
+from autoregistry.proxy.stores import next_pull
 
 _SHOWN_PULLS = 3
-_NEXT = {
-    "in-step": ("the next pull is answered at once", ""),
-    "nodes-behind": (
-        "a node that holds a copy does not ask (imagePullPolicy: IfNotPresent) until it is made to",
-        "autoregistry restart {image}",
-    ),
-    "behind": ("at the next pull Docker pushes first", "autoregistry push {image}"),
-    "only-in-docker": ("at the next pull Docker pushes first", "autoregistry push {image}"),
-    "only-in-registry": ("the next pull gets the registry's image", ""),
-    "by-hand": (
-        "the next pull gets what was pushed by hand, until Docker's image changes",
-        "autoregistry push {image}",
-    ),
-    "stale": (
-        "the next pull is refused with this reason until the push works",
-        "autoregistry push {image}",
-    ),
-    "nowhere": ("the next pull is 404", "docker build -t {name}/{image} ."),
-    "docker-unreachable": ("the next pull gets what the registry has", "docker info"),
-}
 
 
 @click.command()
@@ -110,8 +91,7 @@ def _next(row: dict[str, Any], uses: list[Use], name: str) -> tuple[str, str]:
     state = str(row["state"])
     if state == "in-step" and any(use.digest not in ("", row["registry"]) for use in uses):
         return "pods run an older image, and go on doing so", f"autoregistry restart {row['image']}"
-    sentence, command = _NEXT[state]
-    return sentence, command.format(image=row["image"], name=name)
+    return next_pull(state, row["image"], name)
 
 
 def _uses(names: RegistryNames, image: Image) -> list[Use]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from autoregistry import __version__
 from autoregistry.cluster import nodes as cluster_nodes
@@ -28,13 +29,16 @@ from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.metrics import Metrics
+from autoregistry.proxy.nodestores import Nodes as StoreNodes
+from autoregistry.proxy.nodestores import NodeStores
 from autoregistry.proxy.page import Page
 from autoregistry.proxy.podnews import PodNews
 from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.pull import Pulls
 from autoregistry.proxy.questions import Images as AnyImages
 from autoregistry.proxy.questions import Questions
-from autoregistry.proxy.refresh import Nodes, Refresh
+from autoregistry.proxy.refresh import Nodes as RefreshNodes
+from autoregistry.proxy.refresh import Refresh
 from autoregistry.proxy.server import OWN_PREFIX, OwnPage, Server
 from autoregistry.proxy.status import Status
 from autoregistry.proxy.stores import Stores
@@ -47,13 +51,17 @@ from autoregistry.stack.model import BACKEND
 FLUSH_SECONDS = 2.0
 
 
+class AnyNodes(RefreshNodes, StoreNodes, Protocol):
+    """What the proxy as a whole needs of the clusters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Docker:
     """What a proxy needs of Docker; tests hand in another one."""
 
     images: AnyImages
     follow: Follow
-    nodes: Nodes
+    nodes: AnyNodes
     nonce: str
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
     make_daemon_ask: Callable[[str], None] | None = None
@@ -110,7 +118,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         metrics.take(event)
         podnews.take(event)
         if isinstance(event, NodeRefreshed):
-            stores.nodes_changed()
+            held.forget()
 
     refresh = Refresh(docker.nodes, settings.names, tell, restarts=settings.restart_workloads)
     podnews = PodNews(docker.nodes, settings.names)
@@ -133,8 +141,10 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     questions = Questions(docker.images, settings.names, metrics.docker_asked)
     sync = Sync(questions, backend, journal, emit)
     pulls = Pulls(questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience)
-    stores = Stores(questions, backend, sync, journal, docker.nodes, settings.names)
-    status = Status(questions, backend, stores, stream, history, settings.names, __version__)
+    held = NodeStores(docker.nodes, settings.names)
+    stores = Stores(questions, backend, sync, journal, held, settings.names)
+    names = settings.names
+    status = Status(questions, backend, stores, held, stream, history, names, state, __version__)
     status.probe = probe
     actions = Actions(stores, sync, journal, refresh, history, settings.names)
     page = Page()
@@ -177,7 +187,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         questions.close()
         refresh.close()
         podnews.close()
-        stores.close()
+        held.close()
         await backend.close()
         history.close()
         journal.close()

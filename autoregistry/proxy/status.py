@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -12,14 +14,17 @@ from autoregistry.errors import BackendUnreachable
 from autoregistry.names import RegistryNames, parse_image
 from autoregistry.proxy.backend import Ask, Backend
 from autoregistry.proxy.history import History
+from autoregistry.proxy.nodestores import NodeStores
 from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.questions import Questions
-from autoregistry.proxy.stores import Stores
+from autoregistry.proxy.stores import Stores, next_pull
 from autoregistry.proxy.stream import Stream
 
 BACKEND_SECONDS = 2.0
 SHOWN_PULLS = 200
 SHOWN_PUSHES = 20
+LITTLE_DISK = 2_000_000_000
+"""Bytes free below which a push of a larger image is about to fail."""
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -31,17 +36,21 @@ class Status:
         questions: Questions,
         backend: Backend,
         stores: Stores,
+        nodes: NodeStores,
         stream: Stream,
         history: History,
         names: RegistryNames,
+        state: Path,
         version: str,
     ) -> None:
         self._questions = questions
         self._backend = backend
         self._stores = stores
+        self._nodes = nodes
         self._stream = stream
         self._history = history
         self._names = names
+        self._state = state
         self._version = version
         self.probe: Probe | None = None
 
@@ -64,7 +73,15 @@ class Status:
             "docker": "does not answer" if isinstance(docker, Unreachable) else "ok",
             "backend": backend,
             "loop": broken.message if broken else "ok",
+            "disk": _disk(self._free_bytes()),
         }
+
+    def _free_bytes(self) -> int | None:
+        """On the journal's disk: where the stack's volumes are, Docker's and the registry's are as well."""
+        try:
+            return shutil.disk_usage(self._state).free
+        except OSError:
+            return None
 
     async def status(self, request: web.Request) -> web.Response:
         """Everything the page and `images` show; with `?image=shop/api:dev` that row only."""
@@ -74,11 +91,18 @@ class Status:
         try:
             rows = [await self._stores.row(only)] if only else await self._stores.rows()
             said["images"] = [row.as_json() for row in rows]
+            said["is_compared"] = True
+            if only:
+                told = next_pull(rows[0].state, rows[0].image, self._names.primary)
+                said["next"] = dict(zip(("sentence", "command"), told, strict=True))
         except BackendUnreachable:
-            said["images"] = []
+            said |= {"images": [], "is_compared": False}
+            await self._nodes.look()
         if only is None:
             said |= self._of_late()
             said["health"] = await self._health()
+            said["nodes"] = [node.as_json() for node in self._nodes.states()]
+            said["free_bytes"] = self._free_bytes()
         said["name"] = self._names.primary
         said["names"] = list(self._names.all)
         return web.json_response(said, headers=NO_STORE)
@@ -93,3 +117,9 @@ class Status:
             "pushes": pushes[:SHOWN_PUSHES],
             "running": list(self._stream.running.values()),
         }
+
+
+def _disk(free: int | None) -> str:
+    if free is None:
+        return "unknown"
+    return "ok" if free >= LITTLE_DISK else f"only {free / 1e9:.1f} GB free"

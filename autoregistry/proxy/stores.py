@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-from autoregistry.cluster.nodes import Node
 from autoregistry.decision import LocalImage, Unreachable, Verdict
-from autoregistry.errors import AutoregistryError, BackendUnreachable
+from autoregistry.errors import BackendUnreachable
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.backend import Ask, Backend
 from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.nodestores import Held, NodeStores
 from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.sync import Facts, Sync
 
 AT_ONCE = 8
 CATALOG = 1000
-NODE_THREADS = 4
-NODES_SECONDS = 2.0
-"""How old an answer of the nodes may be: `crictl` in a container takes a tenth of a second."""
 _STATES = {
     Verdict.UP_TO_DATE: "in-step",
     Verdict.ONLY_IN_REGISTRY: "only-in-registry",
@@ -39,26 +32,35 @@ _STATES = {
     Verdict.KNOWN_STALE: "stale",
     Verdict.MISSING: "only-in-docker",
     Verdict.DIFFERS: "behind",
+    Verdict.INCOMPLETE: "behind",
 }
-_T = TypeVar("_T")
+
+_NEXT = {
+    "in-step": ("the next pull is answered at once", ""),
+    "nodes-behind": (
+        "a node that holds a copy does not ask (imagePullPolicy: IfNotPresent) until it is made to",
+        "autoregistry restart {image}",
+    ),
+    "behind": ("at the next pull Docker pushes first", "autoregistry push {image}"),
+    "only-in-docker": ("at the next pull Docker pushes first", "autoregistry push {image}"),
+    "only-in-registry": ("the next pull gets the registry's image", ""),
+    "by-hand": (
+        "the next pull gets what was pushed by hand, until Docker's image changes",
+        "autoregistry push {image}",
+    ),
+    "stale": (
+        "the next pull is refused with this reason until the push works",
+        "autoregistry push {image}",
+    ),
+    "nowhere": ("the next pull is 404", "docker build -t {name}/{image} ."),
+    "docker-unreachable": ("the next pull gets what the registry has", "docker info"),
+}
 
 
-class Nodes(Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`); both block."""
-
-    def attached(self, name: str) -> list[Node]: ...
-    def held(self, node: Node) -> dict[str, frozenset[str]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What one node has of an image."""
-
-    cluster: str
-    node: str
-    digest: str
-    """Empty where it has none."""
-    is_current: bool
+def next_pull(state: str, image: str, name: str) -> tuple[str, str]:
+    """What the next pull of an image in this state will do, and the command that helps; `name` is the registry's."""
+    sentence, command = _NEXT[state]
+    return sentence, command.format(image=image, name=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Stores:
         backend: Backend,
         sync: Sync,
         journal: Journal,
-        nodes: Nodes,
+        nodes: NodeStores,
         names: RegistryNames,
     ) -> None:
         self._questions = questions
@@ -99,14 +101,7 @@ class Stores:
         self._journal = journal
         self._nodes = nodes
         self._names = names
-        self._threads = ThreadPoolExecutor(NODE_THREADS, "store")
-        self._held: dict[Node, dict[str, frozenset[str]] | None] = {}
-        self._held_at = -NODES_SECONDS
         self._looking: asyncio.Task[list[Row]] | None = None
-        self._turn = asyncio.Lock()
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def rows(self) -> list[Row]:
         """Every image Docker or the registry has under our names. Raises BackendUnreachable."""
@@ -129,14 +124,15 @@ class Stores:
         return {} if isinstance(found, Unreachable) else found
 
     async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[Row]:
-        held, known = await self._nodes_hold(), self._journal.known()
+        await self._nodes.look()
+        known = self._journal.known()
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def one(image: Image) -> Row:
             async with slots:
                 facts = await self._sync.compare(image)
             digest = facts.registry.digest if facts.registry else ""
-            on_nodes = tuple(self._held_by(node, has, image, digest) for node, has in held.items())
+            on_nodes = self._nodes.of(image, digest)
             state, because = _state(facts, on_nodes)
             docker = facts.local.identity if isinstance(facts.local, LocalImage) else ""
             dates = known.get(image, (None, None))
@@ -144,35 +140,6 @@ class Stores:
             return Row(str(image), docker, digest, on_nodes, state, because, size, *dates)
 
         return list(await asyncio.gather(*(one(image) for image in images)))
-
-    def _held_by(
-        self, node: Node, has: dict[str, frozenset[str]] | None, image: Image, digest: str
-    ) -> Held:
-        digests = frozenset().union(
-            *((has or {}).get(reference, frozenset()) for reference in self._names.in_docker(image))
-        )
-        shown = digest if digest in digests else min(digests, default="")
-        return Held(node.cluster, node.name, shown, bool(shown) and shown == digest)
-
-    async def _nodes_hold(self) -> dict[Node, dict[str, frozenset[str]] | None]:
-        async with self._turn:
-            if time.monotonic() - self._held_at >= NODES_SECONDS:
-                attached = await self._of_nodes(lambda: self._nodes.attached(self._names.primary))
-                attached = attached or []
-                held = [self._of_nodes(partial(self._nodes.held, node)) for node in attached]
-                self._held = dict(zip(attached, await asyncio.gather(*held), strict=True))
-                self._held_at = time.monotonic()
-        return self._held
-
-    def nodes_changed(self) -> None:
-        """A node has pulled something: what it said before is old."""
-        self._held_at = -NODES_SECONDS
-
-    async def _of_nodes(self, question: Callable[[], _T]) -> _T | None:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
-        except AutoregistryError:
-            return None  # that node, or Docker, is away
 
     async def _in_registry(self) -> set[Image]:
         repositories = (await self._list(f"/v2/_catalog?n={CATALOG}")).get("repositories") or []

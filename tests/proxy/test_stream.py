@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from autoregistry.events import (
     WorkloadRestarted,
 )
 from autoregistry.names import Digest, Image, Manifest
+from autoregistry.proxy import status
 from autoregistry.proxy.codec import from_json, to_json
 from tests.fakes.nodes import node
 from tests.proxy.conftest import NAME, Lab
@@ -141,6 +144,45 @@ async def test_status_shows_the_three_stores_side_by_side(lab: Lab) -> None:
         assert rebuilt.digest == rows["app:dev"]["docker"]
     assert said["pulls"][0]["type"] == "pull-answered"
     assert {"docker": "ok", "backend": "ok"}.items() <= said["health"].items()
+
+
+async def test_status_tells_how_every_node_is(lab: Lab) -> None:
+    lab.nodes.images = {node("a"): {APP: frozenset({"sha256:old"})}, node("b"): {}}
+    lab.nodes.silent = {"b"}
+    lab.nodes.others = [node("c"), replace(node("d"), is_running=False)]
+    lab.docker.build(APP, "v1")
+
+    said = (await lab.client.get("/_autoregistry/status")).json()
+
+    assert {one["node"]: one["state"] for one in said["nodes"]} == {
+        "a": "ok",
+        "b": "does not answer",
+        "c": "not attached",
+        "d": "stopped",
+    }
+    (row,) = said["images"]
+    assert [held["is_known"] for held in row["nodes"]] == [True, False]
+
+
+async def test_one_image_comes_with_what_its_next_pull_will_do(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+
+    said = (await lab.client.get("/_autoregistry/status?image=app:dev")).json()
+
+    assert said["next"] == {
+        "sentence": "at the next pull Docker pushes first",
+        "command": "autoregistry push app:dev",
+    }
+
+
+async def test_little_disk_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    plenty = (await lab.client.get("/_autoregistry/status")).json()
+    monkeypatch.setattr(status, "LITTLE_DISK", plenty["free_bytes"] * 2)
+
+    little = (await lab.client.get("/_autoregistry/health")).json()
+
+    assert plenty["health"]["disk"] == "ok"
+    assert re.fullmatch(r"only [0-9.]+ GB free", little["disk"])
 
 
 async def test_a_push_by_command_is_the_flight_a_pull_would_join(lab: Lab) -> None:
