@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,8 @@ import httpx
 from autoregistry.decision import RegistryImage
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import MANIFEST_TYPES
-from autoregistry.proxy.transport import Headers, RawTransport, end_to_end
+from autoregistry.proxy.pipe import Writable
+from autoregistry.proxy.transport import Headers, RawStream, RawTransport, end_to_end
 
 CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
@@ -60,6 +61,10 @@ class Held:
         self.digest: str | None = response.headers.get("docker-content-digest")
         self._kept: bytes | None = None
 
+    def count_as_missing(self) -> None:
+        """Answer that it is not there, to somebody who will then bring it; there must be no body (HEAD)."""
+        self.status, self.reason = 404, "Not Found"
+
     async def keep(self) -> bytes:
         """Read the body now, such as that of an error, and keep it for whoever forwards it."""
         self._kept = b"".join([chunk async for chunk in self.body()])
@@ -74,6 +79,25 @@ class Held:
             async for chunk in self._response.aiter_raw():
                 yield chunk
         except httpx.HTTPError as exc:
+            raise BackendUnreachable(f"the registry broke off its answer: {exc}") from exc
+
+    async def pour(
+        self, write: Callable[[bytes], Awaitable[None]], to: Writable, idle_seconds: float
+    ) -> None:
+        """Send the body on. Raises BackendUnreachable where it breaks off, TimeoutError where nothing moves."""
+        stream = self._response.stream
+        piped = stream.pipe() if self._kept is None and isinstance(stream, RawStream) else None
+        if piped is None:
+            async for chunk in self.body():
+                async with asyncio.timeout(idle_seconds):
+                    await write(chunk)
+            return
+        begun, pipe = piped
+        async with asyncio.timeout(idle_seconds):
+            await write(begun)
+        try:
+            await pipe.pour(to, idle_seconds)
+        except ConnectionError as exc:
             raise BackendUnreachable(f"the registry broke off its answer: {exc}") from exc
 
     async def close(self) -> None:

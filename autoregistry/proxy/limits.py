@@ -68,9 +68,7 @@ class Door:
     @asynccontextmanager
     async def answering(self, request: web.Request) -> AsyncIterator[None]:
         """A request whose head has been read."""
-        transport = request.transport
-        guard = transport.get_protocol() if transport is not None else None
-        if isinstance(guard, _Guard):
+        if (guard := guard_of(request)) is not None:
             guard.head_came()
         self.active += 1
         self._empty.clear()
@@ -80,7 +78,7 @@ class Door:
             self.active -= 1
             if not self.active:
                 self._empty.set()
-            if isinstance(guard, _Guard):
+            if guard is not None:
                 guard.answered()
 
 
@@ -100,11 +98,11 @@ class GuardedSite(web.BaseSite):
         if (inner := self._runner.server) is None:
             raise RuntimeError("the runner is not set up")
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Guard(inner, self._door), self._host, self._port, backlog=1024
+            lambda: Guard(inner, self._door), self._host, self._port, backlog=1024
         )
 
 
-class _Guard(asyncio.Protocol):
+class Guard(asyncio.Protocol):
     """One connection: hands everything to aiohttp's protocol, and keeps the time."""
 
     def __init__(self, inner: Callable[[], asyncio.Protocol], door: Door) -> None:
@@ -112,9 +110,10 @@ class _Guard(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._active = 0
+        self.on_writable: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
         self._address = str((transport.get_extra_info("peername") or ("?",))[0])
         if (reason := self._door.enter(self._address)) is not None:
             self._dismiss("503 Service Unavailable", reason)
@@ -139,6 +138,8 @@ class _Guard(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._inner is not None:
             self._inner.resume_writing()
+        if self.on_writable is not None:
+            self.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -170,9 +171,15 @@ class _Guard(asyncio.Protocol):
         body = f'{{"errors":[{{"code":"TOOMANYREQUESTS","message":"{reason}","detail":null}}]}}\n'
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
         text = f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
-        self._transport.write(text.encode("latin-1", "replace"))
-        self._transport.close()
-        asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self._transport.abort)
+        self.transport.write(text.encode("latin-1", "replace"))
+        self.transport.close()
+        asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self.transport.abort)
+
+
+def guard_of(request: web.Request) -> Guard | None:
+    """The connection a request came by; None where it is gone."""
+    guard = request.transport.get_protocol() if request.transport is not None else None
+    return guard if isinstance(guard, Guard) else None
 
 
 class Body:

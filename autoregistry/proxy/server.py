@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -19,7 +20,7 @@ from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
 from autoregistry.proxy.admission import framing_fault, host_name, is_ip, our_hosts
 from autoregistry.proxy.backend import Ask, Backend, Held
-from autoregistry.proxy.limits import Body, Door, GuardedSite, quiet
+from autoregistry.proxy.limits import Body, Door, GuardedSite, guard_of, quiet
 from autoregistry.proxy.pull import Pulls, Reply
 from autoregistry.proxy.transport import READ_BYTES, end_to_end
 from autoregistry.settings import Settings
@@ -170,9 +171,17 @@ class Server:
                 if held.status < 300:
                     self._emit(HandPushSeen(image, _client(request), held.digest or ""))
                 return await self._forward(request, held)
-            case "GET", Blob() if self._redirects(host):
-                location = f"{self._backend.url}{request.raw_path}"
-                return _own(Answer.REDIRECTED, "the registry behind has it", {"Location": location})
+            case "GET", Blob(repository) if self._redirects(host):
+                # Asked first: what it has lost we must know of, and it would be asked for there.
+                async with await self._pulls.blob(replace(ask, method="HEAD"), repository) as held:
+                    if held.status < 400:
+                        place = {"Location": f"{self._backend.url}{request.raw_path}"}
+                        return _own(Answer.REDIRECTED, "the registry behind has it", place)
+                return await self._forward(request, await self._backend.send(ask))
+            case "GET", Blob(repository):
+                return await self._forward(request, await self._pulls.blob(ask, repository))
+            case "HEAD", Blob() if self._pulls.is_own_push(ask):
+                return await self._forward(request, await self._pulls.asked_by_push(ask))
             case _, Manifest() | Upload() if self._pulls.is_own_push(ask):
                 return await self._forward(
                     request, await self._pulls.own_push(ask, wanted.repository)
@@ -201,16 +210,15 @@ class Server:
             response = Forwarded(held, reply)
             await response.prepare(request)
             try:
-                if request.method != "HEAD":
-                    async for chunk in held.body():
-                        async with asyncio.timeout(self._idle):
-                            await response.write(chunk)
+                if request.method != "HEAD" and (guard := guard_of(request)) is not None:
+                    await held.pour(response.write, guard, self._idle)
+                async with asyncio.timeout(self._idle):
+                    await response.write_eof()
             except (BackendUnreachable, TimeoutError):
                 # The client must see a broken answer, not a short one that looks whole.
                 if request.transport is not None:
                     request.transport.abort()
                 raise asyncio.CancelledError from None
-            await response.write_eof()
             return response
 
     def _redirects(self, host: str) -> bool:

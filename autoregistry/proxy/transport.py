@@ -15,12 +15,16 @@ from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exception
 from multidict import CIMultiDict
 from yarl import URL
 
+from autoregistry.proxy.pipe import Pipe, Scratch
+
 Headers = list[tuple[bytes, bytes]]
 
 READ_BYTES = 256 * 1024
 # With many answers under way, some of them to clients that do not read, each holds a few times as much as this.
 READ_BYTES_WHEN_MANY = 32 * 1024
 MANY_ANSWERS = 8
+# A connection that a pipe has read from is not used again; below this a new one costs more than the pipe saves.
+PIPE_FROM_BYTES = 1024 * 1024
 
 # RFC 9110, 7.6.1; `Expect` is answered at our own door.
 HOP_BY_HOP = frozenset(
@@ -53,13 +57,33 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [(k, v) for k, v in kept if k.lower() not in HOP_BY_HOP and k.lower() not in named]
 
 
-class _Stream(AiohttpResponseStream):
+class RawStream(AiohttpResponseStream):
+    """An answer's body: piece by piece, or the rest of it through a pipe."""
+
     def __init__(
-        self, response: aiohttp.ClientResponse, read_bytes: int, ended: Callable[[], None]
+        self,
+        response: aiohttp.ClientResponse,
+        read_bytes: int,
+        scratch: Scratch,
+        ended: Callable[[], None],
     ) -> None:
         super().__init__(response)
         self.CHUNK_SIZE = read_bytes
+        self._response, self._scratch = response, scratch
         self._ended: Callable[[], None] | None = ended
+
+    def pipe(self) -> tuple[bytes, Pipe] | None:
+        """What has come of a large body so far, and a pipe for the rest; None where it is to be read by pieces."""
+        response, content = self._response, self._response.content
+        size = response.content_length
+        if size is None or size - content.total_bytes < PIPE_FROM_BYTES:
+            return None
+        source = response.connection.transport if response.connection else None
+        if source is None or source.get_extra_info("sslcontext"):
+            return None
+        begun = b"".join(iter(content.read_nowait, b""))  # the parser keeps nothing back then
+        source.pause_reading()
+        return begun, Pipe(source, size - content.total_bytes, self._scratch, self.CHUNK_SIZE)
 
     async def aclose(self) -> None:
         if self._ended is not None:
@@ -72,6 +96,7 @@ class RawTransport(AiohttpTransport):
     """httpx over aiohttp, with the target and the repeated headers exactly as they came, and larger reads."""
 
     _answers = 0
+    _scratch = Scratch(READ_BYTES)
 
     def _answer_ended(self) -> None:
         self._answers -= 1
@@ -114,7 +139,7 @@ class RawTransport(AiohttpTransport):
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
-            stream=_Stream(response, read_bytes, self._answer_ended),
+            stream=RawStream(response, read_bytes, self._scratch, self._answer_ended),
             request=request,
             extensions={"reason_phrase": (response.reason or "").encode("latin-1", "replace")},
         )
