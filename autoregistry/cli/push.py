@@ -62,6 +62,8 @@ def _show_ends(states: list[dict[str, Any]]) -> None:
             stderr.print(f"{state['image']}  {state['cause']}", style="red")
         else:
             stdout.print(f"{state['image']}  {state.get('sentence', _IN_STEP)}")
+        if state.get("remark"):
+            stderr.print(f"{state['image']}  {state['remark']}", style="yellow")
     if failed:
         names = ", ".join(state["image"] for state in failed)
         raise PushRefused(f"could not be pushed: {names}", "autoregistry logs --tail 20")

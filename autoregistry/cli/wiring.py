@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,16 +22,25 @@ from autoregistry.engine.distribution import make_daemon_ask
 from autoregistry.engine.events import container_starts, image_events
 from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks
-from autoregistry.events import Emit, Event, HandPushSeen, NodeRefreshed, Notice, PushFinished
+from autoregistry.events import (
+    Emit,
+    Event,
+    HandPushSeen,
+    NodeRefreshed,
+    Notice,
+    PushFinished,
+    PushStarted,
+)
 from autoregistry.proxy.actions import Actions
 from autoregistry.proxy.attach import AttachAll
 from autoregistry.proxy.backend import Backend
-from autoregistry.proxy.history import History
+from autoregistry.proxy.history import History, write_down
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.metrics import Metrics
 from autoregistry.proxy.nodestores import Nodes as StoreNodes
 from autoregistry.proxy.nodestores import NodeStores
 from autoregistry.proxy.page import Page
+from autoregistry.proxy.platforms import Platforms
 from autoregistry.proxy.podnews import PodNews
 from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.pull import Pulls
@@ -39,6 +48,7 @@ from autoregistry.proxy.questions import Images as AnyImages
 from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.refresh import Nodes as RefreshNodes
 from autoregistry.proxy.refresh import Refresh
+from autoregistry.proxy.returns import Returns, comings
 from autoregistry.proxy.server import OWN_PREFIX, OwnPage, Server
 from autoregistry.proxy.status import Status
 from autoregistry.proxy.stores import Stores
@@ -47,8 +57,6 @@ from autoregistry.proxy.sync import Sync
 from autoregistry.proxy.watch import Follow, Watch
 from autoregistry.settings import Settings
 from autoregistry.stack.model import BACKEND
-
-FLUSH_SECONDS = 2.0
 
 
 class AnyNodes(RefreshNodes, StoreNodes, Protocol):
@@ -66,6 +74,8 @@ class Docker:
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
     make_daemon_ask: Callable[[str], None] | None = None
     """Has the daemon itself ask a registry; None where the proxy is not to find out whether that is us."""
+    comings: Callable[[str], Iterator[str]] | None = None
+    """Follows the nodes of that registry that come back; None where nobody does."""
 
 
 def real_docker() -> Docker:
@@ -79,6 +89,7 @@ def real_docker() -> Docker:
         nodes,
         nonce,
         partial(make_daemon_ask, daemon),
+        partial(comings, daemon, nodes),
     )
 
 
@@ -117,6 +128,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         stream.emit(event)
         metrics.take(event)
         podnews.take(event)
+        if isinstance(event, PushStarted):
+            platforms.look_at(event.image)
         if isinstance(event, NodeRefreshed):
             held.forget()
 
@@ -146,7 +159,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     names = settings.names
     status = Status(questions, backend, stores, held, stream, history, names, state, __version__)
     status.probe = probe
-    actions = Actions(stores, sync, journal, refresh, history, settings.names)
+    platforms = Platforms(questions, docker.nodes, settings.names, tell)
+    actions = Actions(stores, sync, journal, refresh, platforms, history, settings.names)
     page = Page()
     pages: dict[tuple[str, str], OwnPage] = {
         ("GET", "/"): page.root,
@@ -167,13 +181,17 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         "docker_events_connected", "Docker's events are followed.", lambda: watch.is_connected
     )
     metrics.gauge("listeners", "Who listens to the event stream.", lambda: stream.listeners)
-    background = [asyncio.create_task(_flush(journal, history))]
+    background = [asyncio.create_task(write_down(journal, history))]
     try:
         await server.start()
         if probe is not None:
             background.append(asyncio.create_task(probe.run()))
         if settings.watch:
             background.append(asyncio.create_task(watch.run()))
+        if settings.refresh and docker.comings is not None:
+            coming = partial(docker.comings, settings.names.primary)
+            returns = Returns(coming, docker.nodes, backend, refresh, settings.names)
+            background.append(asyncio.create_task(returns.run()))
         if settings.attach_all:
             background.append(asyncio.create_task(_attach_all(settings, emit).run()))
         yield Proxy(server, sync, journal)
@@ -187,6 +205,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         questions.close()
         refresh.close()
         podnews.close()
+        platforms.close()
         held.close()
         await backend.close()
         history.close()
@@ -212,13 +231,6 @@ def _attach_all(settings: Settings, emit: Emit) -> AttachAll:
         attachment.attach,
         emit,
     )
-
-
-async def _flush(journal: Journal, history: History) -> None:
-    while True:
-        await asyncio.sleep(FLUSH_SECONDS)
-        journal.flush()
-        history.flush()
 
 
 def container_name() -> str | None:

@@ -23,6 +23,10 @@ HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
 _K3S_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
 _OURS = "# Written by autoregistry"
 PULL_SECONDS = 600.0
+_QUOTED = re.compile(r' (?:err|msg)="(.*?)"(?: \w+=|$)')
+_BEFORE_THE_CAUSE = re.compile(
+    r'^(?:pulling image: |rpc error: code = \w+ desc = |failed to (?:pull and unpack image|resolve reference) "[^"]*": )+'
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,7 +155,7 @@ class Nodes:
         """The references this node holds images under, each with the digests it has of that repository."""
         ran = self._crictl(node, 30, "images", "--output=json")
         if ran.code != 0:
-            raise DockerRefused(f"{node.name} cannot list its images: {ran.stderr.strip()[-200:]}")
+            raise DockerRefused(f"{node.name} cannot list its images: {_cause(ran.stderr)}")
         return held(json.loads(ran.stdout))
 
     def pull(self, node: Node, reference: str) -> None:
@@ -198,7 +202,8 @@ def _node(container: Container) -> Node | None:
 
 
 def _cause(stderr: str) -> str:
-    """The end of crictl's long line, where the cause stands."""
+    """The cause in crictl's last line, without what it says before every cause."""
     lines = stderr.strip().splitlines() or ["it said nothing"]
-    said = re.search(r'err="(.*)"', lines[-1])
-    return (said[1] if said else lines[-1])[-300:]
+    said = _QUOTED.search(lines[-1])
+    text = said[1].replace('\\"', '"') if said else lines[-1]
+    return _BEFORE_THE_CAUSE.sub("", text)[-300:]

@@ -27,6 +27,8 @@ from autoregistry.settings import QUESTION_SECONDS
 INSPECT_MANIFESTS_SINCE = (1, 48)
 LIST_MANIFESTS_SINCE = (1, 47)
 MAX_CONNECTIONS = 32
+# What the kernel calls otherwise than images do.
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class DaemonInfo:
     store: str
     """`containerd` or `classic`: what an image's Id means depends on it."""
     architecture: str
-    """As the kernel says it, `x86_64`."""
+    """As images say it, `amd64`."""
 
 
 class Daemon:
@@ -150,13 +152,14 @@ class Daemon:
         containerd = ["driver-type", "io.containerd.snapshotter.v1"] in (
             facts.get("DriverStatus") or []
         )
+        kernel = str(facts.get("Architecture", ""))
         return DaemonInfo(
             identity=str(facts.get("ID", "")),
             name=str(facts.get("Name", "")),
             version=str(facts.get("ServerVersion", "")),
             api=self.client().api_version,
             store="containerd" if containerd else "classic",
-            architecture=str(facts.get("Architecture", "")),
+            architecture=_ARCHITECTURES.get(kernel, kernel),
         )
 
 

@@ -42,12 +42,14 @@ def image_events(
                 yield event
 
 
-def container_starts(daemon: Daemon, *labels: str) -> Generator[dict[str, str], None, None]:
-    """The labels of each container with these labels that starts from now on; blocks.
+def container_starts(
+    daemon: Daemon, *labels: str, actions: tuple[str, ...] = ("start",)
+) -> Generator[dict[str, str], None, None]:
+    """The labels, and `name`, of each container with these labels that starts from now on; blocks.
 
     Raises DockerUnreachable when the daemon goes away.
     """
-    filters = {"type": ["container"], "event": ["start"], "label": list(labels)}
+    filters = {"type": ["container"], "event": list(actions), "label": list(labels)}
     params = {"filters": json.dumps(filters)}
     answer = daemon.request("GET", "/events", params=params, timeout=None, stream=True)
     with translated(daemon.host), answer:

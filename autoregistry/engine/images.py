@@ -22,6 +22,7 @@ from autoregistry.engine.connect import (
     Daemon,
     translated,
 )
+from autoregistry.engine.platforms import platforms
 from autoregistry.engine.streams import json_lines
 from autoregistry.errors import PushRefused
 from autoregistry.settings import PUSH_SILENCE_SECONDS
@@ -136,13 +137,15 @@ class Images:
         listed = self._daemon.request("GET", "/images/json", params=params).json()
         return {t: int(image.get("Size") or 0) for image in listed for t in image["RepoTags"] or []}
 
-    def platform(self, reference: str) -> str:
-        """What it runs on, `linux/amd64`; empty where Docker has no such image."""
-        answer = self._daemon.request("GET", f"/images/{reference}/json")
-        if answer.status_code == 404:
-            return ""
-        facts = answer.json()
-        return f"{facts.get('Os') or 'unknown'}/{facts.get('Architecture') or 'unknown'}"
+    def platforms(self, reference: str) -> list[str]:
+        """What it runs on, `linux/amd64`; of an index all that Docker has. Empty where it has no such image."""
+        params = {"manifests": "1"} if self._daemon.supports(INSPECT_MANIFESTS_SINCE) else None
+        answer = self._daemon.request("GET", f"/images/{reference}/json", params=params)
+        return [] if answer.status_code == 404 else platforms(answer.json())
+
+    def architecture(self) -> str:
+        """The daemon's, and so that of the nodes that are its containers, as images say it."""
+        return self._daemon.info().architecture
 
     def builders(self) -> list[str]:
         """buildx builders in containers of their own: what they build is in no store of Docker's."""

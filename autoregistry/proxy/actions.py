@@ -19,6 +19,7 @@ from autoregistry.errors import BackendUnreachable
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.platforms import Platforms
 from autoregistry.proxy.refresh import Refresh
 from autoregistry.proxy.status import NO_STORE
 from autoregistry.proxy.stores import Stores
@@ -37,6 +38,7 @@ class Actions:
         sync: Sync,
         journal: Journal,
         refresh: Refresh,
+        platforms: Platforms,
         history: History,
         names: RegistryNames,
     ) -> None:
@@ -44,6 +46,7 @@ class Actions:
         self._sync = sync
         self._journal = journal
         self._refresh = refresh
+        self._platforms = platforms
         self._history = history
         self._names = names
 
@@ -70,7 +73,7 @@ class Actions:
     async def _push(self, image: Image, seconds: float) -> dict[str, Any]:
         if image not in self._sync.in_flight:
             self._journal.docker_changed(image)  # who asks for a push wants Docker's image
-        said = {"image": str(image), "cause": ""}
+        said = {"image": str(image), "cause": "", "remark": ""}
         try:
             facts = await self._sync.compare(image)
         except BackendUnreachable as exc:
@@ -79,6 +82,7 @@ class Actions:
             return {**said, "state": "failed", "cause": "Docker does not answer"}
         if not isinstance(facts.local, LocalImage):
             return {**said, "state": "absent"}
+        said["remark"] = await self._platforms.remark(image)
         if not facts.verdict.must_push:
             return {**said, "state": "in-step"}
         flight = self._sync.flight(image, facts.local.identity, facts.verdict)

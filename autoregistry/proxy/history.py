@@ -7,6 +7,7 @@ its life beyond ours, nothing else; the journal has said so by then.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import time
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoregistry.proxy.journal import FILE
+from autoregistry.proxy.journal import FILE, Journal
 
 KEPT = 2000
+FLUSH_SECONDS = 2.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -123,3 +125,11 @@ class History:
         self.flush()
         if self._db is not None:
             self._db.close()
+
+
+async def write_down(journal: Journal, history: History) -> None:
+    """Both, every other moment, until cancelled."""
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        journal.flush()
+        history.flush()

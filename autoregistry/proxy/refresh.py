@@ -94,11 +94,15 @@ class Refresh:
         try:
             while (digest := self._wanted.pop(image, None)) is not None:
                 await asyncio.sleep(SETTLE_SECONDS)
-                done = await self.refresh(image, self._wanted.pop(image, digest))
-                if self._restarts:
-                    await self._restart(image, {event.node for event in done if event.cause})
+                await self.bring(image, self._wanted.pop(image, digest))
         finally:
             del self._running[image]
+
+    async def bring(self, image: Image, digest: str, only: str | None = None) -> None:
+        """Refresh, and restart what runs an old copy where that was asked for."""
+        done = await self.refresh(image, digest, only)
+        if self._restarts:
+            await self._restart(image, {event.node for event in done if event.cause})
 
     async def refresh(
         self, image: Image, digest: str, only: str | None = None
@@ -133,7 +137,7 @@ class Refresh:
                 if self._latest.get(this.image) != this.digest or not await self._pull(this, node):
                     return None
         except AutoregistryError as exc:
-            cause = exc.message
+            cause = _cause(node, exc.message)
         finally:
             this.busy.discard(node)
         return self._tell(this, node, time.monotonic() - began, cause)
@@ -193,3 +197,9 @@ class Refresh:
             return await asyncio.get_running_loop().run_in_executor(self._threads, question)
         except AutoregistryError:
             return None  # Docker, or that cluster's server, is away: there is nobody to refresh
+
+
+def _cause(node: Node, message: str) -> str:
+    """An error of a node's without what the event says anyway: which node, and that it should have pulled."""
+    said = message.removeprefix(f"{node.name} ")
+    return said.partition(": ")[2] if said.startswith("cannot ") else said

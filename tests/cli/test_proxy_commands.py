@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autoregistry.cli.here import Here
+from autoregistry.events import Notice
 from autoregistry.names import RegistryNames
 from autoregistry.settings import Address, Settings
 from tests.cli.conftest import Type
@@ -217,18 +218,39 @@ def test_why_does_without_a_docker_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("platform", "architecture", "remark"),
+    ("platforms", "architecture", "remark"),
     [
-        ("linux/amd64", "amd64", "linux/amd64"),
-        ("linux/arm64", "amd64", "linux/arm64, and the nodes are amd64"),
-        ("", "amd64", ""),
-        ("linux/arm64", "", "linux/arm64"),
+        (("linux/amd64",), "amd64", "linux/amd64"),
+        (
+            ("linux/arm64",),
+            "amd64",
+            "is for linux/arm64, and the nodes are amd64: docker build --platform linux/amd64",
+        ),
+        (("linux/amd64", "linux/arm64"), "amd64", "linux/amd64, linux/arm64"),
+        ((), "amd64", ""),
+        (("linux/arm64",), "", "linux/arm64"),
     ],
 )
 def test_an_image_that_no_node_can_run_is_named(
-    platform: str, architecture: str, remark: str
+    platforms: tuple[str, ...], architecture: str, remark: str
 ) -> None:
-    assert Here("sha256:1", platform, architecture, ()).remark() == remark
+    assert Here("sha256:1", platforms, architecture, ()).remark() == remark
+
+
+def test_push_names_an_image_that_no_node_can_run(lab: Lab, typed: Type) -> None:
+    lab.nodes.images = {node("a"): {}}
+    lab.docker.platform = "linux/arm64"
+    lab.docker.build(APP, "v1")
+    remark = "shop/api:dev  is for linux/arm64, and the nodes are amd64"
+
+    first, again = typed("push", APP), typed("push", APP)
+
+    assert first.exit_code == again.exit_code == 0
+    assert remark in first.stderr
+    assert remark in again.stderr
+    assert [f"{remark}: docker build --platform linux/amd64"] == [
+        event.sentence for event in lab.events if isinstance(event, Notice)
+    ]
 
 
 def test_why_of_what_is_no_image_of_ours_is_wrong_usage(lab: Lab, typed: Type) -> None:

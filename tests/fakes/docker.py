@@ -71,6 +71,8 @@ class FakeDocker:
     pushed: list[tuple[str, str]] = field(default_factory=list)
     """(reference, content) of every push begun."""
     inspected: list[str] = field(default_factory=list)
+    platform: str = "linux/amd64"
+    """What its images are for."""
     buildx: list[str] = field(default_factory=list)
     before_push_ends: Callable[[], None] = lambda: None
     events: queue.Queue[ImageEvent | AutoregistryError] = field(default_factory=queue.Queue)
@@ -114,6 +116,14 @@ class FakeDocker:
         self._check()
         prefixes = tuple(f"{registry}/" for registry in registries)
         return {name: 1000 for name in self.images if name.startswith(prefixes)}
+
+    def platforms(self, reference: str) -> list[str]:
+        self._check()
+        return [self.platform] if reference in self.images else []
+
+    def architecture(self) -> str:
+        self._check()
+        return "amd64"
 
     def builders(self) -> list[str]:
         self._check()
