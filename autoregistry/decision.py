@@ -50,6 +50,8 @@ class Memory:
     """Docker's identity of that name at the moment of that push; None if Docker had none."""
     stale_because: str | None = None
     """Docker had another image that could not be pushed: why."""
+    incomplete: bool = False
+    """A client asked for a part of what this repository's tags name, and the registry could not give it."""
 
 
 class Verdict(Enum):
@@ -62,10 +64,11 @@ class Verdict(Enum):
     KNOWN_STALE = "Docker cannot be asked, and was last known to have a newer image"
     MISSING = "Docker's image is missing from the registry"
     DIFFERS = "Docker's image differs from the registry's"
+    INCOMPLETE = "the registry has lost a part of Docker's image"
 
     @property
     def must_push(self) -> bool:
-        return self in (Verdict.MISSING, Verdict.DIFFERS)
+        return self in (Verdict.MISSING, Verdict.DIFFERS, Verdict.INCOMPLETE)
 
 
 def same(local: LocalImage, registry: RegistryImage) -> bool:
@@ -88,7 +91,7 @@ def decide(
     if registry is None:
         return Verdict.MISSING
     if same(local, registry):
-        return Verdict.UP_TO_DATE
+        return Verdict.INCOMPLETE if memory.incomplete else Verdict.UP_TO_DATE
     if memory.by_hand and memory.docker_had == local.identity:
         return Verdict.PUSHED_BY_HAND
     return Verdict.DIFFERS

@@ -64,10 +64,10 @@ class Pulls:
     async def reply(self, ask: Ask, wanted: Manifest) -> Reply:
         """The reply to a GET or HEAD of a manifest. Raises BackendUnreachable."""
         if self.is_own_push(ask):
-            return Reply(Answer.OWN_PUSH, "asked by our own push", await self._backend.send(ask))
+            return Reply(Answer.OWN_PUSH, "asked by our own push", await self.asked_by_push(ask))
         if _is_existence_check(ask):
             sentence = "asked by a push, to see what is there already"
-            return Reply(Answer.OWN_PUSH, sentence, await self._backend.send(ask))
+            return Reply(Answer.OWN_PUSH, sentence, await self.asked_by_push(ask))
         if isinstance(wanted.reference, Digest):
             return await self._by_digest(ask, wanted.repository, wanted.reference)
         return await self._by_tag(ask, Image(wanted.repository, wanted.reference))
@@ -107,12 +107,13 @@ class Pulls:
 
     async def _by_digest(self, ask: Ask, repository: str, digest: Digest) -> Reply:
         held = await self._backend.read(ask)
-        if await self._has(ask, held, repository, digest):
+        if held.status < 500 and await self._has(ask, held, repository, digest):
             return Reply(Answer.UP_TO_DATE, "what a digest names never changes", held)
         candidates = await self._questions.tags_with(repository, str(digest))
         if isinstance(candidates, Unreachable):
             return Reply(Answer.DOCKER_UNREACHABLE, Verdict.DOCKER_UNREACHABLE.value, held)
         for image in candidates:
+            self._sync.found_incomplete(repository)
             facts = await self._sync.compare(image)
             if facts.verdict.must_push and isinstance(facts.local, LocalImage):
                 await held.close()
@@ -136,6 +137,20 @@ class Pulls:
         held = await self._backend.send(ask)
         if held.status >= 500 and (cause := _cause(await held.keep())):
             self._sync.refused(repository, cause)
+        return held
+
+    async def asked_by_push(self, ask: Ask) -> Held:
+        """What is there already. The unreadable counts as missing: the containerd store gives up over a 500."""
+        held = await self._backend.read(ask)
+        if ask.method == "HEAD" and held.status >= 500:
+            held.count_as_missing()
+        return held
+
+    async def blob(self, ask: Ask, repository: str) -> Held:
+        """A part of an image, which the registry has, or has lost (killed while it wrote; cleaned up by hand)."""
+        held = await self._backend.send(ask)
+        if held.status == 404 or held.status >= 500:
+            self._sync.found_incomplete(repository)
         return held
 
     async def hand_push(self, ask: Ask, image: Image) -> Held:

@@ -33,6 +33,8 @@ PROGRESS_SECONDS = 0.2
 # containerd asks by HEAD, and after a 403 by GET to learn the reason: both get the same one.
 FAILURE_SECONDS = 3.0
 MAX_CAUSE = 300
+# Any client can name repositories; a mark too few costs a push that comes one pull later.
+MAX_INCOMPLETE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Sync:
         self._emit = emit
         self._flights: dict[tuple[Image, str], asyncio.Task[Outcome]] = {}
         self._refusals: dict[str, str] = {}
+        self._incomplete: set[str] = set()
         self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
 
     async def compare(
@@ -90,7 +93,12 @@ class Sync:
         if memory.docker_had == UNKNOWN and isinstance(local, LocalImage):
             self._journal.set_by_hand(image, local.identity)
             memory = replace(memory, docker_had=local.identity)
-        return Facts(local, remote, decide(local, remote, memory), memory.stale_because)
+        memory = replace(memory, incomplete=image.repository in self._incomplete)
+        verdict = decide(local, remote, memory)
+        # A flight may have set the mark after we asked; it takes its own mark away.
+        if verdict is Verdict.UP_TO_DATE and memory.stale_because and image not in self.in_flight:
+            self._journal.in_step(image)
+        return Facts(local, remote, verdict, memory.stale_because)
 
     def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[Outcome]:
         """Join the flight that brings this image of Docker's to the registry, or start it."""
@@ -116,6 +124,12 @@ class Sync:
     def refused(self, repository: str, cause: str) -> None:
         """The backend failed an upload to this repository; Docker will only say that it did."""
         self._refusals[repository] = cause
+
+    def found_incomplete(self, repository: str) -> None:
+        """The registry could not give a part of what a tag of this repository names: the next pull has it pushed."""
+        if len(self._incomplete) >= MAX_INCOMPLETE:
+            self._incomplete.clear()
+        self._incomplete.add(repository)
 
     async def settle(self, seconds: float) -> list[Image]:
         """Wait for the flights under way, so long at most; those that are left."""
@@ -147,9 +161,15 @@ class Sync:
             if pushed_identity == facts.local.identity:
                 if facts.registry and facts.registry.digest == pushed_digest:
                     break  # a daemon too old to list the children of an incomplete index
+                if facts.registry is None:
+                    raise PushRefused(
+                        "Docker pushed it, and yet the registry cannot read it: a file of the registry's is damaged",
+                        "autoregistry down --volumes  (or build the image with any change)",
+                    )
                 raise PushRefused("Docker pushed it, and yet the registry has another image")
             self._journal.set_stale(image, because.value)
             self._refusals.pop(image.repository, None)
+            self._incomplete.discard(image.repository)
             self._emit(PushStarted(image, facts.local.identity, because.value))
             progress = await self._questions.push(image, self._reporter(image))
             pushed_bytes += progress.done_bytes
