@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
 
-.PHONY: help demo test check bench fuzz fmt docs lint types unit lab lab-down lock clean
+.PHONY: help demo test check bench fuzz soak fmt docs lint types unit lab lab-down lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ bench: .venv/ready  ## the proxy beside a Go one, on real engines: four minutes
 FUZZ_EXAMPLES ?= 5000
 fuzz: .venv/ready  ## hostile requests, about ten minutes of them
 	@AUTOREGISTRY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/proxy/test_hostile.py -q
+
+SOAK_MOMENTS ?= 100
+soak: .venv/ready  ## everybody killed at random moments, on real engines: twenty minutes
+	@AUTOREGISTRY_SOAK_MOMENTS=$(SOAK_MOMENTS) $(BIN)/python -m pytest tests/engines/test_faults.py -k killed_at -q -s
 
 fmt: .venv/ready  ## format
 	@$(BIN)/ruff check --fix .
