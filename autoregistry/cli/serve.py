@@ -18,9 +18,9 @@ from autoregistry.errors import SettingInvalid
 from autoregistry.events import Emit, Event, Notice
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.codec import to_json
+from autoregistry.proxy.server import STOP_SECONDS
 from autoregistry.settings import Address, Settings
 
-GRACE_SECONDS = 10.0
 _DEFAULT = Settings()
 
 
@@ -164,7 +164,9 @@ async def _serve(settings: Settings, show: Emit) -> None:
             Notice(f"{settings.names.primary} is served at {where}, in front of {settings.backend}")
         )
         await stop.wait()
-        left = await proxy.sync.settle(GRACE_SECONDS)
+        began = time.monotonic()
+        left = await proxy.sync.settle(STOP_SECONDS)
+        proxy.server.stop_seconds = max(0.5, STOP_SECONDS - (time.monotonic() - began))
         for image in left:
             show(Notice(f"{image}  its push was cut off, the next pull starts it anew"))
 

@@ -26,7 +26,7 @@ from autoregistry.proxy.transport import READ_BYTES, end_to_end
 from autoregistry.settings import Settings
 
 HEADER = "Autoregistry"
-# How long a stop waits for the answers under way.
+# How long a stop waits for the pushes and the answers under way, together.
 STOP_SECONDS = 10.0
 OWN_PREFIX = "/_autoregistry"
 
@@ -96,6 +96,8 @@ class Server:
             max_headers=settings.limits.headers,
         )
         self._door = Door(settings.limits)
+        self.stop_seconds = STOP_SECONDS
+        """How long `stop` waits; less where some of the time has gone into pushes."""
 
     async def start(self) -> None:
         """Listen. Raises ListenFailed."""
@@ -119,7 +121,7 @@ class Server:
         """Take no more requests, finish the answers under way for a while, cut the others off."""
         for site in list(self._runner.sites):
             await site.stop()
-        if left := await self._door.emptied(STOP_SECONDS):
+        if left := await self._door.emptied(self.stop_seconds):
             self._emit(Notice(f"{left} answers were cut off, their clients will ask again"))
         await self._runner.cleanup()
 
