@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from autoregistry.cluster.nodes import Node
@@ -37,6 +39,13 @@ class FakeNodes:
     """Nodes that are not attached."""
     silent: set[str] = field(default_factory=set)
     """Names of nodes that do not say what they hold."""
+
+    came: queue.Queue[str] = field(default_factory=queue.Queue)
+    """Names of nodes that have just started."""
+
+    def comings(self, registry: str) -> Iterator[str]:
+        while True:
+            yield self.came.get()
 
     def all(self) -> list[Node]:
         return sorted([*self.images, *self.others])

@@ -36,7 +36,8 @@ class Lab:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        docker = wiring.Docker(self.docker, self.docker.follow, self.nodes, NONCE)
+        comings = self.nodes.comings
+        docker = wiring.Docker(self.docker, self.docker.follow, self.nodes, NONCE, comings=comings)
         async with wiring.running(self.settings, docker, self.events.append) as self.proxy:
             self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
             async with httpx.AsyncClient(

@@ -104,6 +104,21 @@ async def test_a_node_that_hangs_is_named_and_the_others_get_the_next_image_too(
     assert [pulled for pulled in lab.nodes.pulled if pulled[0] == "b"] == [("b", APP)] * 3
 
 
+async def test_a_node_that_comes_back_pulls_what_has_changed_meanwhile(lab: Lab) -> None:
+    changed, same, unknown = (f"{NAME}/{name}:dev" for name in ("changed", "same", "unknown"))
+    lab.docker.build(changed, "v2")
+    current = frozenset({lab.docker.build(same, "v1").digest})
+    for name in ("changed:dev", "same:dev"):
+        await lab.pull(name)
+    held = {changed: OLD, same: current, unknown: OLD, "docker.io/library/busybox:latest": OLD}
+    lab.nodes.images = {node("a"): held, node("b"): {changed: OLD}}
+
+    lab.nodes.came.put("a")
+    await until(lambda: _refreshed(lab))
+
+    assert lab.nodes.pulled == [("a", changed)]
+
+
 async def test_nodes_follow_a_push_by_hand_too(lab: Lab) -> None:
     lab.nodes.images = {node("a"): {APP: OLD}}
 

@@ -1,0 +1,67 @@
+"""What crictl says, in few words."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoregistry.cluster.nodes import Node, Nodes
+from autoregistry.engine.containers import Containers, Ran
+from autoregistry.errors import ClusterRefused, DockerUnreachable
+from tests.fakes.nodes import node
+
+IMAGE = "localhost:5000/app:dev"
+
+
+class Silent(Containers):
+    """Containers in which every command ends like this."""
+
+    def __init__(self, ran: Ran | None) -> None:
+        self._ran = ran
+
+    def exec(self, *_: object, **__: object) -> Ran:
+        if self._ran is None:
+            raise DockerUnreachable("Docker does not answer at unix:///docker.sock: timed out")
+        return self._ran
+
+
+@pytest.mark.parametrize(
+    ("stderr", "cause"),
+    [
+        pytest.param(
+            'time="2026-01-01T00:00:00Z" level=fatal msg="pulling image: failed to pull and unpack image'
+            ' \\"localhost:5000/app:dev\\": failed to copy: write /a/data: no space left on device"',
+            "failed to copy: write /a/data: no space left on device",
+            id="the disk is full",
+        ),
+        pytest.param(
+            'E0101 00:00:00 1 log.go:32] "PullImage from image service failed" err="rpc error: code = NotFound'
+            ' desc = failed to pull and unpack image \\"localhost:5000/app:dev\\": failed to resolve reference'
+            ' \\"localhost:5000/app:dev\\": localhost:5000/app:dev: not found" image="localhost:5000/app:dev"',
+            "localhost:5000/app:dev: not found",
+            id="as older ones end",
+        ),
+        pytest.param("killed", "killed", id="something else"),
+        pytest.param("", "it said nothing", id="nothing"),
+    ],
+)
+def test_the_cause_of_a_failed_pull_is_said_without_what_precedes_each(
+    stderr: str, cause: str
+) -> None:
+    with pytest.raises(ClusterRefused) as raised:
+        Nodes(Silent(Ran(1, "", stderr))).pull(node("a"), IMAGE)
+
+    assert raised.value.message == f"a cannot pull {IMAGE}: {cause}"
+
+
+def test_a_node_that_hangs_is_named_and_not_docker() -> None:
+    with pytest.raises(ClusterRefused) as raised:
+        Nodes(Silent(None)).held(node("a"))
+
+    assert raised.value.message == "a did not answer crictl images"
+
+
+@pytest.mark.parametrize(
+    ("state", "away"), [("running", ""), ("paused", "it is paused"), ("exited", "it does not run")]
+)
+def test_a_node_says_why_it_cannot_be_asked(state: str, away: str) -> None:
+    assert away == Node("dev", "a", "agent", "net", state == "running", "k3s", state).away
