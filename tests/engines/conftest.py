@@ -13,6 +13,7 @@ from dev import lab
 from dev.lab import Docker, Registry
 from dev.lab.cache import RUN, locked
 from tests.engines.serving import Serve, serving
+from tests.engines.shared import let_go
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -24,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("engine"):
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
             item.add_marker(pytest.mark.xdist_group(str(parameters.get("engine", "classic"))))
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """A shared cluster ends with the last test in a row that wants it."""
+    wanted = ""
+    if isinstance(nextitem, pytest.Function) and "clusters" in nextitem.fixturenames:
+        wanted = str(nextitem.callspec.params["engine"])
+    let_go(wanted)
 
 
 def _or_skip(bring_up: Callable[[], Docker]) -> Docker:

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import yaml
 from dev import lab, node
 from dev.lab import Docker
 from tests.engines.serving import wait_for
+from tests.engines.shared import shared
 from tests.engines.test_stack import Typed, only_stack
 
 pytestmark = pytest.mark.engine
@@ -86,22 +87,30 @@ class Clusters(Typed):
     folder: Path
 
 
-@pytest.fixture(scope="module")
-def clusters(engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
-    """A stack and a cluster of three nodes, made by `cluster create` alone."""
+def make_clusters(engine: Docker, folder: Path, stack: ExitStack) -> Clusters:
     for name in ("registry:2", "python:3.13-slim", "busybox:latest"):
         lab.image(engine, name)
     made = Clusters(engine)
-    made.folder = tmp_path_factory.mktemp("clusters")
-    for cluster in (MAIN, OTHER):
-        made.k3d("cluster", "delete", cluster)
-    with only_stack(engine):
-        made.ok("up", "--port", str(made.port))
-        made.ok("cluster", "create", MAIN, "--", *made.flags, "--agents", "2")
-        yield made
-        made.run("logs", "--tail", "30")
+    made.folder = folder
+
+    def delete() -> None:
         for cluster in (MAIN, OTHER):
             made.k3d("cluster", "delete", cluster)
+
+    delete()
+    stack.enter_context(only_stack(engine))
+    stack.callback(delete)
+    stack.callback(made.run, "logs", "--tail", "30")
+    made.ok("up", "--port", str(made.port))
+    made.ok("cluster", "create", MAIN, "--", *made.flags, "--agents", "2")
+    return made
+
+
+@pytest.fixture(scope="module")
+def clusters(engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> Clusters:
+    """A stack and a cluster of three nodes, made by `cluster create` alone; other modules may share it."""
+    folder = tmp_path_factory.mktemp("clusters")
+    return shared(engine.store, lambda stack: make_clusters(engine, folder, stack))
 
 
 def _list(clusters: Clusters) -> dict[str, Any]:
