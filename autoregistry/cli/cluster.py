@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from autoregistry.cli import completion
-from autoregistry.cli.clusters import Clusters
+from autoregistry.cli.clusters import Clusters, Road
 from autoregistry.cli.k3dflags import own_choices
+from autoregistry.cli.options import road_options
 from autoregistry.cli.output import stderr, stdout, table
 from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
-from autoregistry.cluster.files import registries_yaml
+from autoregistry.cluster.files import Mirror, registries_yaml
 from autoregistry.cluster.nodes import Node
 from autoregistry.errors import ClusterRefused, SettingInvalid
 from autoregistry.stack.model import PROXY
@@ -34,10 +34,9 @@ def cluster() -> None:
 
 @cluster.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
-@click.option("--via", type=click.Choice(["container", "host"]), default="container", show_default=True,
-              help="The road to the registry: the containers of `up`, or `serve` on the host.")  # fmt: skip
+@road_options
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[-- K3D FLAGS]")
-def create(name: str, via: str, flags: tuple[str, ...]) -> None:
+def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> None:
     """Create a k3d cluster that sees your images.
 
     Everything after `--` goes to `k3d cluster create`. A registries file or config of your own is merged.
@@ -46,35 +45,38 @@ def create(name: str, via: str, flags: tuple[str, ...]) -> None:
     Examples:
       autoregistry cluster create dev
       autoregistry cluster create dev -- --agents 2 --port 8080:80@loadbalancer
+      autoregistry cluster create dev --via host --port 5001
     """
     program = k3d.program()
     clusters = Clusters.here()
-    by_host = via == "host"
+    mirror = clusters.mirror(via, port)
     if any(node.cluster == name for node in clusters.nodes.all()):
         raise ClusterRefused(
             f"a k3d cluster {name} is there already", f"autoregistry cluster attach {name}"
         )
-    if not by_host and not clusters.found.is_running:
+    if via == "container" and not clusters.found.is_running:
         bring_up(clusters.daemon, {})
     own = own_choices(flags)
     with tempfile.TemporaryDirectory(prefix="autoregistry-") as folder:
         registries = Path(folder) / "registries.yaml"
-        registries.write_text(registries_yaml(clusters.mirror(by_host=by_host), own.registries))
+        registries.write_text(registries_yaml(mirror, own.registries))
         argv = k3d.create(program, name, registries, own.flags, has_network=own.has_network)
         k3d.run(argv, clusters.k3d_environment)
-    attachment = clusters.attachment(by_host=by_host)
-    attachment.join(name)
-    clusters.nodes.announce(name, clusters.mirror(by_host=by_host))
-    _prove(clusters, name)
-    _say_next(clusters, name)
+    clusters.attachment(via, port).join(name)
+    clusters.nodes.announce(name, mirror)
+    _prove(clusters, name, mirror)
+    _say_next(name, mirror)
 
 
 @cluster.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.clusters)
 @click.option("--all", "everything", is_flag=True, help="Every k3d cluster that runs.")
-@click.option("--via", type=click.Choice(["container", "host"]), default="container", show_default=True,
-              help="The road to the registry: the containers of `up`, or `serve` on the host.")  # fmt: skip
-def attach(names: tuple[str, ...], everything: bool, via: str) -> None:
+@click.option("--restart", "may_restart", is_flag=True,
+              help="Restart a cluster whose k3s is too old to be told while it runs.")  # fmt: skip
+@road_options
+def attach(
+    names: tuple[str, ...], everything: bool, may_restart: bool, via: str, port: int | None
+) -> None:
     """Attach running clusters, without a restart.
 
     \b
@@ -82,19 +84,25 @@ def attach(names: tuple[str, ...], everything: bool, via: str) -> None:
       autoregistry cluster attach dev
     """
     clusters = Clusters.here()
-    by_host = via == "host"
     running = sorted({node.cluster for node in clusters.nodes.all() if node.is_running})
     if not names and not everything:
         hint = f"autoregistry cluster attach {running[0] if running else 'NAME'}"
         raise SettingInvalid("which cluster? name it, or say --all", hint)
     for name in names:
         clusters.nodes.of(name)
-    if not by_host and not clusters.found.is_running:
+    mirror = clusters.mirror(via, port)
+    if via == "container" and not clusters.found.is_running:
         bring_up(clusters.daemon, {})
+    attachment = clusters.attachment(via, port)
     for name in running if everything else names:
-        attached = clusters.attachment(by_host=by_host).attach(name)
+        attached = attachment.attach_at_next_start(name) if may_restart else None
+        if attached is None:
+            attached = attachment.attach(name)
+        else:
+            k3d.run(k3d.restart(k3d.program(), name), clusters.k3d_environment)
+            clusters.nodes.announce(name, mirror)
         stderr.print(f"{name}  attached: {', '.join(node.name for node in attached)}")
-        _prove(clusters, name)
+        _prove(clusters, name, mirror)
 
 
 @cluster.command()
@@ -102,7 +110,9 @@ def attach(names: tuple[str, ...], everything: bool, via: str) -> None:
     "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.clusters
 )
 def detach(names: tuple[str, ...]) -> None:
-    """Let go of clusters: they run on, and pull from elsewhere.
+    """Let go of clusters: they run on, and know our registry no longer.
+
+    Of a cluster that `create` made, too: it is taken out of the nodes' registries.yaml, and no restart brings it back.
 
     \b
     Example:
@@ -146,30 +156,30 @@ class Row:
 def rows(clusters: Clusters) -> list[Row]:
     """Every k3d cluster of this Docker, attached or not."""
     everything = clusters.nodes.all()
-    name = clusters.options.name
     networks = clusters.containers.networks_of(PROXY)
     found = []
     for cluster_name in sorted({node.cluster for node in everything}):
         nodes = [node for node in everything if node.cluster == cluster_name]
-        running = [node for node in nodes if node.is_running]
-        roads = [clusters.nodes.endpoints(node, name) for node in running]
+        files = [clusters.files.known(node) for node in nodes if node.is_running]
+        road = clusters.road(files)
         found.append(
             Row(
                 name=cluster_name,
                 nodes=len(nodes),
-                running=len(running),
-                attached=sum(bool(road) for road in roads),
-                via=_via(roads, joined=nodes[0].network in networks),
+                running=len(files),
+                attached=sum(road.name in file for file in files) if road else 0,
+                via=_via(road, is_joined=nodes[0].network in networks, own=clusters.options.name),
             )
         )
     return found
 
 
-def _via(roads: Sequence[list[str]], *, joined: bool) -> str:
-    if not any(roads):
+def _via(road: Road | None, *, is_joined: bool, own: str) -> str:
+    if road is None:
         return "not attached"
-    by_name = any(f"://{PROXY}:" in end for road in roads for end in road)
-    return "Docker's network" if by_name and joined else "the host's address"
+    if not road.is_by_host:
+        return "Docker's network" if is_joined else "the host's address"
+    return "the host's address" + ("" if road.name == own else f", as {road.name}")
 
 
 @cluster.command(name="list")
@@ -192,14 +202,14 @@ def list_(as_json: bool) -> None:
     stdout.print(table(("CLUSTER", "NODES", "ATTACHED", "VIA"), cells))
 
 
-def _prove(clusters: Clusters, name: str) -> None:
+def _prove(clusters: Clusters, name: str, mirror: Mirror) -> None:
     nodes: list[Node] = [node for node in clusters.nodes.of(name) if node.is_running]
-    clusters.prove(nodes[0], clusters.options.name)
+    clusters.prove(nodes[0], mirror.names[0])
     stderr.print(f"{name}  checked: {nodes[0].name} pulled an image that was only built")
 
 
-def _say_next(clusters: Clusters, name: str) -> None:
-    image = f"{clusters.options.name}/app:dev"
+def _say_next(name: str, mirror: Mirror) -> None:
+    image = f"{mirror.names[0]}/app:dev"
     stdout.print(
         f"cluster {name} sees your images. Next:\n\n"
         f"  docker build -t {image} .\n"

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autoregistry.cli import wiring
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.files import Mirror
+from autoregistry.cluster.mirrors import MirrorFiles, plain
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks
+from autoregistry.errors import SettingInvalid
 from autoregistry.stack.found import Found, find
 from autoregistry.stack.model import BACKEND, PROXY, Options
 
 CHECK = "autoregistry/check:pull"
 """The image of the proof; each run gives it new content, so a stale answer would show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """How the nodes of a cluster come to the registry."""
+
+    mirror: Mirror
+    is_by_host: bool
+
+    @property
+    def name(self) -> str:
+        """What the images are tagged with that come this way."""
+        return self.mirror.names[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +64,40 @@ class Clusters:
     def options(self) -> Options:
         return self.found.options
 
-    def mirror(self, *, by_host: bool = False) -> Mirror:
-        return Mirror.of(self.options.port, None if by_host else PROXY)
+    @property
+    def files(self) -> MirrorFiles:
+        return MirrorFiles(self.containers)
 
-    def attachment(self, *, by_host: bool = False) -> Attachment:
-        members = () if by_host else (BACKEND, PROXY)
-        networks = Networks(self.daemon)
-        return Attachment(
-            self.containers, networks, self.nodes, self.mirror(by_host=by_host), members
-        )
+    def mirror(self, via: str = "container", port: int | None = None) -> Mirror:
+        """Where nodes are to pull from: from the containers, or by the host's address from that port."""
+        if via == "host":
+            return Mirror.of(port or self.options.port, None)
+        if port not in (None, self.options.port):
+            raise SettingInvalid("--port is for --via host", f"autoregistry up --port {port}")
+        return Mirror.of(self.options.port, PROXY)
+
+    def attachment(self, via: str = "container", port: int | None = None) -> Attachment:
+        members = () if via == "host" else (BACKEND, PROXY)
+        networks, mirror = Networks(self.daemon), self.mirror(via, port)
+        return Attachment(self.containers, networks, self.nodes, self.files, mirror, members)
+
+    def road(self, known: Iterable[Mapping[str, list[str]]]) -> Road | None:
+        """By which road nodes with these mirror files come to us; None where they do not.
+
+        By the host's address that may be another port than that of `up`: `serve` has none of its own to be asked for.
+        """
+        ours = self.mirror()
+        pairs = [pair for node in known for pair in node.items()]
+        for name, ends in sorted(pairs, key=lambda pair: pair[0] != ours.names[0]):
+            if not name.startswith("localhost:"):
+                continue
+            by_name = ours.endpoints[0] in plain(ends)
+            by_host = Mirror.of(int(name.rpartition(":")[2]), None)
+            if by_name and name == ours.names[0]:
+                return Road(ours, is_by_host=False)
+            if by_host.endpoints[0] in plain(ends) and not by_name:
+                return Road(by_host, is_by_host=True)
+        return None
 
     def remove_left(self, network: str) -> None:
         """k3d keeps a cluster's own network where a node was added later; nobody needs it any more."""

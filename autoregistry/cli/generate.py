@@ -9,7 +9,7 @@ import click
 
 from autoregistry.cli import wiring
 from autoregistry.cli.clusters import Clusters
-from autoregistry.cli.options import flags, given, stack_options
+from autoregistry.cli.options import flags, given, road_options, stack_options
 from autoregistry.cli.steps import shown_steps
 from autoregistry.cli.written import write_out
 from autoregistry.cluster.files import Mirror, config_map, hosts_toml, registries_yaml
@@ -67,24 +67,15 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
     write_out(text, f"autoregistry generate compose{flags(options)}", output, force=force)
 
 
-via_option = click.option(
-    "--via",
-    type=click.Choice(["container", "host"]),
-    default="container",
-    show_default=True,
-    help="The road to the registry: the containers of `up`, or `serve` on the host.",
-)
-
-
-def _mirror(via: str) -> Mirror:
-    return Clusters.here().mirror(by_host=via == "host")
+def _mirror(via: str, port: int | None) -> Mirror:
+    return Clusters.here().mirror(via, port)
 
 
 @generate.command()
-@via_option
+@road_options
 @output_option
 @force_option
-def registries(*, via: str, output: Path | None, force: bool) -> None:
+def registries(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
     """The registries.yaml for `k3d cluster create --registry-config`.
 
     \b
@@ -92,35 +83,37 @@ def registries(*, via: str, output: Path | None, force: bool) -> None:
       autoregistry generate registries -o registries.yaml
     """
     write_out(
-        registries_yaml(_mirror(via)), "autoregistry generate registries", output, force=force
+        registries_yaml(_mirror(via, port)), "autoregistry generate registries", output, force=force
     )
 
 
 @generate.command()
-@via_option
+@road_options
 @output_option
 @force_option
-def hosts(*, via: str, output: Path | None, force: bool) -> None:
+def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
     """The hosts.toml that containerd reads at every pull of an image of ours.
 
     \b
     Example:
       autoregistry generate hosts -o hosts.toml
     """
-    mirror = _mirror(via)
+    mirror = _mirror(via, port)
     text = hosts_toml(mirror, mirror.names[0])
     write_out(text, "autoregistry generate hosts", output, force=force)
 
 
 @generate.command()
-@via_option
+@road_options
 @output_option
 @force_option
-def configmap(*, via: str, output: Path | None, force: bool) -> None:
+def configmap(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
     """The ConfigMap by which Tilt, skaffold and others find the registry (KEP-1755).
 
     \b
     Example:
       autoregistry generate configmap | kubectl apply -f -
     """
-    write_out(config_map(_mirror(via)), "autoregistry generate configmap", output, force=force)
+    write_out(
+        config_map(_mirror(via, port)), "autoregistry generate configmap", output, force=force
+    )

@@ -1,4 +1,4 @@
-"""The options of the stack, once: `up` and `generate compose` take the same."""
+"""The options of the stack, and those of the road to it, once: several commands take the same."""
 
 from __future__ import annotations
 
@@ -53,6 +53,29 @@ _OPTIONS = (
 def stack_options(command: _Command) -> _Command:
     """Options of `stack.model.Options`, handed over by their names; None where not given."""
     for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_ROAD = (
+    click.option(
+        "--via",
+        type=click.Choice(["container", "host"]),
+        default="container",
+        show_default=True,
+        help="The road to the registry: the containers of `up`, or `serve` on the host.",
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        help="With --via host: the port that `serve` listens on. [default: that of `up`, or 5000]",
+    ),
+)
+
+
+def road_options(command: _Command) -> _Command:
+    """How nodes reach the registry: `via` and `port`."""
+    for option in reversed(_ROAD):
         command = option(command)
     return command
 

@@ -12,16 +12,13 @@ from functools import partial
 from typing import Protocol
 
 from autoregistry import __version__
+from autoregistry.cli.tending import addresses, attach_all
 from autoregistry.cluster import nodes as cluster_nodes
-from autoregistry.cluster.attach import Attachment
-from autoregistry.cluster.files import Mirror
-from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.distribution import make_daemon_ask
-from autoregistry.engine.events import container_starts, image_events
+from autoregistry.engine.events import image_events
 from autoregistry.engine.images import Images
-from autoregistry.engine.networks import Networks
 from autoregistry.events import (
     Emit,
     Event,
@@ -32,7 +29,7 @@ from autoregistry.events import (
     PushStarted,
 )
 from autoregistry.proxy.actions import Actions
-from autoregistry.proxy.attach import AttachAll
+from autoregistry.proxy.addresses import Addresses
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.history import History, write_down
 from autoregistry.proxy.journal import Journal
@@ -56,7 +53,6 @@ from autoregistry.proxy.stream import Stream
 from autoregistry.proxy.sync import Sync
 from autoregistry.proxy.watch import Follow, Watch
 from autoregistry.settings import Settings
-from autoregistry.stack.model import BACKEND
 
 
 class AnyNodes(RefreshNodes, StoreNodes, Protocol):
@@ -74,6 +70,8 @@ class Docker:
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
     make_daemon_ask: Callable[[str], None] | None = None
     """Has the daemon itself ask a registry; None where the proxy is not to find out whether that is us."""
+    addresses: Addresses | None = None
+    """Looks after the nodes' addresses; None where there are no real nodes."""
     comings: Callable[[str], Iterator[str]] | None = None
     """Follows the nodes of that registry that come back; None where nobody does."""
 
@@ -89,7 +87,8 @@ def real_docker() -> Docker:
         nodes,
         nonce,
         partial(make_daemon_ask, daemon),
-        partial(comings, daemon, nodes),
+        addresses=addresses(daemon),
+        comings=partial(comings, daemon, nodes),
     )
 
 
@@ -192,8 +191,10 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
             coming = partial(docker.comings, settings.names.primary)
             returns = Returns(coming, docker.nodes, backend, refresh, settings.names)
             background.append(asyncio.create_task(returns.run()))
+        if settings.refresh and docker.addresses is not None:
+            background.append(asyncio.create_task(docker.addresses.run(emit)))
         if settings.attach_all:
-            background.append(asyncio.create_task(_attach_all(settings, emit).run()))
+            background.append(asyncio.create_task(attach_all(daemon(), settings, emit).run()))
         yield Proxy(server, sync, journal)
     finally:
         stream.close()
@@ -210,27 +211,6 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         await backend.close()
         history.close()
         journal.close()
-
-
-def _attach_all(settings: Settings, emit: Emit) -> AttachAll:
-    """For a proxy that runs in a container, its backend goes with it; else the host's address is the road."""
-    found = daemon()
-    containers = Containers(found)
-    nodes = cluster_nodes.Nodes(containers)
-    port = int(settings.names.primary.rpartition(":")[2])
-    members = (BACKEND, settings.container) if settings.container else ()
-    mirror = Mirror.of(port, settings.container)
-    attachment = Attachment(containers, Networks(found), nodes, mirror, members)
-    return AttachAll(
-        lambda: (
-            labels[CLUSTER_LABEL]
-            for labels in container_starts(found, "app=k3d", CLUSTER_LABEL)
-            if labels.get(ROLE_LABEL) in ROLES
-        ),
-        lambda: sorted({node.cluster for node in nodes.all() if node.is_running}),
-        attachment.attach,
-        emit,
-    )
 
 
 def container_name() -> str | None:

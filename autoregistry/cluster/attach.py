@@ -6,19 +6,22 @@ back after a restart must find its own address free (k3d-io/k3d#1637, kind#2045)
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
+from autoregistry.cluster.addresses import collisions, far_address
 from autoregistry.cluster.files import CONFIG_MAP, CONFIG_MAP_NAMESPACE, Mirror
+from autoregistry.cluster.mirrors import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
+from autoregistry.engine.container import Container
 from autoregistry.errors import ClusterRefused, DockerRefused
 
 
 class Containers(Protocol):
     """What joining a network needs of the engine."""
 
+    def list(self, *labels: str) -> list[Container]: ...
     def connect(
         self, network: str, container: str, body: Mapping[str, object] | None = None
     ) -> bool: ...
@@ -40,34 +43,50 @@ class Attachment:
         containers: Containers,
         networks: Networks,
         nodes: Nodes,
+        files: MirrorFiles,
         mirror: Mirror,
         members: tuple[str, ...],
     ) -> None:
         self._containers = containers
         self._networks = networks
         self._nodes = nodes
+        self._files = files
         self._mirror = mirror
         self._members = members
+
+    def running(self, cluster: str) -> list[Node]:
+        """The nodes that run. Raises ClusterRefused where none does."""
+        running = [node for node in self._nodes.of(cluster) if node.is_running]
+        if not running:
+            raise ClusterRefused(f"cluster {cluster} does not run", f"k3d cluster start {cluster}")
+        return running
 
     def attach(self, cluster: str) -> list[Node]:
         """The cluster's nodes pull through us from their next pull on; those that were attached.
 
         Raises ClusterRefused where a node's k3s is too old to be told while it runs.
         """
-        running = [node for node in self._nodes.of(cluster) if node.is_running]
-        if not running:
-            raise ClusterRefused(f"cluster {cluster} does not run", f"k3d cluster start {cluster}")
+        running = self.running(cluster)
         for node in running:
-            if not self._nodes.reads_hosts_toml(node):
+            if not self._files.is_read_at_every_pull(node):
                 raise ClusterRefused(
                     f"the k3s of {node.name} ({node.image}) reads its mirrors only when it starts",
-                    "autoregistry generate registries -o registries.yaml, then for each node: docker cp"
-                    f" registries.yaml {node.name}:/etc/rancher/k3s/ and k3d cluster restart {cluster}",
+                    f"autoregistry cluster attach {cluster} --restart",
                 )
         self.join(cluster)
         for node in running:
-            self._nodes.attach(node, self._mirror)
+            self._files.attach(node, self._mirror)
         self._nodes.announce(cluster, self._mirror)
+        return running
+
+    def attach_at_next_start(self, cluster: str) -> list[Node] | None:
+        """Prepare a cluster whose k3s reads its mirrors only when it starts; None where it needs no restart."""
+        running = self.running(cluster)
+        if all(self._files.is_read_at_every_pull(node) for node in running):
+            return None
+        self.join(cluster)
+        for node in running:
+            self._files.attach_at_next_start(node, self._mirror)
         return running
 
     def join(self, cluster: str) -> None:
@@ -77,33 +96,33 @@ class Attachment:
                 self._join(network, member)
 
     def _join(self, network: str, member: str) -> None:
+        everybody = self._containers.list("app=k3d")
+        if any(
+            member in (collision.owner, collision.holder) and collision.network == network
+            for collision in collisions(everybody)
+        ):
+            self._containers.disconnect(network, member)
+        claimed = {
+            address
+            for container in everybody
+            for address in (container.chosen_address(network), container.networks.get(network))
+            if address and container.name != member
+        }
+        taken = claimed | self._networks.addresses(network)
         try:
-            address = {"IPAMConfig": {"IPv4Address": self._far_address(network)}}
-            self._containers.connect(network, member, address)
+            address = far_address(self._networks.subnet(network), taken)
+            body = {"IPAMConfig": {"IPv4Address": address}}
+            self._containers.connect(network, member, body)
         except DockerRefused:
-            # Only a network with a subnet of its own lets one choose (moby, validateIPAddress). What Docker refused
-            # is half done: the container says that it is connected.
-            with suppress(DockerRefused):
-                self._containers.disconnect(network, member)
+            # Only a network with a subnet of its own lets one choose (moby, validateIPAddress).
             self._containers.connect(network, member)
 
-    def _far_address(self, network: str) -> str:
-        """The last free address; empty, which is Docker's choice, where the network has no IPv4."""
-        subnet = self._networks.subnet(network)
-        if subnet is None:
-            return ""
-        block = ipaddress.ip_network(subnet)
-        taken = self._networks.addresses(network)
-        numbers = range(int(block.broadcast_address) - 2, int(block.network_address), -1)
-        addresses = (str(ipaddress.ip_address(n)) for n in numbers)
-        return next((a for a in addresses if a not in taken), "")
-
     def detach(self, cluster: str) -> None:
-        """Take back what `attach` did. What k3d made the cluster with stays as it is."""
+        """Take back what `attach` or `create` did, for good: a node that starts again stays detached."""
         nodes = self._nodes.of(cluster)
         for node in nodes:
             if node.is_running:
-                self._nodes.detach(node, self._mirror.names)
+                self._files.detach(node, self._mirror)
         if any(node.is_running and node.is_server for node in nodes):
             self._nodes.kubectl(
                 cluster,

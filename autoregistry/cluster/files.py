@@ -5,6 +5,8 @@ Text with comments for people comes from `templates/`; nothing here touches a cl
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -14,6 +16,8 @@ import yaml
 
 CERTS = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
 """Where k3s has containerd look for hosts.toml (k3s pkg/agent/containerd/config.go)."""
+REGISTRIES = "/etc/rancher/k3s/registries.yaml"
+"""What k3s makes those of at its start."""
 CONFIG_MAP = "local-registry-hosting"
 CONFIG_MAP_NAMESPACE = "kube-public"
 
@@ -37,6 +41,11 @@ class Mirror:
         if container is None:
             return cls(names, (by_host,), f"host.k3d.internal:{port}")
         return cls(names, (f"http://{container}:5000", by_host), f"{container}:5000")
+
+    def is_road(self, name: str, endpoints: Iterable[str]) -> bool:
+        """Whether images of this name, one of ours or of before, are pulled through us from there."""
+        by_host = f"http://host.k3d.internal:{name.rpartition(':')[2]}"
+        return any(end.removesuffix("/v2") in (*self.endpoints, by_host) for end in endpoints)
 
 
 def templates() -> Path:
@@ -62,6 +71,27 @@ def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str
     return comment + yaml.safe_dump(merged, sort_keys=False)
 
 
+def mirrors_of(registries: str) -> dict[str, list[str]]:
+    """The mirrors of a registries.yaml, and where each pulls from."""
+    mirrors = _mapping(_mapping(registries).get("mirrors"))
+    return {str(n): list(_mapping(m).get("endpoint") or []) for n, m in mirrors.items()}
+
+
+def registries_with(registries: str, mirror: Mirror) -> str:
+    """A node's registries.yaml with our mirrors in it."""
+    return registries_yaml(mirror, _mapping(registries))
+
+
+def registries_without(registries: str, mirror: Mirror) -> str | None:
+    """A node's registries.yaml without the mirrors that lead to us; None where there are none."""
+    ours = {n for n, ends in mirrors_of(registries).items() if mirror.is_road(n, ends)}
+    whole = _mapping(registries)
+    kept = {
+        name: value for name, value in _mapping(whole.get("mirrors")).items() if name not in ours
+    }
+    return yaml.safe_dump({**whole, "mirrors": kept}, sort_keys=False) if ours else None
+
+
 def hosts_toml(mirror: Mirror, name: str) -> str:
     """What containerd reads at every pull of `name/...`.
 
@@ -73,6 +103,13 @@ def hosts_toml(mirror: Mirror, name: str) -> str:
     return text if len(mirror.endpoints) > 1 else text.partition("\n[host")[0]
 
 
+def endpoints(text: str) -> list[str]:
+    """Where a hosts.toml, ours or k3s's, has images pulled from, in this order."""
+    first = re.findall(r'^\[host\."([^"]+)"\]', text, re.MULTILINE)
+    last = re.findall(r'^server = "([^"]+)"', text, re.MULTILINE)
+    return [*first, *last]
+
+
 def hosts_path(name: str) -> str:
     """Where that file lies in a node (containerd docs/hosts.md, "Registry Configuration")."""
     return f"{CERTS}/{name}/hosts.toml"
@@ -82,6 +119,17 @@ def config_map(mirror: Mirror) -> str:
     """The ConfigMap by which Tilt, skaffold and ctlptl find a local registry."""
     values = {"name": mirror.names[0], "inside": mirror.inside}
     return Template(template("local-registry-hosting.yaml")).substitute(values)
+
+
+def hosting(config_map: str) -> dict[str, Any]:
+    """What such a ConfigMap, as YAML or JSON, says of the registry."""
+    return _mapping(_mapping(_mapping(config_map).get("data")).get("localRegistryHosting.v1"))
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """A mapping, or the text of one; empty where it is anything else."""
+    read = yaml.safe_load(value) if isinstance(value, str) else value
+    return read if isinstance(read, dict) else {}
 
 
 def _indented(text: str) -> str:

@@ -49,6 +49,11 @@ def delete(k3d: str, name: str) -> list[str]:
     return [k3d, "cluster", "delete", name]
 
 
+def restart(k3d: str, name: str) -> list[str]:
+    """Not `docker restart`, which loses what k3d writes into a node's /etc/hosts."""
+    return [k3d, "cluster", "restart", name]
+
+
 def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     """Run it, its output shown as it comes. Raises ClusterRefused."""
     ended = subprocess.run(argv, env=environment, check=False, stdin=subprocess.DEVNULL)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoregistry.cluster.files import Mirror, config_map, hosts_path, hosts_toml
+from autoregistry.cluster.files import Mirror, config_map, endpoints, hosts_path
 from autoregistry.cluster.pods import Use, uses
 from autoregistry.engine.container import Container
 from autoregistry.engine.containers import Ran
@@ -18,10 +18,6 @@ CLUSTER_LABEL = "k3d.cluster"
 ROLE_LABEL = "k3d.role"
 NETWORK_LABEL = "k3d.cluster.network"
 ROLES = ("server", "agent")
-# The first k3s whose containerd reads certs.d (k3s-io/k3s#8975).
-HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
-_K3S_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
-_OURS = "# Written by autoregistry"
 PULL_SECONDS = 600.0
 _QUOTED = re.compile(r' (?:err|msg)="(.*?)"(?: \w+=|$)')
 _BEFORE_THE_CAUSE = re.compile(
@@ -86,24 +82,9 @@ class Nodes:
             f"autoregistry cluster create {cluster}",
         )
 
-    def attach(self, node: Node, mirror: Mirror) -> None:
-        """Have this node's containerd pull our names through us, from its next pull on."""
-        for name in mirror.names:
-            self._containers.put_file(node.name, hosts_path(name), hosts_toml(mirror, name))
-
-    def detach(self, node: Node, names: Iterable[str]) -> None:
-        """Take back what `attach` wrote; what k3s made from a registries.yaml is its own."""
-        for name in names:
-            if (self._mirror_file(node, name) or "").startswith(_OURS):
-                folder = hosts_path(name).rpartition("/")[0]
-                self._containers.exec(node.name, ["rm", "-r", folder])
-
     def endpoints(self, node: Node, name: str) -> list[str]:
         """Where this node's containerd pulls `name/...` from; empty where it has no file for it."""
-        text = self._mirror_file(node, name) or ""
-        ours = re.findall(r'^\[host\."([^"]+)"', text, re.MULTILINE)
-        server = re.findall(r'^server = "([^"]+)"', text, re.MULTILINE)
-        return [*ours, *server]
+        return endpoints(self._mirror_file(node, name) or "")
 
     def attached(self, name: str) -> list[Node]:
         """The running nodes that have a file for images of this name."""
@@ -115,14 +96,6 @@ class Nodes:
         except (DockerRefused, DockerUnreachable):
             return None  # it has ended since it was listed, or hangs: the others are asked all the same
         return ran.stdout if ran.code == 0 else None
-
-    def reads_hosts_toml(self, node: Node) -> bool:
-        """Whether this k3s is new enough to be attached while it runs."""
-        version = _K3S_VERSION.search(self._containers.exec(node.name, ["k3s", "--version"]).stdout)
-        if version is None:
-            return False
-        minor, patch = int(version[1]), int(version[2])
-        return minor > max(HOSTS_TOML_SINCE) or patch >= HOSTS_TOML_SINCE.get(minor, 1 << 30)
 
     def server(self, cluster: str) -> Node:
         """A running server, where kubectl is. Raises ClusterRefused."""

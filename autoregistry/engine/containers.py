@@ -165,7 +165,8 @@ class Containers:
 
         `body` is the Engine API's `EndpointConfig`, for an address or aliases of its own.
         """
-        if network in self.networks_of(container):
+        found = self.inspect(container)
+        if found and network in (found.joined if found.is_running else found.networks):
             return False
         joined = {"Container": container, "EndpointConfig": dict(body or {})}
         self._change(f"/networks/{network}/connect", body=joined)

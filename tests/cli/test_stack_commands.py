@@ -34,8 +34,8 @@ NODE_FILE = '[host."http://autoregistry:5000"]\n'
 def _ran(argv: list[str]) -> tuple[int, str]:
     if argv[0] == "du":
         return 0, "1200\t/var/lib/registry\n"
-    if argv[0] == "cat":
-        return 0, NODE_FILE
+    if argv[0] == "sh":
+        return 0, f"== localhost:{PORT}\n{NODE_FILE}"
     if argv[-2] == "/_autoregistry/health":
         return 0, f"200\n{json.dumps(HEALTH)}"
     return 0, f"200\n{json.dumps({'pushes': [PUSH]})}"

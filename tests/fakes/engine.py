@@ -144,7 +144,7 @@ class FakeEngine:
             "Config": {"Image": body["Image"], "Labels": body.get("Labels") or {}},
             "HostConfig": {"PortBindings": host.get("PortBindings")},
             "State": {"Status": "created", "ExitCode": 0},
-            "NetworkSettings": {"Networks": {host["NetworkMode"]: {"IPAddress": "10.0.0.2"}}},
+            "NetworkSettings": {"Networks": {host["NetworkMode"]: _endpoint()}},
         }
         return 201, {"Id": made["Id"]}
 
@@ -211,7 +211,7 @@ class FakeEngine:
     def _connect(self, network: str, body: dict[str, Any], **_: Any) -> Answer:
         found = self._named(body["Container"])
         assert found is not None
-        found["NetworkSettings"]["Networks"][network] = body["EndpointConfig"]
+        found["NetworkSettings"]["Networks"][network] = body["EndpointConfig"] | _endpoint()
         return 200, None
 
     def _image(self, name: str, **_: Any) -> Answer:
@@ -230,6 +230,10 @@ class FakeEngine:
         if not any("errorDetail" in line for line in self.build_lines):
             self.images[query["t"]] = f"sha256:{query['t']}"
         return 200, self.build_lines
+
+
+def _endpoint() -> dict[str, str]:
+    return {"EndpointID": "there", "IPAddress": "10.0.0.2"}
 
 
 def _has(labels: dict[str, str], wanted: str) -> bool:

@@ -1,0 +1,49 @@
+"""What a proxy does for clusters of its own accord: attaching them, and keeping nodes at their addresses."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from autoregistry.cluster.addresses import give_back
+from autoregistry.cluster.attach import Attachment
+from autoregistry.cluster.files import Mirror
+from autoregistry.cluster.mirrors import MirrorFiles
+from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES, Nodes
+from autoregistry.engine.connect import Daemon
+from autoregistry.engine.containers import Containers
+from autoregistry.engine.events import container_starts
+from autoregistry.engine.networks import Networks
+from autoregistry.events import Emit
+from autoregistry.proxy.addresses import Addresses
+from autoregistry.proxy.attach import AttachAll
+from autoregistry.settings import Settings
+from autoregistry.stack.model import BACKEND
+
+
+def attach_all(daemon: Daemon, settings: Settings, emit: Emit) -> AttachAll:
+    """For a proxy that runs in a container, its backend goes with it; else the host's address is the road."""
+    containers = Containers(daemon)
+    nodes = Nodes(containers)
+    port = int(settings.names.primary.rpartition(":")[2])
+    members = (BACKEND, settings.container) if settings.container else ()
+    mirror = Mirror.of(port, settings.container)
+    attachment = Attachment(
+        containers, Networks(daemon), nodes, MirrorFiles(containers), mirror, members
+    )
+    return AttachAll(
+        lambda: (
+            labels[CLUSTER_LABEL]
+            for labels in container_starts(daemon, "app=k3d", CLUSTER_LABEL)
+            if labels.get(ROLE_LABEL) in ROLES
+        ),
+        lambda: sorted({node.cluster for node in nodes.all() if node.is_running}),
+        attachment.attach,
+        emit,
+    )
+
+
+def addresses(daemon: Daemon) -> Addresses:
+    """For the nodes of every cluster of this Docker, attached or not: all of them start when Docker does."""
+    return Addresses(
+        partial(give_back, Containers(daemon)), partial(container_starts, daemon, "app=k3d")
+    )

@@ -1,0 +1,101 @@
+"""The files in a node that say where images of a name are pulled from: reading, writing and taking back ours.
+
+There are two: `hosts.toml`, which containerd reads at every pull, and `registries.yaml`, from which k3s makes the
+former when it starts. Refuses to touch what does not lead to us.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from autoregistry.cluster.files import (
+    CERTS,
+    REGISTRIES,
+    Mirror,
+    endpoints,
+    hosts_path,
+    hosts_toml,
+    mirrors_of,
+    registries_with,
+    registries_without,
+)
+from autoregistry.cluster.nodes import Node
+from autoregistry.engine.containers import Ran
+
+# The first k3s whose containerd reads certs.d (k3s-io/k3s#8975).
+HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
+_K3S_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
+_NAMES = ("localhost:", "127.0.0.1:")
+_MARK = "== "
+# An older k3s has no such folder, and configures containerd from registries.yaml alone.
+_SHOW = f"""
+if cd "$1" 2>/dev/null
+then for name in localhost:* 127.0.0.1:*
+     do [ -f "$name/hosts.toml" ] && echo "{_MARK}$name" && cat "$name/hosts.toml"
+     done
+else echo "{_MARK}"; cat "$2" 2>/dev/null
+fi
+true"""
+
+
+class Containers(Protocol):
+    """What is needed of the engine (`engine/containers.py`)."""
+
+    def exec(
+        self, container: str, argv: Sequence[str], *, input: str | None = None, timeout: float = ...
+    ) -> Ran: ...
+    def put_file(self, container: str, path: str, content: str) -> None: ...
+    def get_file(self, container: str, path: str) -> str | None: ...
+
+
+class MirrorFiles:
+    """The mirror files of the nodes of one Docker daemon."""
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+
+    def known(self, node: Node) -> dict[str, list[str]]:
+        """Each name of a registry on a machine's own loopback, and where this node pulls its images from."""
+        argv = ["sh", "-c", _SHOW, "sh", CERTS, REGISTRIES]
+        shown = self._containers.exec(node.name, argv, timeout=10).stdout
+        found: dict[str, list[str]] = {}
+        for part in f"\n{shown}".split(f"\n{_MARK}")[1:]:
+            name, _, text = part.partition("\n")
+            found |= {name: endpoints(text)} if name else mirrors_of(text)
+        return {name: ends for name, ends in found.items() if name.startswith(_NAMES) and ends}
+
+    def is_read_at_every_pull(self, node: Node) -> bool:
+        """Whether this k3s is new enough to be told while it runs."""
+        version = _K3S_VERSION.search(self._containers.exec(node.name, ["k3s", "--version"]).stdout)
+        if version is None:
+            return False
+        minor, patch = int(version[1]), int(version[2])
+        return minor > max(HOSTS_TOML_SINCE) or patch >= HOSTS_TOML_SINCE.get(minor, 1 << 30)
+
+    def attach(self, node: Node, mirror: Mirror) -> None:
+        """Have this node's containerd pull our names through us, from its next pull on."""
+        for name in mirror.names:
+            self._containers.put_file(node.name, hosts_path(name), hosts_toml(mirror, name))
+
+    def attach_at_next_start(self, node: Node, mirror: Mirror) -> None:
+        """The same for a k3s that reads its mirrors when it starts."""
+        others = self._containers.get_file(node.name, REGISTRIES) or ""
+        self._containers.put_file(node.name, REGISTRIES, registries_with(others, mirror))
+
+    def detach(self, node: Node, mirror: Mirror) -> None:
+        """Take back whatever leads to us, under whatever name, so that the next start does not bring it back."""
+        for name, ends in self.known(node).items():
+            if mirror.is_road(name, ends):
+                folder = hosts_path(name).rpartition("/")[0]
+                self._containers.exec(node.name, ["rm", "-rf", folder])
+        registries = self._containers.get_file(node.name, REGISTRIES) or ""
+        kept = registries_without(registries, mirror)
+        if kept is not None:
+            self._containers.put_file(node.name, REGISTRIES, kept)
+
+
+def plain(urls: Iterable[str]) -> list[str]:
+    """Without the path that k3s adds."""
+    return [url.rstrip("/").removesuffix("/v2") for url in urls]
