@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
-from autoregistry.decision import LocalImage, RegistryImage, Verdict, decide
+from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict, decide
 from autoregistry.engine.images import OnProgress, Progress
 from autoregistry.errors import (
     AutoregistryError,
@@ -176,7 +176,7 @@ class Sync:
             pushed_identity, pushed_digest = facts.local.identity, progress.digest
         else:
             raise PushRefused("Docker's image kept changing while it was pushed")
-        if facts.verdict is Verdict.KNOWN_STALE:
+        if isinstance(facts.local, Unreachable):
             raise DockerUnreachable("Docker went away before its push was confirmed")
         if pushed_identity is None:
             self._journal.in_step(image)

@@ -7,7 +7,6 @@ what both stores have afterwards counts, and what the proxy still holds open.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -193,26 +192,7 @@ class Soak:
                 repository = image.partition(":")[0]
                 listed = client.get(f"/v2/{repository}/tags/list")
                 for tag in (listed.json().get("tags") or []) if listed.is_success else []:
-                    self._resolves(client, repository, tag)
-
-    def _resolves(self, client: httpx.Client, repository: str, reference: str) -> None:
-        manifest = self._read(client, f"/v2/{repository}/manifests/{reference}")
-        for child in manifest.get("manifests", []):
-            self._resolves(client, repository, child["digest"])
-        parts: list[dict[str, Any]] = manifest.get("layers", [])
-        for part in [*parts, manifest["config"]] if "config" in manifest else parts:
-            path = f"/v2/{repository}/blobs/{part['digest']}"
-            answer = client.get(path)
-            assert answer.status_code == 200, f"{path}: {answer.status_code}"
-            found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
-            assert found == part["digest"], f"{path} has other bytes, {len(answer.content)} of them"
-
-    @staticmethod
-    def _read(client: httpx.Client, path: str) -> dict[str, Any]:
-        answer = client.get(path, headers={"Accept": ", ".join(MANIFEST_TYPES)})
-        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
-        content: dict[str, Any] = json.loads(answer.content)
-        return content
+                    read_whole(client, repository, tag)
 
     def _journal_is_whole(self) -> None:
         """As it stands on disk, read from a copy, so that a write under way disturbs nothing."""
@@ -242,3 +222,20 @@ class Soak:
 
     def _open_files(self) -> int:
         return len(list(Path(f"/proc/{self.serve.pid}/fd").iterdir()))
+
+
+def read_whole(client: httpx.Client, repository: str, reference: str) -> None:
+    """Read an image to its last byte; fails where a part is missing, or is not what its name says."""
+    path = f"/v2/{repository}/manifests/{reference}"
+    answer = client.get(path, headers={"Accept": ", ".join(MANIFEST_TYPES)})
+    assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
+    manifest: dict[str, Any] = answer.json()
+    for child in manifest.get("manifests", []):
+        read_whole(client, repository, child["digest"])
+    config = [manifest["config"]] if "config" in manifest else []
+    for part in [*manifest.get("layers", []), *config]:
+        path = f"/v2/{repository}/blobs/{part['digest']}"
+        answer = client.get(path)
+        assert answer.status_code == 200, f"{path}: {answer.status_code}"
+        found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        assert found == part["digest"], f"{path} has other bytes, {len(answer.content)} of them"

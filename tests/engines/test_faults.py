@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from dev import lab
-from dev.lab import Docker
-from tests.engines.serving import serving
-from tests.engines.soak import Soak, moments
+from dev.lab import Docker, Registry
+from tests.engines.serving import Serve, build, serving
+from tests.engines.soak import Soak, moments, read_whole
 
 pytestmark = pytest.mark.engine
 
@@ -37,3 +39,41 @@ def test_killed_at_any_moment_everything_agrees_afterwards(
             soak.live_through(moment)
         soak.nothing_is_open()
     registry.stop()
+
+
+def test_a_link_that_the_registry_half_wrote_is_mended_by_the_next_pull(
+    serve: Serve, registry: Registry
+) -> None:
+    """Killed between opening a link and writing it, it leaves an empty file, and answers 500 for it."""
+    build(serve.docker, f"{serve.name}/faults/links:dev", "links")
+    with httpx.Client(base_url=serve.url, trust_env=False, timeout=60) as client:
+        read_whole(client, "faults/links", "dev")
+        repository = registry.directory / "data/docker/registry/v2/repositories/faults/links"
+        links = sorted(repository.rglob("link"))
+        for link in links:
+            link.write_bytes(b"")
+            with suppress(AssertionError):  # a layer's loss is known once it was asked for
+                read_whole(client, "faults/links", "dev")
+
+            read_whole(client, "faults/links", "dev")
+
+    assert len(links) >= 5
+    assert "the registry has lost a part of Docker's image: pushed" in serve.log
+
+
+def test_a_manifest_that_the_registry_half_wrote_is_one_named_error(
+    serve: Serve, registry: Registry
+) -> None:
+    """It takes no upload of what it believes to have: only another manifest, or no file, helps."""
+    build(serve.docker, f"{serve.name}/faults/manifest:dev", "manifest")
+    digest = serve.pull("faults/manifest:dev").headers["Docker-Content-Digest"].partition(":")[2]
+    blobs = registry.directory / "data/docker/registry/v2/blobs/sha256"
+    (blobs / digest[:2] / digest / "data").write_bytes(b"")
+
+    refused = serve.pull("faults/manifest:dev", agent="crane")
+    build(serve.docker, f"{serve.name}/faults/manifest:dev", "another")
+    after = serve.pull("faults/manifest:dev", agent="crane")
+
+    assert refused.status_code == 403
+    assert "a file of the registry's is damaged" in refused.reason_phrase
+    assert after.status_code == 200

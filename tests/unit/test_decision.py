@@ -23,6 +23,7 @@ INDEX = LocalImage(OURS, is_index=True, children=frozenset({CHILD}))
 PARTIAL = LocalImage(OURS, is_index=True, children=frozenset({CHILD}), is_complete=False)
 NOTHING = Memory()
 STALE = Memory(stale_because="disk full")
+LOST_A_PART = Memory(incomplete=True)
 HAND_OVER_OURS = Memory(by_hand=True, docker_had=OURS)
 HAND_OVER_OLD = Memory(by_hand=True, docker_had=OLD)
 HAND_OVER_NONE = Memory(by_hand=True, docker_had=None)
@@ -45,6 +46,9 @@ HAND_OVER_NONE = Memory(by_hand=True, docker_had=None)
         (LOCAL,              RegistryImage(OURS),            NOTHING,         Verdict.UP_TO_DATE),
         (LOCAL,              RegistryImage(OURS),            STALE,           Verdict.UP_TO_DATE),
         (LOCAL,              RegistryImage(OURS),            HAND_OVER_OURS,  Verdict.UP_TO_DATE),
+        (LOCAL,              RegistryImage(OURS),            LOST_A_PART,     Verdict.INCOMPLETE),
+        (None,               RegistryImage(OURS),            LOST_A_PART,     Verdict.ONLY_IN_REGISTRY),
+        (LOCAL,              RegistryImage(OLD),             LOST_A_PART,     Verdict.DIFFERS),
         (LOCAL,              RegistryImage(OLD),             NOTHING,         Verdict.DIFFERS),
         (LOCAL,              RegistryImage(OLD),             STALE,           Verdict.DIFFERS),
         (LOCAL,              RegistryImage(OLD),             HAND_OVER_OURS,  Verdict.PUSHED_BY_HAND),

@@ -1,0 +1,79 @@
+"""What the registry cannot read or has lost, a push brings anew; Docker going away is never taken for agreement."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoregistry.decision import LocalImage
+from autoregistry.errors import DockerUnreachable
+from tests.fakes.docker import MANIFEST_TYPE, FakeDocker
+from tests.proxy.conftest import NAME, Lab
+
+APP = f"{NAME}/app:dev"
+LOST = f"sha256:{'a' * 64}"
+
+
+class AwayFromSecondQuestion(FakeDocker):
+    """A Docker that ends just after it said that it has another image."""
+
+    def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None:
+        if reference == APP and APP in self.inspected:
+            raise DockerUnreachable("Docker does not answer")
+        return super().inspect(reference, children=children)
+
+
+async def test_docker_gone_before_its_push_began_is_a_refusal_and_never_the_old_image(
+    idle_lab: Lab,
+) -> None:
+    lab = idle_lab
+    lab.docker = AwayFromSecondQuestion(lab.docker.store)
+    lab.docker.build(APP, "v2")
+    lab.registry.put("app", "dev", MANIFEST_TYPE, b'{"config": {"digest": "sha256:old"}}')
+    async with lab.serving():
+        refused, again = await lab.pull(), await lab.pull()
+
+    assert (refused.status_code, refused.headers["Autoregistry"]) == (403, "push-failed")
+    assert "went away" in refused.reason_phrase
+    assert again.status_code == 403
+
+
+@pytest.mark.parametrize("agent", ["docker/28.5.2", "containerd/2.3.7"])
+async def test_a_push_is_told_that_the_unreadable_is_not_there(lab: Lab, agent: str) -> None:
+    """The containerd store's first question; any answer but 200 and 404 would end that push."""
+    lab.registry.unreadable = 10
+
+    answer = await lab.client.head(
+        "/v2/app/manifests/dev", headers={"Accept": f"{MANIFEST_TYPE}, */*", "User-Agent": agent}
+    )
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (404, "own-push")
+
+
+@pytest.mark.parametrize("road", ["blobs", "manifests"])
+async def test_a_part_that_the_registry_has_lost_has_docker_push_again(lab: Lab, road: str) -> None:
+    built = lab.docker.build(APP, "v1")
+    await lab.pull()
+    if road == "blobs":
+        assert (await lab.client.get(f"/v2/app/blobs/{LOST}")).status_code == 404
+        answer = await lab.pull()
+    else:
+        del lab.registry.manifests["app", built.digest]
+        answer = await lab.pull(f"app@{built.digest}")
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
+    assert (await lab.pull()).headers["Autoregistry"] == "up-to-date"
+    assert len(lab.docker.pushed) == 2
+
+
+async def test_a_tag_seen_in_step_is_stale_no_more(lab: Lab) -> None:
+    """Otherwise Docker's next absence would have it refused."""
+    built = lab.docker.build(APP, "v1")
+    lab.docker.push_error = "disk full"
+    assert (await lab.pull()).status_code == 403
+    lab.registry.put("app", "dev", MANIFEST_TYPE, built.manifest)
+    assert (await lab.pull()).headers["Autoregistry"] == "up-to-date"
+    lab.docker.go_away()
+
+    answer = await lab.pull()
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
