@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from autoregistry.engine.build import Supply
-from autoregistry.errors import DockerRefused, ImageUnavailable
+from autoregistry.errors import DockerRefused, DockerUnreachable, ImageUnavailable
 from autoregistry.stack.image import REPOSITORY, ImageSource
 from autoregistry.stack.model import ROLE, Options
 from autoregistry.stack.steps import Emit, StepBegun, StepDone, StepProgress
@@ -42,11 +42,12 @@ def ensure_proxy_image(supply: Supply, source: ImageSource, emit: Emit) -> None:
 
 
 def remove_old_images(supply: Supply, current: str) -> None:
-    """Images of packages that are no longer installed; one that is in use stays."""
-    for name in supply.labelled(f"{ROLE}=image"):
-        if name != current and name.startswith(f"{REPOSITORY}:"):
-            with suppress(DockerRefused):
-                supply.remove(name)
+    """Images of packages that are no longer installed; one that is in use stays, and so do all if Docker is slow."""
+    with suppress(DockerUnreachable):
+        for name in supply.labelled(f"{ROLE}=image"):
+            if name != current and name.startswith(f"{REPOSITORY}:"):
+                with suppress(DockerRefused):
+                    supply.remove(name)
 
 
 def _ensure(supply: Supply, reference: str, flag: str, emit: Emit) -> None:
