@@ -22,6 +22,8 @@ pytestmark = pytest.mark.engine
 CLUSTER = "dev"
 HERE = "tests/engines/test_docs.py"
 IMAGE = "localhost:5000/nobody/has:dev"
+# Typed where the quick start has come to its end.
+MORE_PAGES = ("docs/kubectl.md", "docs/skaffold.md", "docs/ci.md")
 # What docs/troubleshooting.md quotes: how it comes about, where it is read, and the words.
 SYMPTOMS = (
     (f"kubectl run missing --image {IMAGE}", "kubectl describe pod missing", f"{IMAGE}: not found"),
@@ -93,6 +95,11 @@ def test_a_page_does_what_it_says(page: str, machine: dict[str, str], tmp_path: 
     version = 0
     for line in (c for b in blocks(ROOT / page) if b.about == HERE for c in b.commands):
         if page == "docs/quick-start.md" and line.startswith("autoregistry cluster delete"):
+            for other in MORE_PAGES:
+                for typed in (
+                    c for b in blocks(ROOT / other) if b.about == HERE for c in b.commands
+                ):
+                    run(typed)
             for provoke, look, symptom in SYMPTOMS:
                 run(provoke)
                 told = f"{look} 2>&1 || true"

@@ -13,9 +13,14 @@ import yaml
 TILTFILE = Path(__file__).parents[2] / "Tiltfile"
 BUILT_INS = (
     "default_registry", "local_resource", "custom_build", "k8s_yaml", "k8s_resource",
-    "probe", "http_get_action", "link",
+    "probe", "http_get_action", "link", "extension_repo", "extension",
 )  # fmt: skip
 LOAD = "load('./Tiltfile', 'autoregistry', 'autoregistry_build')\n"
+EXTENSION = f"""
+v1alpha1.extension_repo(name='ours', url='file://{TILTFILE.parent}')
+v1alpha1.extension(name='autoregistry', repo_name='ours', repo_path='.')
+load('ext://autoregistry', 'autoregistry', 'autoregistry_build')
+"""
 
 
 class Tilt:
@@ -36,10 +41,17 @@ class Tilt:
         """Evaluate a Tiltfile as the main one; what it loads is this repository's."""
 
         def load(name: str) -> Any:
-            assert name == "./Tiltfile"
-            return self._evaluate(TILTFILE.read_text(), TILTFILE, main).freeze()
+            loaded = TILTFILE if name == "./Tiltfile" else self._extension(name)
+            return self._evaluate(loaded.read_text(), loaded, main).freeze()
 
         self._evaluate(text, main, main, starlark.FileLoader(load))
+
+    def _extension(self, name: str) -> Path:
+        """Where an extension that was registered before has its Tiltfile."""
+        repositories = {named["name"]: named["url"] for _, named in self.named("extension_repo")}
+        found = {f"ext://{named['name']}": named for _, named in self.named("extension")}[name]
+        folder = Path(repositories[found["repo_name"]].removeprefix("file://"))
+        return Path(folder, str(found["repo_path"]), "Tiltfile")
 
     def _evaluate(self, text: str, file: Path, main: Path, loader: Any = None) -> Any:
         module = starlark.Module()
@@ -50,11 +62,12 @@ class Tilt:
         module.add_callable("k8s_context", lambda: self._context)
         module.add_callable("_quote", shlex.quote)
         module["TRIGGER_MODE_MANUAL"] = "manual"
-        prelude = f"config = struct(main_path={str(main)!r})\nshlex = struct(quote=_quote)\n__file__ = {str(file)!r}\n"
-        text = (
-            prelude + text if not text.startswith("load(") else LOAD + prelude + text[len(LOAD) :]
+        prelude = (
+            f"config = struct(main_path={str(main)!r})\nshlex = struct(quote=_quote)\n"
+            "v1alpha1 = struct(extension_repo=extension_repo, extension=extension)\n"
+            f"__file__ = {str(file)!r}\n"
         )
-        parsed = starlark.parse(str(file), text, self._dialect)
+        parsed = starlark.parse(str(file), prelude + text, self._dialect)
         starlark.eval(module, parsed, self._globals, *([loader] if loader else []))
         return module
 
@@ -88,6 +101,17 @@ def test_loaded_as_an_extension_it_starts_nothing() -> None:
     tilt.run(LOAD, USER)
 
     assert tilt.calls == []
+
+
+@pytest.mark.parametrize("load", [LOAD, EXTENSION], ids=["beside ours", "as an extension"])
+def test_both_ways_of_loading_give_the_same(load: str) -> None:
+    tilt = Tilt()
+
+    tilt.run(load + "autoregistry()\nautoregistry_build('localhost:5000/api', '.')", USER)
+
+    assert "autoregistry" in _resources(tilt)
+    assert [words[0] for words, _ in tilt.named("custom_build")] == ["localhost:5000/api"]
+    assert tilt.named("k8s_yaml") == []
 
 
 def test_run_as_the_main_tiltfile_it_is_the_demo() -> None:
