@@ -73,6 +73,8 @@ class PushProgress:
     total_bytes: int
     done_layers: int
     total_layers: int
+    seconds: float = 0.0
+    """Since Docker was told to push: who looks only now shall see it as well."""
 
 
 @dataclass(frozen=True, slots=True)

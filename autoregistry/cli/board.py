@@ -1,26 +1,70 @@
-"""How running pushes look: a bar for each in a terminal, a line when something happened; plain lines without one."""
+"""How running pushes look: a bar for each in a terminal, a line when something happened; plain lines without one.
+
+A line says something once: three nodes that pull an image ask the same question, and each asks a second time, by
+the digest it was told. The log has all of it.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
 from autoregistry.cli.output import line, stderr
-from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
-from autoregistry.names import Image
+from autoregistry.events import (
+    Answer,
+    Event,
+    PullAnswered,
+    PushFailed,
+    PushFinished,
+    PushProgress,
+    PushStarted,
+)
+from autoregistry.names import Digest, Image
 
 _NARROW = 100
-_BESIDE_THE_NAME = 56
+_BESIDE_THE_NAME = 58
+_SAME_SECONDS = 5.0
+
+
+class _Size(ProgressColumn):
+    """How many of how many megabytes; nothing as long as Docker has not said."""
+
+    def render(self, task: Task) -> Text:
+        if not task.total:
+            return Text("")
+        return Text(f"{task.completed / 1e6:.0f} of {task.total / 1e6:.0f} MB", "green")
+
+
+class _Speed(ProgressColumn):
+    """Of the last seconds, not of the whole."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed / 1e6:.1f} MB/s" if task.speed else "", "cyan")
+
+
+def columns(width: int) -> list[ProgressColumn]:
+    """Of a bar, in a terminal of this width."""
+    return [
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(10 if width < _NARROW else 30),
+        _Size(),
+        _Speed(),
+        TextColumn("{task.fields[layers]}", style="dim"),
+        TimeElapsedColumn(),
+    ]
 
 
 @contextmanager
@@ -29,41 +73,46 @@ def board() -> Iterator[Board]:
     if not stderr.is_terminal:
         yield Board(None)
         return
-    is_narrow = stderr.width < _NARROW
-    columns = [
-        TextColumn("{task.description}", style="bold"),
-        BarColumn(10 if is_narrow else 20),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        *([] if is_narrow else [TextColumn("{task.fields[layers]}", style="dim")]),
-        TimeElapsedColumn(),
-    ]
-    with Progress(*columns, console=stderr, transient=True) as progress:
-        yield Board(progress)
+    with Progress(*columns(stderr.width), console=stderr, transient=True) as progress:
+        shown = Board(progress)
+        try:
+            yield shown
+        finally:
+            shown.close()
 
 
 class Board:
-    """One bar a push; everything else is a line above."""
+    """One bar a push; everything else is a line above. Told from any thread."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._tasks: dict[Image, TaskID] = {}
+        self._said: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._is_closed = False
 
-    def show(self, event: Event) -> None:
-        match event:
-            case PushStarted(image):
-                self._bar(image)
-            case PushProgress(image, done, total, layers, of_layers) if self._progress:
-                shown = f"layer {layers}/{of_layers}"
-                self._progress.update(self._bar(image), completed=done, total=total, layers=shown)
+    def close(self) -> None:
+        """Say nothing any more: what is told now would stand beside the answer."""
+        with self._lock:
+            self._is_closed = True
+
+    def show(self, event: Event, *, with_lines: bool = True) -> None:
+        """Take an event."""
+        with self._lock:
+            if self._is_closed:
                 return
-            case PushFinished(image) | PushFailed(image):
-                if self._progress and image in self._tasks:
-                    self._progress.remove_task(self._tasks.pop(image))
-            case _:
-                pass
-        if (text := line(event)) is not None:
-            stderr.print(text)
+            match event:
+                case PushStarted(image):
+                    self._bar(image)
+                case PushProgress():
+                    self._advance(event)
+                case PushFinished(image) | PushFailed(image):
+                    if self._progress and image in self._tasks:
+                        self._progress.remove_task(self._tasks.pop(image))
+                case _:
+                    pass
+            if with_lines and not self._is_known(event) and (text := line(event)) is not None:
+                self._print(text)
 
     def away(self) -> None:
         """The proxy went away: nothing is known of its pushes until it is back."""
@@ -73,11 +122,39 @@ class Board:
         self._tasks.clear()
         stderr.print("the proxy is away, waiting for it", style="yellow")
 
-    def _bar(self, image: Image) -> TaskID:
+    def _print(self, text: Text) -> None:
+        # In a terminal at words; whatever reads a pipe gets one line for one thing.
+        stderr.print(text, soft_wrap=not stderr.is_terminal)
+
+    def _is_known(self, event: Event) -> bool:
+        """Whether the same was said a moment ago."""
+        if not isinstance(event, PullAnswered):
+            return False
+        is_by_digest = isinstance(event.manifest.reference, Digest)
+        if is_by_digest and event.answer is Answer.UP_TO_DATE:
+            return True
+        now, what = time.monotonic(), f"{event.manifest} {event.sentence}"
+        self._said = {said: at for said, at in self._said.items() if now - at < _SAME_SECONDS}
+        is_known = what in self._said
+        self._said.setdefault(what, now)
+        return is_known
+
+    def _advance(self, event: PushProgress) -> None:
+        if self._progress is None:
+            return
+        task = self._bar(event.image, event.seconds)
+        layers = f"{event.done_layers}/{event.total_layers} layers"
+        self._progress.update(
+            task, completed=event.done_bytes, total=event.total_bytes, layers=layers
+        )
+
+    def _bar(self, image: Image, seconds: float = 0.0) -> TaskID:
         if self._progress is None:
             return TaskID(0)
         if image not in self._tasks:
             name, room = str(image), stderr.width - _BESIDE_THE_NAME
             shown = name if len(name) <= room else f"…{name[1 - room :]}"
-            self._tasks[image] = self._progress.add_task(shown, total=None, layers="")
+            made = self._progress.add_task(shown, total=None, layers="Docker begins")
+            self._progress.tasks[-1].start_time = self._progress.get_time() - seconds
+            self._tasks[image] = made
         return self._tasks[image]

@@ -14,7 +14,7 @@ from autoregistry.cli.client import Client, proxy_client
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cli.watch import EVENTS
 from autoregistry.errors import AutoregistryError, ImageUnavailable, PushRefused
-from autoregistry.events import PushFinished, PushProgress, PushStarted
+from autoregistry.events import PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.proxy.codec import from_json
 
 _WAIT_SECONDS = 20
@@ -73,5 +73,5 @@ def _show(client: Client, shown: Board) -> None:
     with suppress(AutoregistryError):
         for said in client.events(EVENTS):
             event = from_json(said)
-            if isinstance(event, PushStarted | PushProgress | PushFinished):
-                shown.show(event)
+            if isinstance(event, PushStarted | PushProgress | PushFinished | PushFailed):
+                shown.show(event, with_lines=isinstance(event, PushStarted))

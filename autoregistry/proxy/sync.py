@@ -189,7 +189,7 @@ class Sync:
         return pushed_bytes
 
     def _reporter(self, image: Image) -> OnProgress:
-        loop, last = asyncio.get_running_loop(), 0.0
+        loop, began, last = asyncio.get_running_loop(), time.monotonic(), 0.0
 
         def report(progress: Progress) -> None:
             nonlocal last
@@ -204,6 +204,7 @@ class Sync:
                 progress.total_bytes,
                 progress.done_layers,
                 progress.total_layers,
+                round(now - began, 1),
             )
             loop.call_soon_threadsafe(self._emit, event)
 
