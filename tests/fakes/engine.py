@@ -29,6 +29,8 @@ class FakeEngine:
 
     host: str = ""
     security: list[str] = field(default_factory=list)
+    in_registry: str | None = "sha256:pushed"
+    """The digest that this Docker finds in a registry; None where that has nothing."""
     images: dict[str, str] = field(
         default_factory=lambda: {"registry:2": "sha256:r2", "python:3.13-slim": "sha256:py"}
     )
@@ -105,6 +107,7 @@ class FakeEngine:
             ("POST", "/networks/([^/]+)/connect", self._connect),
             ("GET", "/images/json", lambda **_: (200, [{"RepoTags": list(self.images)}])),
             ("GET", "/images/(.+)/json", self._image),
+            ("GET", "/distribution/(.+)/json", self._distribution),
             ("DELETE", "/images/(.+)", lambda name, **_: (200, self.images.pop(name, None))),
             ("POST", "/images/create", self._pull),
             ("POST", "/build", self._build),
@@ -218,7 +221,14 @@ class FakeEngine:
         known = self.images.get(name)
         return (200, {"Id": known}) if known else (404, {"message": f"No such image: {name}"})
 
+    def _distribution(self, name: str, **_: Any) -> Answer:
+        if self.in_registry is None:
+            return 404, {"message": f"{name}: not found"}
+        return 200, {"Descriptor": {"digest": self.in_registry}}
+
     def _pull(self, query: dict[str, str], **_: Any) -> Answer:
+        if "fromSrc" in query:
+            return 200, [{"status": "sha256:imported"}]
         if self.pull_error:
             return 200, [{"errorDetail": {"message": self.pull_error}}]
         self.images[f"{query['fromImage']}:{query['tag']}"] = f"sha256:{query['fromImage']}"

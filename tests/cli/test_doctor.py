@@ -1,0 +1,230 @@
+"""What `doctor` says of a cluster, and the command that mends it; `--json` is pinned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from autoregistry.cluster.files import Mirror, config_map, hosts_toml
+from tests.cli.conftest import Type
+from tests.cli.test_stack_commands import PORT
+from tests.fakes.engine import FakeEngine
+
+SERVER, NETWORK, SUBNET = "k3d-dev-server-0", "k3d-dev", "10.9.0.0/24"
+ATTACH = "autoregistry cluster attach dev"
+OURS = Mirror.of(int(PORT), "autoregistry")
+
+
+@dataclass
+class Node:
+    """What commands in the only node find; `road` is what its mirror files were made from."""
+
+    road: Mirror | None = OURS
+    announced: Mirror | None = OURS
+    cannot_reach: bool = False
+    cannot_pull: bool = False
+
+    def run(self, argv: list[str]) -> tuple[int, str]:
+        match argv:
+            case ["sh", "-c", script, *_] if "hosts.toml" in script:
+                names = self.road.names if self.road else ()
+                return 0, "".join(f"== {n}\n{hosts_toml(self.road, n)}\n" for n in names)  # type: ignore[arg-type]  # not None: it has names
+            case ["sh", "-c", _, _, url]:
+                return int(self.cannot_reach), "" if not self.cannot_reach else f"bad address {url}"
+            case ["kubectl", "get", "configmap", *_]:
+                # A ConfigMap in YAML is read like the JSON that kubectl prints.
+                return (0, config_map(self.announced)) if self.announced else (1, "NotFound")
+            case ["crictl", "pull", _]:
+                return int(self.cannot_pull), ""
+        return 0, ""
+
+
+@pytest.fixture
+def node(engine: FakeEngine, typed: Type) -> Node:
+    """The stack, and a cluster of one node that is attached to it."""
+    assert typed("up", "--port", PORT).exit_code == 0
+    node = Node()
+    engine.run = node.run
+    engine.networks[NETWORK] = {
+        "Name": NETWORK,
+        "IPAM": {"Config": [{"Subnet": SUBNET}]},
+        "Containers": {},
+    }
+    for name, last in (("autoregistry", 252), ("autoregistry-backend", 253)):
+        engine.containers[name]["NetworkSettings"]["Networks"][NETWORK] = on(f"10.9.0.{last}")
+    engine.containers[SERVER] = {
+        "Id": SERVER,
+        "Name": f"/{SERVER}",
+        "Image": "sha256:k3s",
+        "Config": {
+            "Image": "rancher/k3s",
+            "Labels": {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "server"},
+        },
+        "HostConfig": {},
+        "State": {"Status": "running"},
+        "NetworkSettings": {"Networks": {NETWORK: on("10.9.0.3")}},
+    }
+    return node
+
+
+def on(address: str) -> dict[str, Any]:
+    return {
+        "IPAddress": address,
+        "EndpointID": "x",
+        "IPAMConfig": {"IPv4Address": address},
+    }
+
+
+def ill(typed: Type) -> list[tuple[str, str]]:
+    told = typed("doctor", "--json")
+    checks = json.loads(told.stdout)
+    wrong = [(check["sentence"], check["hint"]) for check in checks if not check["is_well"]]
+    assert told.exit_code == (1 if wrong else 0)
+    return wrong
+
+
+def test_a_machine_that_is_well_word_for_word(node: Node, engine: FakeEngine, typed: Type) -> None:
+    sentences = [
+        ("docker", f"Docker 28.5.2 (machine), containerd image store, at {engine.host}"),
+        ("stack", "autoregistry-backend runs"),
+        ("stack", "autoregistry runs"),
+        (
+            "loop",
+            f"an image that was only built was pushed when Docker asked localhost:{PORT} for it",
+        ),
+        ("dev", "the registry is on network k3d-dev"),
+        ("dev", "k3d-dev-server-0 reaches http://autoregistry:5000"),
+        ("dev", f"ConfigMap local-registry-hosting names localhost:{PORT}"),
+        ("dev", "k3d-dev-server-0 pulled an image that was only built"),
+    ]
+
+    assert json.loads(typed("doctor", "--json").stdout) == [
+        {"about": about, "is_well": True, "sentence": sentence, "hint": ""}
+        for about, sentence in sentences
+    ]
+    assert typed("doctor").stdout.startswith("✓ docker  Docker 28.5.2")
+
+
+def test_a_node_that_pulls_from_elsewhere_is_named(node: Node, typed: Type) -> None:
+    """The file is there and names us, but not first."""
+    node.road = Mirror(OURS.names, ("http://other:5000", OURS.endpoints[0]), "")
+
+    assert ill(typed) == [
+        (
+            f"{SERVER} pulls {name} from http://other:5000, then http://autoregistry:5000,"
+            f" not http://autoregistry:5000, then http://host.k3d.internal:{PORT}",
+            ATTACH,
+        )
+        for name in OURS.names
+    ]
+
+
+def test_a_cluster_that_knows_the_name_of_before_is_told(node: Node, typed: Type) -> None:
+    node.road = Mirror.of(5000, "autoregistry")
+
+    assert ill(typed) == [
+        (f"it knows the registry as localhost:5000, and that is localhost:{PORT} now", ATTACH)
+    ]
+
+
+def test_no_answer_inside_a_node_comes_with_the_cause(node: Node, typed: Type) -> None:
+    node.cannot_reach = True
+
+    (sentence, hint), *others = ill(typed)
+    assert sentence.startswith(f"{SERVER} does not reach the registry: ")
+    assert (hint, others) == (ATTACH, [])
+
+
+@pytest.mark.parametrize(
+    ("announced", "sentence"),
+    [
+        (None, "no ConfigMap local-registry-hosting: Tilt and skaffold find no registry"),
+        (
+            Mirror.of(5000, "autoregistry"),
+            f"ConfigMap local-registry-hosting says host: localhost:5000, not localhost:{PORT}",
+        ),
+        (
+            Mirror(OURS.names, OURS.endpoints, "gone:5000"),
+            "ConfigMap local-registry-hosting says hostFromClusterNetwork: gone:5000,"
+            " not autoregistry:5000",
+        ),
+    ],
+)
+def test_what_tilt_reads_is_compared(
+    node: Node, typed: Type, announced: Mirror | None, sentence: str
+) -> None:
+    node.announced = announced
+
+    assert ill(typed) == [(sentence, ATTACH)]
+
+
+def test_a_pull_that_fails_leads_to_the_log(node: Node, typed: Type) -> None:
+    node.cannot_pull = True
+
+    (_, hint), *others = ill(typed)
+    assert (hint, others) == ("autoregistry logs --tail 20", [])
+
+
+def test_two_containers_made_with_one_address_are_named_and_attach_moves_ours(
+    node: Node, engine: FakeEngine, typed: Type
+) -> None:
+    engine.containers["autoregistry"]["NetworkSettings"]["Networks"][NETWORK] = on("10.9.0.3")
+
+    assert (
+        "autoregistry and k3d-dev-server-0 both want 10.9.0.3 on network k3d-dev",
+        ATTACH,
+    ) in ill(typed)
+
+
+def test_a_container_that_docker_says_is_joined_and_has_no_address_is_named(
+    node: Node, engine: FakeEngine, typed: Type
+) -> None:
+    half = {**on(""), "EndpointID": ""}
+    engine.containers["autoregistry"]["NetworkSettings"]["Networks"][NETWORK] = half
+
+    assert ill(typed) == [
+        ("autoregistry has no address on network k3d-dev, though Docker says it is on it", ATTACH)
+    ]
+
+
+def test_a_server_whose_address_another_node_took_is_named(
+    node: Node, engine: FakeEngine, typed: Type
+) -> None:
+    server = engine.containers[SERVER]
+    agent = {**server, "Id": "a", "Name": "/k3d-dev-agent-0"}
+    agent["NetworkSettings"] = {"Networks": {NETWORK: {**on("10.9.0.3"), "IPAMConfig": None}}}
+    agent["Config"] = {
+        "Image": "k3s",
+        "Labels": {**server["Config"]["Labels"], "k3d.role": "agent"},
+    }
+    engine.containers["k3d-dev-agent-0"] = agent
+    server["State"] = {"Status": "exited", "Error": "Address already in use"}
+    server["NetworkSettings"]["Networks"][NETWORK]["IPAddress"] = ""
+
+    mend = "k3d cluster restart dev"
+    assert ill(typed)[:2] == [
+        (f"{SERVER} and k3d-dev-agent-0 both want 10.9.0.3 on network k3d-dev", mend),
+        (f"{SERVER} does not run: Address already in use", mend),
+    ]
+
+
+def test_not_attached_is_no_illness(node: Node, typed: Type) -> None:
+    node.road = None
+    told = json.loads(typed("doctor", "--json").stdout)
+
+    assert ill(typed) == []
+    assert told[-1]["sentence"] == "not attached: it pulls from elsewhere"
+    assert told[-1]["hint"] == ATTACH
+
+
+def test_docker_reaching_another_registry_by_our_name_is_named(
+    node: Node, engine: FakeEngine, typed: Type
+) -> None:
+    engine.in_registry = None
+
+    assert ill(typed) == [
+        (f"Docker's localhost:{PORT} is another registry", "autoregistry up --port 5001")
+    ]
