@@ -17,7 +17,7 @@ from autoregistry.decision import RegistryImage
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import MANIFEST_TYPES
 from autoregistry.proxy.pipe import Writable
-from autoregistry.proxy.transport import Headers, RawStream, RawTransport, end_to_end
+from autoregistry.proxy.transport import Headers, RawTransport, end_to_end
 
 CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
@@ -85,9 +85,7 @@ class Held:
         self, write: Callable[[bytes], Awaitable[None]], to: Writable, idle_seconds: float
     ) -> None:
         """Send the body on. Raises BackendUnreachable where it breaks off, TimeoutError where nothing moves."""
-        stream = self._response.stream
-        piped = stream.pipe() if self._kept is None and isinstance(stream, RawStream) else None
-        if piped is None:
+        if self._kept is not None or (piped := self._response.extensions["pipe"]()) is None:
             async for chunk in self.body():
                 async with asyncio.timeout(idle_seconds):
                     await write(chunk)
@@ -155,19 +153,19 @@ class Backend:
         self._timed(time.monotonic() - began, "ok")
         return held
 
-    async def read(self, ask: Ask, *, silence: float = SILENCE_SECONDS) -> Held:
+    async def read(self, ask: Ask) -> Held:
         """Send a question for a manifest on; one that the registry cannot read is asked for again, briefly.
 
         distribution writes its links in place: whoever reads one just then, also the link that all tags of one
         image share, is told 500 (measured with 2.8.2).
         """
-        held = await self.send(ask, silence=silence)
+        held = await self.send(ask, silence=ASK_SECONDS)
         for pause in READ_AGAIN_SECONDS:
             if held.status < 500:
                 break
             await held.close()
             await asyncio.sleep(pause)
-            held = await self.send(ask, silence=silence)
+            held = await self.send(ask, silence=ASK_SECONDS)
         return held
 
     async def ask(self, repository: str, reference: str) -> RegistryImage | None:
@@ -215,4 +213,4 @@ class Backend:
     async def _manifest(self, method: str, repository: str, reference: str) -> Held:
         headers = [(b"Host", self.host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]
         target = f"/v2/{repository}/manifests/{reference}"
-        return await self.read(Ask(method, target, headers), silence=ASK_SECONDS)
+        return await self.read(Ask(method, target, headers))

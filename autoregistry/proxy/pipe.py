@@ -76,7 +76,7 @@ class Pipe(asyncio.BufferedProtocol):
         if self.left:
             self._source.resume_reading()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._scratch.view[: min(self.left, self._read_bytes)]
 
     def buffer_updated(self, nbytes: int) -> None:

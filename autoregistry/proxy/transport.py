@@ -57,7 +57,7 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [(k, v) for k, v in kept if k.lower() not in HOP_BY_HOP and k.lower() not in named]
 
 
-class RawStream(AiohttpResponseStream):
+class _RawStream(AiohttpResponseStream):
     """An answer's body: piece by piece, or the rest of it through a pipe."""
 
     def __init__(
@@ -136,10 +136,14 @@ class RawTransport(AiohttpTransport):
                 ),
             )
         self._answers += 1
+        stream = _RawStream(response, read_bytes, self._scratch, self._answer_ended)
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
-            stream=RawStream(response, read_bytes, self._scratch, self._answer_ended),
+            stream=stream,
             request=request,
-            extensions={"reason_phrase": (response.reason or "").encode("latin-1", "replace")},
+            extensions={
+                "reason_phrase": (response.reason or "").encode("latin-1", "replace"),
+                "pipe": stream.pipe,  # httpx wraps the stream itself
+            },
         )
