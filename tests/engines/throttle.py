@@ -1,12 +1,14 @@
-"""A TCP relay that slows uploads down, so that a push takes as long as a test needs."""
+"""A relay to a registry, or to Docker, whose network can be slowed down, hung and cut."""
 
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 # What a connection may send at full speed: requests without a large body are not slowed down.
@@ -14,20 +16,77 @@ FREE_BYTES = 16 * 1024
 
 
 class Throttle:
-    """Relays to a registry; `bytes_per_second` may be changed at any time, None is full speed."""
+    """Relays to `http://HOST:PORT` or `unix:///PATH`; what becomes of the bytes may be changed at any time."""
 
     def __init__(self, url: str) -> None:
-        target = urlsplit(url)
-        self._target = (target.hostname or "", target.port or 80)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._target = urlsplit(url)
+        if self._target.scheme == "unix":
+            # A socket's path must be short.
+            path = Path(tempfile.mkdtemp(prefix="relay")) / "docker.sock"
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(path))
+            self._listener.listen(64)
+            self.url = f"unix://{path}"
+        else:
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+            self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.bytes_per_second: int | None = None
+        """Of what clients send; None is full speed."""
+        self._flows = threading.Event()
+        self._flows.set()
+        self._stranded: list[threading.Event] = []
+        self._is_cut = False
+        self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def hang(self) -> None:
+        """Nothing moves any more, and nobody is told."""
+        self._flows.clear()
+
+    def strand(self) -> None:
+        """Nothing moves on the connections there are, ever again; new ones are well."""
+        self._stranded.append(self._flows)
+        self._flows.clear()
+        self._flows = threading.Event()
+        self._flows.set()
+
+    def cut(self) -> None:
+        """All connections end, and new ones at once."""
+        self._is_cut = True
+        for end in list(self._open):
+            self._end(end)
+
+    def heal(self) -> None:
+        """What was hung goes on, and connections last again."""
+        self._is_cut = False
+        self._flows.set()
+
     def close(self) -> None:
+        self.cut()
+        for flows in (self._flows, *self._stranded):
+            flows.set()
+        self._end(self._listener)
+        if self._target.scheme == "unix":
+            path = Path(urlsplit(self.url).path)
+            path.unlink()
+            path.parent.rmdir()
+
+    def _end(self, end: socket.socket) -> None:
+        self._open.discard(end)
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
+    def _connect(self) -> socket.socket:
+        if self._target.scheme != "unix":
+            return socket.create_connection((self._target.hostname or "", self._target.port or 80))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(self._target.path)
+        except OSError:
+            server.close()
+            raise
+        return server
 
     def _accept(self) -> None:
         while True:
@@ -36,25 +95,33 @@ class Throttle:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._target)
+                server = self._connect()
             except OSError:
                 client.close()
                 continue
+            self._open |= {client, server}
+            if self._is_cut:
+                self._end(client)
+                self._end(server)
+                continue
             for source, sink, slow in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pump, args=(source, sink, slow), daemon=True).start()
+                threading.Thread(
+                    target=self._pump, args=(source, sink, slow, self._flows), daemon=True
+                ).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, slow: bool) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, slow: bool, flows: threading.Event
+    ) -> None:
         sent = 0
         with suppress(OSError):
             while data := source.recv(8192):
                 sent += len(data)
                 if slow and self.bytes_per_second and sent > FREE_BYTES:
                     time.sleep(len(data) / self.bytes_per_second)
+                flows.wait()
                 sink.sendall(data)
         for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-                end.close()
+            self._end(end)
 
 
 @contextmanager

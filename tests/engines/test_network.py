@@ -1,0 +1,218 @@
+"""The network to the registry, and to Docker, slow, hung and cut: bounded waits, and recovery by itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from autoregistry.engine.connect import Daemon
+from autoregistry.engine.events import image_events
+from autoregistry.errors import AutoregistryError
+from dev import lab
+from dev.lab import Docker, Registry
+from tests.engines.conftest import _or_skip
+from tests.engines.serving import Serve, build, serving, wait_for
+from tests.engines.throttle import Throttle, throttled
+
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("classic")]
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def engine() -> Docker:
+    """One store is enough: the roads are the same."""
+    return _or_skip(lambda: lab.docker("classic"))
+
+
+@pytest.fixture(scope="module")
+def to_registry(registry: Registry) -> Iterator[Throttle]:
+    with throttled(registry.url) as relay:
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def to_docker(engine: Docker) -> Iterator[Throttle]:
+    with throttled(engine.host) as relay:
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def serve(
+    engine: Docker,
+    to_registry: Throttle,
+    to_docker: Throttle,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Serve]:
+    """`autoregistry serve` that pushes what is built, between two relays."""
+    far = Docker(engine.store, to_docker.url, owned=False)
+    state = tmp_path_factory.mktemp("network")
+    with serving(far, to_registry.url, state, "--no-refresh") as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def healed(serve: Serve, to_registry: Throttle, to_docker: Throttle) -> Iterator[None]:
+    yield
+    to_registry.bytes_per_second = None
+    to_registry.heal()
+    to_docker.heal()
+    wait_for(lambda: _is_followed(serve), "Docker's events to be followed again", 20)
+
+
+def _is_followed(serve: Serve) -> bool:
+    metrics = serve.get("/_autoregistry/metrics").text
+    return "events_connected 1" in metrics and "pushes_running 0" in metrics
+
+
+def _built(engine: Docker, serve: Serve, image: str, *, megabytes: int = 0) -> None:
+    build(engine, f"{serve.name}/{image}", image, random_bytes=megabytes * MEGABYTE)
+
+
+def _is_in(registry: Registry, image: str) -> bool:
+    repository, _, tag = image.rpartition(":")
+    path = f"{registry.url}/v2/{repository}/manifests/{tag}"
+    return httpx.get(path, headers={"Accept": "*/*"}, trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize(("how", "most_seconds"), [("cut", 5), ("hang", 15)])
+def test_a_registry_out_of_reach_is_a_named_answer_in_time_and_then_forgotten(
+    serve: Serve,
+    engine: Docker,
+    registry: Registry,
+    to_registry: Throttle,
+    how: str,
+    most_seconds: float,
+) -> None:
+    image = f"net/registry-{how}:dev"
+    _built(engine, serve, image)
+    wait_for(lambda: _is_in(registry, image), "its push")
+    getattr(to_registry, how)()
+    began = time.monotonic()
+
+    away = serve.pull(image)
+    took = time.monotonic() - began
+    to_registry.heal()
+
+    assert (away.status_code, away.headers["Autoregistry"]) == (502, "backend-unreachable")
+    assert took < most_seconds
+    assert serve.pull(image).headers["Autoregistry"] == "up-to-date"
+
+
+def test_a_registry_cut_off_in_the_middle_of_a_push_gets_it_at_the_next_pull(
+    serve: Serve, engine: Docker, registry: Registry, to_registry: Throttle
+) -> None:
+    to_registry.bytes_per_second = MEGABYTE
+    _built(engine, serve, "net/middle:dev", megabytes=3)
+    wait_for(lambda: registry.requests("POST", "/v2/net/middle/blobs/uploads"), "its upload")
+    to_registry.cut()
+    to_registry.bytes_per_second = None
+    away = serve.pull("net/middle:dev")
+    to_registry.heal()
+
+    wait_for(lambda: serve.pull("net/middle:dev").status_code == 200, "its push", 30)
+
+    assert away.status_code in (403, 408, 502)
+
+
+@pytest.mark.parametrize(("how", "most_seconds"), [("cut", 5), ("hang", 10)])
+def test_docker_out_of_reach_leaves_a_registry_and_what_was_built_is_pushed_afterwards(
+    serve: Serve,
+    engine: Docker,
+    registry: Registry,
+    to_docker: Throttle,
+    how: str,
+    most_seconds: float,
+) -> None:
+    image = f"net/docker-{how}:dev"
+    _built(engine, serve, image)
+    wait_for(lambda: _is_in(registry, image), "its push")
+    getattr(to_docker, how)()
+    began = time.monotonic()
+
+    away = serve.pull(image)
+    took = time.monotonic() - began
+    _built(engine, serve, f"net/meanwhile-{how}:dev")
+    to_docker.heal()
+
+    assert (away.status_code, away.headers["Autoregistry"]) == (200, "docker-unreachable")
+    assert took < most_seconds
+    wait_for(lambda: _is_in(registry, f"net/meanwhile-{how}:dev"), "what was built meanwhile", 20)
+
+
+@pytest.mark.parametrize("how", ["cut", "hang"])
+def test_docker_out_of_reach_in_the_middle_of_a_push_does_not_stop_the_next_pull(
+    serve: Serve,
+    engine: Docker,
+    registry: Registry,
+    to_registry: Throttle,
+    to_docker: Throttle,
+    how: str,
+) -> None:
+    image = f"net/pushing-{how}:dev"
+    to_registry.bytes_per_second = MEGABYTE
+    _built(engine, serve, image, megabytes=3)
+    upload = f"/v2/net/pushing-{how}/blobs/uploads"
+    wait_for(lambda: registry.requests("POST", upload), "its upload")
+    getattr(to_docker, how)()
+    with suppress(httpx.ReadTimeout):
+        serve.pull(image, timeout=1)
+    to_registry.bytes_per_second = None
+    to_docker.heal()
+
+    wait_for(lambda: serve.pull(image).headers["Autoregistry"] in ("pushed", "up-to-date"), image)
+
+    assert serve.pull(image).headers["Autoregistry"] == "up-to-date"
+
+
+def test_a_connection_to_docker_that_died_without_a_word_is_made_anew(
+    serve: Serve, engine: Docker
+) -> None:
+    """As over a tunnel, after the machine slept; nothing that happened meanwhile is missed or told twice."""
+    seen: list[str] = []
+    there = threading.Event()
+
+    def follow(host: str) -> None:
+        with suppress(AutoregistryError):
+            for event in image_events(Daemon("test", {"DOCKER_HOST": host}), None, silence=1):
+                there.set()
+                if event is not None and "net/stranded" in event.reference:
+                    seen.append(event.reference.rpartition(":")[2])
+
+    with throttled(engine.host) as relay:
+        threading.Thread(target=follow, args=(relay.url,), daemon=True).start()
+        there.wait(10)
+        _built(engine, serve, "net/stranded:before")
+        wait_for(lambda: seen, "the first event")
+        relay.strand()
+        _built(engine, serve, "net/stranded:after")
+        wait_for(lambda: len(seen) > 1, "what happened after the connection died", 10)
+        _built(engine, serve, "net/stranded:last")
+        wait_for(lambda: "last" in seen, "the last event", 10)
+
+    assert seen == ["before", "after", "last"]
+
+
+def test_a_stop_gives_pushes_and_answers_ten_seconds_together_and_says_what_it_cut_off(
+    engine: Docker,
+    registry: Registry,
+    to_registry: Throttle,
+    serve: Serve,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    state = tmp_path_factory.mktemp("stop")
+    with serving(engine, to_registry.url, state, "--no-refresh") as stopped:
+        to_registry.bytes_per_second = MEGABYTE // 10
+        _built(engine, stopped, "net/stop:dev", megabytes=3)
+        wait_for(lambda: registry.requests("POST", "/v2/net/stop/blobs/uploads"), "its upload")
+        began = time.monotonic()
+        stopped.stop()
+        took = time.monotonic() - began
+
+    assert 9 < took < 13
+    assert "net/stop:dev  its push was cut off" in stopped.log
