@@ -1,0 +1,145 @@
+"""Other roads from a cluster to the registry, roads that were left, and roads that must outlast restarts of Docker."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.lab import Docker, Registry
+from dev.lab.registry import free_port
+from tests.engines import test_cluster
+from tests.engines.serving import wait_for
+from tests.engines.test_cluster import EXAMPLE, MAIN, OTHER, Clusters
+
+pytestmark = pytest.mark.engine
+
+clusters = test_cluster.clusters
+# Read before the tests' own environment is cleaned; ten, for a long run.
+RESTARTS = int(os.environ.get("AUTOREGISTRY_RESTARTS", "2"))
+
+
+def _one_store_is_enough(clusters: Clusters) -> None:
+    if clusters.engine.store == "classic":
+        pytest.skip("seen on the other store; an image store makes no difference here")
+
+
+@contextmanager
+def _serving(clusters: Clusters, listen: str, registry: Registry, state: Path) -> Iterator[None]:
+    """`serve` in the foreground, at all addresses: nodes come by the gateway of their network."""
+    words = ("--listen", listen, "--backend", registry.url, "--state", str(state))
+    process = clusters.start("serve", *words)
+    assert process.stderr is not None
+    try:
+        wait_for(lambda: "is served at" in process.stderr.readline(), "serve to listen")  # type: ignore[union-attr]  # asserted above
+        yield
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def _list(clusters: Clusters) -> dict[str, Any]:
+    rows = json.loads(clusters.ok("cluster", "list", "--json"))
+    return {row["name"]: row for row in rows}
+
+
+def test_three_nodes_are_let_go_and_attached_again_twice_in_a_row(clusters: Clusters) -> None:
+    """They were created with our registries.yaml, and detach undoes that as well."""
+    seen = []
+    for verb in ("detach", "detach", "attach", "attach", "detach", "attach"):
+        clusters.ok("cluster", verb, MAIN)
+        seen.append(_list(clusters)[MAIN]["attached"])
+    registries = f"k3d-{MAIN}-agent-1", "cat", "/etc/rancher/k3s/registries.yaml"
+
+    assert seen == [0, 0, 3, 3, 0, 3]
+    assert "localhost" not in clusters.engine.cli("exec", *registries).stdout
+
+
+def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
+    clusters: Clusters,
+) -> None:
+    _one_store_is_enough(clusters)
+    clusters.k3d("cluster", "create", OTHER, *clusters.flags)
+    server = f"k3d-{OTHER}-server-0"
+    told = "s/v1.34.4+stand-in/v1.26.4+k3s1/"
+    clusters.engine.cli(
+        "exec", server, "sed", "-i", told, "/opt/node/python/dev/node/inside/k3s.py"
+    )
+    code, _, err = clusters.run("cluster", "attach", OTHER)
+    clusters.ok("cluster", "attach", OTHER, "--restart")
+    listed = _list(clusters)
+    clusters.ok("cluster", "delete", OTHER)
+
+    assert code == 1
+    assert f"the k3s of {server}" in err
+    assert "reads its mirrors only when it starts" in err
+    assert f"hint: autoregistry cluster attach {OTHER} --restart\n" in err
+    assert listed[OTHER]["attached"] == 1
+
+
+def test_serve_on_the_host_at_another_port_is_a_road_as_well(
+    clusters: Clusters, registry: Registry, tmp_path: Path
+) -> None:
+    """The article's: host.k3d.internal. What `k3d cluster delete` then leaves is told rightly."""
+    _one_store_is_enough(clusters)
+    port = str(free_port())
+    with _serving(clusters, f"0.0.0.0:{port}", registry, tmp_path):
+        create = ("cluster", "create", OTHER, "--via", "host", "--port", port)
+        said = clusters.ok(*create, "--", *clusters.flags)
+        listed = _list(clusters)[OTHER]
+        well = json.loads(clusters.ok("doctor", "--json"))
+    clusters.k3d("cluster", "delete", OTHER)
+    status = json.loads(clusters.ok("status", "--json"))
+
+    assert f"docker build -t localhost:{port}/app:dev ." in said
+    assert (listed["attached"], listed["via"]) == (1, f"the host's address, as localhost:{port}")
+    assert [check["sentence"] for check in well if check["about"] == OTHER] == [
+        f"k3d-{OTHER}-server-0 reaches http://host.k3d.internal:{port}",
+        f"ConfigMap local-registry-hosting names localhost:{port}",
+        f"k3d-{OTHER}-server-0 pulled an image that was only built",
+    ]
+    assert [row["name"] for row in status["clusters"]] == [MAIN]
+
+
+def test_the_examples_config_with_registries_of_ones_own_is_merged_and_detach_lasts(
+    clusters: Clusters, tmp_path: Path
+) -> None:
+    _one_store_is_enough(clusters)
+    own = "mirrors: {quay.io: {endpoint: [http://cache:5000]}}"
+    config = tmp_path / "k3d.yaml"
+    config.write_text(f"{(EXAMPLE / 'k3d.yaml').read_text()}registries:\n  config: |\n    {own}\n")
+    server = f"k3d-{OTHER}-server-0"
+    certs = ("exec", server, "ls", "/var/lib/rancher/k3s/agent/etc/containerd/certs.d")
+
+    clusters.ok("cluster", "create", OTHER, "--", "--config", str(config), *clusters.flags)
+    created = clusters.engine.cli(*certs).stdout.split()
+    clusters.ok("cluster", "detach", OTHER)
+    clusters.engine.cli("restart", "--time", "3", server)
+    detached = clusters.engine.cli(*certs).stdout.split()
+    clusters.ok("cluster", "delete", OTHER)
+
+    assert created == [f"127.0.0.1:{clusters.port}", f"localhost:{clusters.port}", "quay.io"]
+    assert detached == ["quay.io"]
+
+
+def test_pulls_work_and_addresses_stay_after_restarts_of_docker(
+    clusters: Clusters, disturbing: Docker
+) -> None:
+    """Of three nodes only the server's address is fixed; an agent may take it while Docker starts."""
+    watched = ("autoregistry", "autoregistry-backend", f"k3d-{MAIN}-server-0")
+
+    def addresses() -> list[str]:
+        networks = [clusters.inspect(name)["NetworkSettings"]["Networks"] for name in watched]
+        return [on[f"k3d-{MAIN}"]["IPAddress"] for on in networks]
+
+    before = addresses()
+    for _ in range(RESTARTS):
+        disturbing.restart()
+        wait_for(lambda: clusters.run("doctor")[0] == 0, "everything to be well", 120)
+
+        assert addresses() == before
