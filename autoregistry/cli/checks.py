@@ -43,7 +43,7 @@ def every_check(clusters: Clusters) -> Iterator[Check]:
 def _served(roads: Iterable[Road | None]) -> str | None:
     """What images are named for the `serve` of this machine; None where there is none to be found."""
     ports = {int(road.name.rpartition(":")[2]) for road in roads if road and road.is_by_host}
-    for port in sorted({*ports, Options().port}):
+    for port in sorted(ports or {Options().port}):
         with Client(None, Options(port=port)) as client:
             if client.is_near:
                 return Options(port=port).name

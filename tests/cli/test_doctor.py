@@ -46,6 +46,14 @@ class Node:
 def node(engine: FakeEngine, typed: Type) -> Node:
     """The stack, and a cluster of one node that is attached to it."""
     assert typed("up", "--port", PORT).exit_code == 0
+    node = made(engine)
+    for name, last in (("autoregistry", 252), ("autoregistry-backend", 253)):
+        engine.containers[name]["NetworkSettings"]["Networks"][NETWORK] = on(f"10.9.0.{last}")
+    return node
+
+
+def made(engine: FakeEngine) -> Node:
+    """A cluster of one node."""
     node = Node()
     engine.run = node.run
     engine.networks[NETWORK] = {
@@ -53,8 +61,6 @@ def node(engine: FakeEngine, typed: Type) -> Node:
         "IPAM": {"Config": [{"Subnet": SUBNET}]},
         "Containers": {},
     }
-    for name, last in (("autoregistry", 252), ("autoregistry-backend", 253)):
-        engine.containers[name]["NetworkSettings"]["Networks"][NETWORK] = on(f"10.9.0.{last}")
     engine.containers[SERVER] = {
         "Id": SERVER,
         "Name": f"/{SERVER}",
@@ -228,3 +234,24 @@ def test_docker_reaching_another_registry_by_our_name_is_named(
     assert ill(typed) == [
         (f"Docker's localhost:{PORT} is another registry", "autoregistry up --port 5001")
     ]
+
+
+def test_serve_on_the_host_needs_no_containers(engine: FakeEngine, typed: Type) -> None:
+    """The nodes say at which port it is; whoever answers there has to be one of us."""
+    port = int(engine.host.rpartition(":")[2])
+    by_host = Mirror.of(port, None)
+    node = made(engine)
+    node.road = node.announced = by_host
+    engine.served = {"version": "0.1.0"}
+
+    assert ill(typed) == []
+    sentences = [check["sentence"] for check in json.loads(typed("doctor", "--json").stdout)]
+    assert f"`autoregistry serve` runs on this machine, as localhost:{port}" in sentences
+    assert f"{SERVER} reaches http://host.k3d.internal:{port}" in sentences
+
+
+def test_neither_containers_nor_serve_leads_to_up(engine: FakeEngine, typed: Type) -> None:
+    port = int(engine.host.rpartition(":")[2])
+    made(engine).road = Mirror.of(port, None)
+
+    assert ("there is no container autoregistry", "autoregistry up") in ill(typed)

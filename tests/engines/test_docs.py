@@ -29,7 +29,7 @@ SYMPTOMS = (
     (f"kubectl run missing --image {IMAGE}", "kubectl describe pod missing", f"{IMAGE}: not found"),
     (f"docker pull {IMAGE} || true", f"docker pull {IMAGE}", f"{IMAGE}: not found"),
     (
-        f"autoregistry cluster detach {CLUSTER}; kubectl run bare --image {IMAGE}",
+        f"docker network disconnect k3d-{CLUSTER} autoregistry; kubectl run bare --image {IMAGE}",
         "kubectl describe pod bare",
         "lookup autoregistry on 127.0.0.11:53: no such host",
     ),

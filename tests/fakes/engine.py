@@ -29,6 +29,8 @@ class FakeEngine:
 
     host: str = ""
     security: list[str] = field(default_factory=list)
+    served: dict[str, str] | None = None
+    """What a proxy at the engine's own port says of its health; None where there is none."""
     in_registry: str | None = "sha256:pushed"
     """The digest that this Docker finds in a registry; None where that has nothing."""
     images: dict[str, str] = field(
@@ -84,6 +86,11 @@ class FakeEngine:
 
     def _routes(self) -> list[tuple[str, str, Callable[..., Answer]]]:
         return [
+            (
+                "GET",
+                "/_autoregistry/health",
+                lambda **_: (200 if self.served else 404, self.served),
+            ),
             ("GET", "/version", lambda **_: (200, {"ApiVersion": "1.47"})),
             ("GET", "/info", self._info),
             ("GET", "/containers/json", self._list),
