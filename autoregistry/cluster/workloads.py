@@ -52,6 +52,20 @@ def restart(nodes: Cluster, cluster: str, workload: Workload) -> None:
     nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, what)
 
 
+def wake(nodes: Cluster, cluster: str, waiting: Iterable[Use], digest: str) -> None:
+    """Have the kubelet look at pods whose image has come. Raises ClusterRefused.
+
+    By itself it does every 10 to 15 s (kubernetes pkg/kubelet/pod_workers.go, backOffPeriod); a pod that has changed
+    it looks at at once.
+    """
+    by_namespace: dict[str, set[str]] = {}
+    for use in waiting:
+        by_namespace.setdefault(use.workload.namespace, set()).add(use.pod)
+    for namespace, pods in sorted(by_namespace.items()):
+        words = ("annotate", "pods", *sorted(pods), "--namespace", namespace, "--overwrite")
+        nodes.kubectl(cluster, *words, f"{REPORTER}/pulled={digest}")
+
+
 def tell(nodes: Cluster, cluster: str, use: Use, reason: str, message: str) -> None:
     """A Kubernetes Event on a pod: `kubectl describe pod` shows it. Raises ClusterRefused."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

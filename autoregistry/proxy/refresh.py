@@ -12,13 +12,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Use, Workload
-from autoregistry.cluster.workloads import behind, restart
+from autoregistry.cluster.workloads import behind, restart, wake
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
@@ -149,21 +150,28 @@ class Refresh:
         old = [r for r in this.references if r in held and this.digest not in held[r]]
         if any(r in held for r in this.references):
             this.concerned.add(node.cluster)
-        if not old and await self._waits(this, node):
+        waiting = [] if old else await self._waiting(this, node)
+        if waiting:
             this.concerned.add(node.cluster)
-            old = [this.references[0]]
+            old = sorted({use.reference for use in waiting})
         for reference in old:
             await loop.run_in_executor(self._threads, self._nodes.pull, node, reference)
+        if waiting:
+            with suppress(AutoregistryError):  # they are gone, or wake up by themselves
+                await loop.run_in_executor(
+                    self._threads, wake, self._nodes, node.cluster, waiting, this.digest
+                )
         return bool(old)
 
-    async def _waits(self, this: _Round, node: Node) -> bool:
-        """Whether a pod on this node waits for the image; a cluster is asked once for all its nodes."""
+    async def _waiting(self, this: _Round, node: Node) -> list[Use]:
+        """The pods on this node that wait for the image; a cluster is asked once for all its nodes."""
         if node.cluster not in this.pods:
             this.pods[node.cluster] = asyncio.create_task(self._uses(node.cluster))
-        return any(
-            use.node == node.name and use.waiting_because and use.reference in this.references
+        return [
+            use
             for use in await this.pods[node.cluster]
-        )
+            if use.node == node.name and use.waiting_because and use.reference in this.references
+        ]
 
     async def _uses(self, cluster: str) -> list[Use]:
         return await self._in_thread(lambda: self._nodes.uses(cluster)) or []

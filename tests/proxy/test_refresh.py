@@ -54,6 +54,8 @@ async def test_a_node_with_a_pod_that_waits_pulls_though_it_holds_nothing(lab: L
     await until(lambda: _refreshed(lab))
 
     assert lab.nodes.pulled == [("b", APP)]
+    woken = [words for _, words, _ in lab.nodes.said]
+    assert [words[:3] for words in woken] == [("annotate", "pods", "app-1")]
 
 
 async def test_a_node_that_cannot_pull_is_named_and_holds_nobody_up(lab: Lab) -> None:
