@@ -29,6 +29,9 @@ class Answer(Enum):
     FOREIGN_HOST = ("foreign-host", 421)
     BACKEND_UNREACHABLE = ("backend-unreachable", 502)
     CLIENT_STALLED = ("client-stalled", 408)
+    NO_REQUEST = ("no-request", 408)
+    TOO_MANY_CONNECTIONS = ("too-many-connections", 503)
+    UNREADABLE = ("unreadable-request", 400)
 
     def __init__(self, word: str, status: int | None) -> None:
         self.word = word

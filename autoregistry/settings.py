@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from autoregistry.names import RegistryNames
 
@@ -19,6 +20,7 @@ PUSH_SILENCE_SECONDS = 600.0
 DEFAULT_NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
 PUSH_THREADS = 4
 QUESTION_THREADS = 8
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +34,22 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def _limit(default: _T, says: str) -> _T:
+    return field(default=default, metadata={"says": says})
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take of the proxy."""
+    """What clients may take of the proxy; `serve --limit` shows the sentences."""
 
-    head_bytes: int = 16 * 1024
-    """The longest request line, and the longest header."""
-    headers: int = 128
-    head_seconds: float = 20.0
-    """How long a connection may take to say what it wants (slow-loris)."""
-    idle_seconds: float = 300.0
-    """How long a body may stand still, either way."""
-    keepalive_seconds: float = 75.0
-    """How long a connection is kept for its next request."""
-    connections: int = 2000
-    connections_per_address: int = 1000
-    """Docker's port forwarding can make many clients look like one address."""
+    head_bytes: int = _limit(16 * 1024, "the longest line of a request's head")
+    headers: int = _limit(128, "the headers of a request")
+    head_seconds: float = _limit(20.0, "how long a connection may take to say what it wants")
+    idle_seconds: float = _limit(300.0, "how long a body may stand still, either way")
+    keepalive_seconds: float = _limit(75.0, "how long a connection is kept for its next request")
+    connections: int = _limit(2000, "open connections")
+    # Docker's port forwarding can make many clients look like one address.
+    connections_per_address: int = _limit(1000, "open connections from one address")
 
 
 @dataclass(frozen=True, slots=True)

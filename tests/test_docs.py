@@ -38,6 +38,7 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "skip": ("draft-* tmp", ("draft-*", "tmp")),
     "allow_host": ("registry.internal", ("registry.internal",)),
     "state": ("/var/lib/ours", Path("/var/lib/ours")),
+    "limit": ("connections=9 idle-seconds=7.5", ("connections=9", "idle-seconds=7.5")),
     "log_format": ("json", "json"),
 }
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import time
+from contextlib import suppress
+from dataclasses import Field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.text import Text
@@ -19,9 +23,13 @@ from autoregistry.events import Emit, Event, Notice
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.codec import to_json
 from autoregistry.proxy.server import STOP_SECONDS
-from autoregistry.settings import Address, Settings
+from autoregistry.settings import Address, Limits, Settings
 
 _DEFAULT = Settings()
+
+
+def _word(limit: Field[Any]) -> str:
+    return limit.name.replace("_", "-")
 
 
 @click.command(context_settings={"auto_envvar_prefix": "AUTOREGISTRY"})
@@ -94,6 +102,13 @@ _DEFAULT = Settings()
     help="Where the journal is kept.",
 )
 @click.option(
+    "--limit",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What clients may take; repeatable. "
+    + "; ".join(f"{_word(f)}={f.default:g}: {f.metadata['says']}" for f in fields(Limits)),
+)
+@click.option(
     "--log-format",
     type=click.Choice(["lines", "json"]),
     default="lines",
@@ -112,6 +127,7 @@ def serve(
     skip: tuple[str, ...],
     allow_host: tuple[str, ...],
     state: Path,
+    limit: tuple[str, ...],
     log_format: str,
 ) -> None:
     """Run the proxy in the foreground.
@@ -137,7 +153,9 @@ def serve(
         skip=skip or _DEFAULT.skip,
         allow_hosts=allow_host,
         container=wiring.container_name(),
+        limits=_limits(limit),
     )
+    _raise_descriptors()
     asyncio.run(_serve(settings, _show_json if log_format == "json" else _show_line))
     # A push cut off leaves a thread that waits for Docker; Python would wait for it.
     os._exit(0)
@@ -169,6 +187,31 @@ async def _serve(settings: Settings, show: Emit) -> None:
         proxy.server.stop_seconds = max(0.5, STOP_SECONDS - (time.monotonic() - began))
         for image in left:
             show(Notice(f"{image}  its push was cut off, the next pull starts it anew"))
+
+
+def _raise_descriptors() -> None:
+    """A shell's usual 1024 files are fewer than the connections we let in; the system's own bound is ours."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says unlimited, and does not mean it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _limits(texts: tuple[str, ...]) -> Limits:
+    known = {_word(limit): limit for limit in fields(Limits)}
+    found: dict[str, float] = {}
+    for text in texts:
+        word, _, value = text.partition("=")
+        try:
+            number = int(value) if known[word].type == "int" else float(value)
+        except (KeyError, ValueError):
+            number = 0
+        if not 0 < number < float("inf"):
+            raise SettingInvalid(
+                f"--limit {text} is not NAME=VALUE, with a name of {', '.join(known)}",
+                "autoregistry serve --limit connections=500",
+            )
+        found[known[word].name] = number
+    return replace(Limits(), **found)  # type: ignore[arg-type]  # each of its field's own type
 
 
 def _address(text: str) -> Address:

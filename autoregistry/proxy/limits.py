@@ -7,28 +7,22 @@ Every limit ends in an answer that names it. Refuses to know what a request is a
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 
+from autoregistry.events import Answer
+from autoregistry.proxy.answers import own, unasked
+from autoregistry.proxy.transport import READ_BYTES
 from autoregistry.settings import Limits
-
-# aiohttp's server tells its logger of every request it cannot read, with a traceback: not worth a line each.
-quiet = logging.getLogger("autoregistry.http")
-quiet.addFilter(lambda record: not _is_unreadable_request(record))
 
 # How long a refused client has to take its answer before the connection is cut.
 _FAREWELL_SECONDS = 2.0
-
-
-def _is_unreadable_request(record: logging.LogRecord) -> bool:
-    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class Stalled(Exception):
@@ -97,9 +91,47 @@ class GuardedSite(web.BaseSite):
         await super().start()
         if (inner := self._runner.server) is None:
             raise RuntimeError("the runner is not set up")
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Guard(inner, self._door), self._host, self._port, backlog=1024
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Guard(lambda: _Handler(inner, loop, self._door.limits), self._door),
+            self._host,
+            self._port,
+            backlog=1024,
         )
+
+
+class _Handler(web.RequestHandler):
+    """aiohttp's side of a connection; what it cannot read it answers in our form, without a traceback in the log."""
+
+    def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            read_bufsize=READ_BYTES,
+            keepalive_timeout=limits.keepalive_seconds,
+            max_line_size=limits.head_bytes,
+            max_field_size=limits.head_bytes,
+            max_headers=limits.headers,
+        )
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        if isinstance(exc, LineTooLong):
+            sentence = f"a line of the request is longer than {self.max_line_size} bytes"
+        elif message and message.startswith("Too many headers"):
+            sentence = f"more than {self.max_headers} headers"
+        else:
+            sentence = "not a request in HTTP/1.1: " + (message or "").partition("\n")[0][:200]
+        response = own(Answer.UNREADABLE, sentence)
+        response.force_close()
+        return response
 
 
 class Guard(asyncio.Protocol):
@@ -116,7 +148,7 @@ class Guard(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self._address = str((transport.get_extra_info("peername") or ("?",))[0])
         if (reason := self._door.enter(self._address)) is not None:
-            self._dismiss("503 Service Unavailable", reason)
+            self._dismiss(Answer.TOO_MANY_CONNECTIONS, reason)
             return
         self._inner = self._make()
         self._inner.connection_made(transport)
@@ -165,13 +197,10 @@ class Guard(asyncio.Protocol):
 
     def _late(self) -> None:
         seconds = self._door.limits.head_seconds
-        self._dismiss("408 Request Timeout", f"no request within {seconds:g} s")
+        self._dismiss(Answer.NO_REQUEST, f"no request within {seconds:g} s")
 
-    def _dismiss(self, status: str, reason: str) -> None:
-        body = f'{{"errors":[{{"code":"TOOMANYREQUESTS","message":"{reason}","detail":null}}]}}\n'
-        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        text = f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
-        self.transport.write(text.encode("latin-1", "replace"))
+    def _dismiss(self, answer: Answer, reason: str) -> None:
+        self.transport.write(unasked(answer, reason))
         self.transport.close()
         asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self.transport.abort)
 

@@ -7,7 +7,6 @@ goes to the backend as it came.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,24 +18,17 @@ from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
 from autoregistry.proxy.admission import framing_fault, host_name, is_ip, our_hosts
+from autoregistry.proxy.answers import HEADER, own
 from autoregistry.proxy.backend import Ask, Backend, Held
-from autoregistry.proxy.limits import Body, Door, GuardedSite, guard_of, quiet
+from autoregistry.proxy.limits import Body, Door, GuardedSite, guard_of
 from autoregistry.proxy.pull import Pulls, Reply
-from autoregistry.proxy.transport import READ_BYTES, end_to_end
+from autoregistry.proxy.transport import end_to_end
 from autoregistry.settings import Settings
 
-HEADER = "Autoregistry"
 # How long a stop waits for the pushes and the answers under way, together.
 STOP_SECONDS = 10.0
 OWN_PREFIX = "/_autoregistry"
 
-# Codes of the distribution-spec ("Error Codes") for answers of our own; clients print code and message.
-_CODES = {
-    Answer.PUSH_FAILED: "DENIED",
-    Answer.NOT_MIRRORED: "NAME_UNKNOWN",
-    Answer.NOT_A_REGISTRY_REQUEST: "UNSUPPORTED",
-    Answer.FOREIGN_HOST: "DENIED",
-}
 # aiohttp adds these where an answer lacks them; a forwarded answer stays as it came.
 _DEFAULTS = ("Content-Type", "Server", "Date")
 
@@ -83,18 +75,7 @@ class Server:
         app.on_response_prepare.append(_drop_defaults)
         app.router.add_route("*", "/{any:.*}", self._handle)
         # A client that hangs up ends its own wait; flights belong to nobody and go on.
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=quiet,
-            handler_cancellation=True,
-            read_bufsize=READ_BYTES,
-            shutdown_timeout=0.1,
-            keepalive_timeout=settings.limits.keepalive_seconds,
-            max_line_size=settings.limits.head_bytes,
-            max_field_size=settings.limits.head_bytes,
-            max_headers=settings.limits.headers,
-        )
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self._door = Door(settings.limits)
         self.stop_seconds = STOP_SECONDS
         """How long `stop` waits; less where some of the time has gone into pushes."""
@@ -133,7 +114,7 @@ class Server:
         if (host := host_name(request.headers.get("Host", ""))) not in self._hosts and not is_ip(
             host
         ):
-            return _own(
+            return own(
                 Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
             )
         path = request.raw_path.partition("?")[0]
@@ -142,13 +123,13 @@ class Server:
             return answer
         wanted = parse_target(request.raw_path)
         if wanted is None:
-            return _own(
+            return own(
                 Answer.NOT_A_REGISTRY_REQUEST, "not a registry request: those begin with /v2/"
             )
         if not self._settings.names.mirrors(wanted.namespace):
-            return _own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
+            return own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
         if (wrong := framing_fault(request)) is not None:
-            response = _own(Answer.NOT_A_REGISTRY_REQUEST, wrong)
+            response = own(Answer.NOT_A_REGISTRY_REQUEST, wrong)
             response.force_close()  # what follows on this connection may be that body
             return response
         body = Body(request.content, self._idle) if request.body_exists else None
@@ -156,8 +137,8 @@ class Server:
             return await self._registry(request, wanted, host, body)
         except BackendUnreachable as exc:
             if body is not None and body.stalled:
-                return _own(Answer.CLIENT_STALLED, f"the body stood still for {self._idle:g} s")
-            return _own(Answer.BACKEND_UNREACHABLE, exc.message)
+                return own(Answer.CLIENT_STALLED, f"the body stood still for {self._idle:g} s")
+            return own(Answer.BACKEND_UNREACHABLE, exc.message)
 
     async def _registry(
         self, request: web.Request, wanted: Request, host: str, body: Body | None
@@ -178,7 +159,7 @@ class Server:
                 async with await self._pulls.blob(replace(ask, method="HEAD"), repository) as held:
                     if held.status < 400:
                         place = {"Location": f"{self._backend.url}{request.raw_path}"}
-                        return _own(Answer.REDIRECTED, "the registry behind has it", place)
+                        return own(Answer.REDIRECTED, "the registry behind has it", place)
                 return await self._forward(request, await self._backend.send(ask))
             case "GET", Blob(repository):
                 return await self._forward(request, await self._pulls.blob(ask, repository))
@@ -202,7 +183,7 @@ class Server:
         seconds = time.monotonic() - began
         self._emit(PullAnswered(wanted, client, reply.answer, status, reply.sentence, seconds))
         if reply.held is None:
-            return _own(reply.answer, reply.sentence)
+            return own(reply.answer, reply.sentence)
         return await self._forward(request, reply.held, reply)
 
     async def _forward(
@@ -226,19 +207,6 @@ class Server:
     def _redirects(self, host: str) -> bool:
         """A node came over Docker's network, where the backend can be reached as well as we."""
         return host == self._settings.container
-
-
-def _own(answer: Answer, sentence: str, headers: dict[str, str] | None = None) -> web.Response:
-    """An answer of ours: the sentence in the status line, where every client prints it, and as an OCI error."""
-    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in sentence)
-    error = {"code": _CODES.get(answer, "UNAVAILABLE"), "message": plain, "detail": None}
-    return web.Response(
-        status=answer.status or 500,
-        reason=plain,
-        text=json.dumps({"errors": [error]}) + "\n",
-        content_type="application/json",
-        headers={HEADER: answer.word, **(headers or {})},
-    )
 
 
 def _client(request: web.Request) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from autoregistry.settings import Limits
 from tests.fakes.wire import Exchange, connected
-from tests.proxy.wire import between
+from tests.proxy.wire import Wire, between
 
 HOST = b"Host: localhost:5000\r\n"
 
@@ -31,8 +31,8 @@ async def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path, start
         await client.send(start)
         last = (await client.everything()).rpartition(b"HTTP/1.1 ")[2]
 
-    assert last.startswith(b"408 Request Timeout\r\n")
-    assert b"no request within 0.3 s" in last
+    assert last.startswith(b"408 no request within 0.3 s\r\n")
+    assert b"\r\nAutoregistry: no-request\r\n" in last
 
 
 async def test_a_trickled_head_is_not_waited_for(tmp_path: Path) -> None:
@@ -63,17 +63,24 @@ async def test_a_trickled_head_is_not_waited_for(tmp_path: Path) -> None:
 async def test_connections_are_counted_and_come_back(
     tmp_path: Path, limits: Limits, reason: bytes
 ) -> None:
-    request = b"GET /v2/ HTTP/1.1\r\n" + HOST + b"\r\n"
     async with between(tmp_path, limits) as wire:
         for _ in range(3):
-            async with wire.client() as one, wire.client() as two, wire.client() as three:
-                for client in (one, two, three):
-                    await client.send(request)
-                    assert (await client.head()).startswith(b"HTTP/1.1 200 OK")
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(3):
+                    await _let_in(wire, stack)
                 refused = await wire.answer_to(b"")
-            assert refused.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-            assert reason in refused
-            await asyncio.sleep(0.05)  # the server sees the ends of the three
+            assert refused.startswith(b"HTTP/1.1 503 " + reason)
+            assert b"\r\nAutoregistry: too-many-connections\r\n" in refused
+
+
+async def _let_in(wire: Wire, stack: contextlib.AsyncExitStack) -> None:
+    """Come in as soon as the server has seen others leave."""
+    async with asyncio.timeout(10):
+        while True:
+            client = await stack.enter_async_context(wire.client())
+            await client.send(b"GET /v2/ HTTP/1.1\r\n" + HOST + b"\r\n")
+            if (await client.head()).startswith(b"HTTP/1.1 200 OK"):
+                return
 
 
 async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
@@ -110,21 +117,40 @@ async def test_a_reader_that_stands_still_is_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_text",
+    ("request_text", "reason"),
     [
-        pytest.param(b"GET /v2/" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", id="line"),
         pytest.param(
-            b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 20_000 + b"\r\n\r\n", id="header"
+            b"GET /v2/" + b"a" * 20_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+            b"a line of the request is longer than 16384 bytes",
+            id="line",
         ),
-        pytest.param(b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 500 + b"\r\n", id="headers"),
+        pytest.param(
+            b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 20_000 + b"\r\n\r\n",
+            b"a line of the request is longer than 16384 bytes",
+            id="header",
+        ),
+        pytest.param(
+            b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 500 + b"\r\n",
+            b"more than 128 headers",
+            id="headers",
+        ),
+        pytest.param(
+            b"GET /v2/ HTTP/1.1\r\n" + HOST + b"no colon\r\n\r\n",
+            b"not a request in HTTP/1.1: ",
+            id="not HTTP",
+        ),
     ],
 )
-async def test_a_head_too_large_is_refused(tmp_path: Path, request_text: bytes) -> None:
+async def test_a_head_that_cannot_be_read_is_refused(
+    tmp_path: Path, request_text: bytes, reason: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async with between(tmp_path) as wire:
         answer = await wire.answer_to(request_text)
 
-        assert answer.startswith((b"HTTP/1.0 4", b"HTTP/1.1 4"))
+        assert answer.startswith(b"HTTP/1.0 400 " + reason)
+        assert b"\r\nAutoregistry: unreadable-request\r\n" in answer
         assert wire.backend.seen == []
+        assert caplog.records == []
 
 
 async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
@@ -142,8 +168,8 @@ async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
         await client.send(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + b"\r\n")
         await client.head()
         stopping = asyncio.create_task(wire.stop())
-        while await _connects(wire.port):  # noqa: ASYNC110 - nobody tells when listening has ended
-            await asyncio.sleep(0.02)
+        while await _connects(wire.port):
+            pass
         go_on.set()
 
         assert await client.exactly(4) == b"half"
