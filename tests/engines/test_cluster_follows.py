@@ -1,0 +1,290 @@
+"""Real k3d: what is built is on the nodes and in the pods by itself; who cannot follow holds nobody up."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.engines.serving import build, wait_for
+from tests.engines.test_cluster import MAIN, Clusters, clusters
+
+pytestmark = pytest.mark.engine
+__all__ = ["clusters"]  # the fixture, shared with that module
+
+ONE_STORE = pytest.mark.parametrize("engine", ["classic"], indirect=True)
+"""Where the image store makes no difference."""
+SERVER, AGENTS = f"k3d-{MAIN}-server-0", (f"k3d-{MAIN}-agent-0", f"k3d-{MAIN}-agent-1")
+INGEST = "/var/lib/rancher/k3s/agent/containerd/io.containerd.content.v1.content/ingest"
+_REASON = "status.containerStatuses[*].state.waiting.reason"
+IMAGES, ROUNDS = 5, 10
+
+
+def _held(clusters: Clusters, node: str, name: str) -> str:
+    """The digest of the image on a node; empty where it has none."""
+    shown = clusters.engine.cli("exec", node, "crictl", "images", "--output=json").stdout
+    for image in json.loads(shown)["images"]:
+        if f"{clusters.name}/{name}" in (image.get("repoTags") or []):
+            return str(image["repoDigests"][0]).rpartition("@")[2]
+    return ""
+
+
+def _pull(clusters: Clusters, node: str, name: str) -> None:
+    clusters.engine.cli("exec", node, "crictl", "pull", f"{clusters.name}/{name}")
+
+
+def _row(clusters: Clusters, name: str) -> dict[str, Any]:
+    rows = json.loads(clusters.ok("images", "--json"))["images"]
+    found: dict[str, Any] = next(row for row in rows if row["image"] == name)
+    return found
+
+
+def _log(clusters: Clusters, lines: int = 60) -> str:
+    _, out, err = clusters.run("logs", "--tail", str(lines))
+    return out + err
+
+
+@ONE_STORE
+def test_fifty_rebuilds_are_on_the_nodes_before_anybody_asks(clusters: Clusters) -> None:
+    names = [f"often{number}:dev" for number in range(IMAGES)]
+    nodes = (SERVER, *AGENTS)
+    waits = []
+    for round_ in range(ROUNDS):
+        for name in names:
+            build(clusters.engine, f"{clusters.name}/{name}", f"{name} {round_}")
+            if round_ == 0:
+                for node in nodes:
+                    _pull(clusters, node, name)
+            if round_ == ROUNDS - 1:  # the others are a burst
+                before, built = _held(clusters, AGENTS[0], name), time.monotonic()
+                wait_for(lambda: _held(clusters, AGENTS[0], name) != before, name)  # noqa: B023
+                waits.append(time.monotonic() - built)
+
+    def are_there() -> bool:
+        rows = [_row(clusters, name) for name in names]
+        return all(row["state"] == "in-step" for row in rows) and all(
+            held["is_current"] for row in rows for held in row["nodes"]
+        )
+
+    wait_for(are_there, "every image's last build on every node")
+    answers = [answer for name in names for answer in clusters.answers(name)]
+
+    print(f"build to node, median of {len(waits)}: {statistics.median(waits):.2f} s")
+    assert set(answers) == {"up-to-date"}
+
+
+def test_an_image_for_another_processor_is_named_as_it_is_pushed(clusters: Clusters) -> None:
+    image = f"{clusters.name}/foreign:dev"
+    clusters.build("foreign", "for another", "--platform", "linux/arm64")
+    remark = "foreign:dev  is for linux/arm64, and the nodes are amd64"
+
+    wait_for(lambda: remark in _log(clusters), remark)
+    code, _, err = clusters.run("push", image)
+
+    assert code == 0
+    assert remark in err
+
+
+@contextmanager
+def _paused(clusters: Clusters, node: str) -> Iterator[None]:
+    clusters.engine.cli("pause", node)
+    try:
+        yield
+    finally:
+        clusters.engine.cli("unpause", node)
+
+
+@contextmanager
+def _full(clusters: Clusters, node: str) -> Iterator[None]:
+    disk = ("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", INGEST)
+    clusters.engine.cli("exec", node, *disk)
+    try:
+        yield
+    finally:
+        clusters.engine.cli("exec", node, "umount", INGEST)
+
+
+@contextmanager
+def _slow(clusters: Clusters, node: str) -> Iterator[None]:
+    clusters.engine.cli("exec", node, "pkill", "-STOP", "-x", "containerd")
+    try:
+        yield
+    finally:
+        clusters.engine.cli("exec", node, "pkill", "-CONT", "-x", "containerd")
+
+
+@ONE_STORE
+@pytest.mark.parametrize(
+    ("trouble", "cause", "state"),
+    [
+        pytest.param(_paused, "it is paused", "paused", id="down"),
+        pytest.param(_full, "no space left on device", "ok", id="full"),
+        pytest.param(_slow, "deadline exceeded", "does not answer", id="slow"),
+    ],
+)
+def test_a_node_in_trouble_is_named_and_holds_nobody_up(
+    clusters: Clusters,
+    trouble: Callable[[Clusters, str], Iterator[None]],
+    cause: str,
+    state: str,
+) -> None:
+    ill, name = AGENTS[1], f"{trouble.__name__.strip('_')}:dev"
+    build(clusters.engine, f"{clusters.name}/{name}", "v1")
+    for node in (SERVER, *AGENTS):
+        _pull(clusters, node, name)
+    with trouble(clusters, ill):  # type: ignore[attr-defined]
+        before = _held(clusters, SERVER, name)
+        build(clusters.engine, f"{clusters.name}/{name}", "v2", random_bytes=1 << 20)
+        began = time.monotonic()
+        for node in (SERVER, AGENTS[0]):
+            wait_for(lambda: _held(clusters, node, name) not in ("", before), node)  # noqa: B023
+        print(f"the others had it after {time.monotonic() - began:.1f} s")
+        wait_for(lambda: f"{name}  {ill} could not pull it: " in _log(clusters), "it is named")
+        log, shown = _log(clusters), clusters.run("status")[1]
+        row = _row(clusters, name)
+
+    named = next(line for line in log.splitlines() if f"{name}  {ill} could not" in line)
+    assert cause in named
+    if state != "ok":
+        assert ill in shown
+    assert row["registry"] != before
+
+
+@ONE_STORE
+def test_a_node_that_was_away_follows_when_it_comes_back(clusters: Clusters) -> None:
+    ill, name = AGENTS[1], "returns:dev"
+    build(clusters.engine, f"{clusters.name}/{name}", "v1")
+    _pull(clusters, ill, name)
+    before = _held(clusters, ill, name)
+    clusters.engine.cli("stop", "--time", "2", ill)
+    build(clusters.engine, f"{clusters.name}/{name}", "v2")
+    clusters.engine.cli("start", ill)
+
+    def held() -> str:
+        shown = clusters.engine.cli("exec", ill, "crictl", "images", check=False)
+        return _held(clusters, ill, name) if shown.returncode == 0 else ""
+
+    wait_for(lambda: held() not in ("", before), "the node that came back to have v2", 60)
+
+
+@ONE_STORE
+def test_with_no_refresh_the_old_one_runs_and_why_says_so(clusters: Clusters) -> None:
+    clusters.ok("up", "--no-refresh")
+    clusters.build("unrefreshed", "version 1")
+    clusters.deploy("unrefreshed")
+    wait_for(lambda: clusters.says("unrefreshed") == ["version 1"], "a pod of version 1", 60)
+    clusters.build("unrefreshed", "version 2")
+    clusters.ok("push", "unrefreshed:dev")
+    clusters.kubectl("rollout", "restart", "deployment/unrefreshed")
+    clusters.kubectl("rollout", "status", "deployment/unrefreshed", "--timeout=60s")
+
+    said = clusters.ok("why", "unrefreshed:dev")
+    ran = clusters.says("unrefreshed")
+    clusters.ok("up", "--refresh")
+
+    assert ran == ["version 1"]
+    assert "an old copy" in said
+    assert "runs an older image, IfNotPresent" in said
+    assert "does not ask (imagePullPolicy: IfNotPresent) until it is made to" in said
+    assert "autoregistry restart unrefreshed:dev" in said
+
+
+@ONE_STORE
+def test_what_runs_an_old_copy_is_restarted_without_a_command(clusters: Clusters) -> None:
+    clusters.ok("up", "--restart-workloads")
+    clusters.build("unattended", "version 1")
+    clusters.deploy("unattended", replicas=2)
+    wait_for(lambda: clusters.says("unattended") == ["version 1"] * 2, "two pods", 60)
+    clusters.build("unattended", "version 2")
+    built = time.monotonic()
+
+    wait_for(lambda: clusters.says("unattended") == ["version 2"] * 2, "two new pods", 60)
+    print(f"build to running pods: {time.monotonic() - built:.1f} s")
+    clusters.ok("up", "--no-restart-workloads")
+
+
+@ONE_STORE
+def test_pods_that_wait_say_how_far_the_push_is_and_why_it_failed(clusters: Clusters) -> None:
+    blocked = "/var/lib/registry/docker/registry/v2/repositories/blocked"
+    clusters.engine.cli("exec", "autoregistry-backend", "touch", blocked)
+    for name in ("large", "blocked"):
+        clusters.deploy(name)
+    for name in ("large", "blocked"):
+        wait_for(lambda: "ImagePull" in clusters.pods(name, _REASON), name, 60)  # noqa: B023
+    build(clusters.engine, f"{clusters.name}/blocked:dev", "v1")
+    build(clusters.engine, f"{clusters.name}/large:dev", "v1", random_bytes=150 << 20)
+
+    def told(name: str) -> str:
+        return clusters.kubectl("describe", "pods", "--selector", f"app={name}")
+
+    wait_for(lambda: "autoregistry: pushing large:dev, " in told("large"), "how far it is")
+    wait_for(lambda: "blocked:dev could not be pushed: " in told("blocked"), "why it failed", 60)
+    clusters.kubectl("delete", "deployment", "large", "blocked")
+    clusters.engine.cli("exec", "autoregistry-backend", "rm", blocked)
+
+
+@ONE_STORE
+def test_jobs_and_bare_pods_are_named_and_init_containers_count(clusters: Clusters) -> None:
+    clusters.build("kinds", "version 1")
+    image = f"{clusters.name}/kinds:dev"
+    once = {"restartPolicy": "Never", "containers": [_container("main", image, "true")]}
+    things = [
+        _thing("Pod", "alone", {"containers": [_container("main", image, "sleep", "1d")]}),
+        _thing("Job", "once", {"template": {"spec": once}}),
+        _thing(
+            "CronJob",
+            "nightly",
+            {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": {"spec": once}}}},
+        ),
+        _thing(
+            "Deployment",
+            "prepares",
+            {
+                "selector": {"matchLabels": {"app": "prepares"}},
+                "template": {
+                    "metadata": {"labels": {"app": "prepares"}},
+                    "spec": {
+                        "initContainers": [_container("first", image, "true")],
+                        "containers": [_container("main", "busybox:latest", "sleep", "1d")],
+                    },
+                },
+            },
+        ),
+    ]
+    for thing in things:
+        clusters.kubectl("apply", "-f", "-", stdin=json.dumps(thing))
+    clusters.kubectl("create", "job", "by-hand", "--from=cronjob/nightly")
+    for job in ("once", "by-hand"):
+        clusters.kubectl("wait", f"job/{job}", "--for=condition=complete", "--timeout=60s")
+    clusters.kubectl("wait", "pod/alone", "--for=condition=ready", "--timeout=60s")
+    clusters.build("kinds", "version 2")
+    clusters.ok("push", "kinds:dev")
+
+    code, out, err = clusters.run("restart", "kinds:dev")
+    for name in ("pod/alone", "job/once", "cronjob/nightly", "deployment/prepares"):
+        clusters.kubectl("delete", name, "--wait=false")
+
+    assert code == 0
+    assert f"{MAIN}  restarted deployment/prepares in default" in out
+    assert f"{MAIN}  job/once in default: at its next run" in err
+    assert f"{MAIN}  cronjob/nightly in default: at its next run" in err
+    assert f"{MAIN}  pod/alone in default belongs to nothing" in err
+
+
+def _container(name: str, image: str, *command: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(command),
+    }
+
+
+def _thing(kind: str, name: str, spec: dict[str, object]) -> dict[str, object]:
+    version = {"Pod": "v1", "Deployment": "apps/v1"}.get(kind, "batch/v1")
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
