@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,27 @@ from tests.engines.serving import build, wait_for
 from tests.engines.test_stack import Typed
 
 pytestmark = pytest.mark.engine
+
+# In a network of its own, where only the daemon answers, by TCP: run a command there.
+_APART = """
+import os, socket, subprocess, sys, threading
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+def copy(source, target):
+    while data := source.recv(65536):
+        target.sendall(data)
+    target.shutdown(socket.SHUT_WR)
+def serve(server):
+    while True:
+        near, _ = server.accept()
+        far = socket.socket(socket.AF_UNIX)
+        far.connect(sys.argv[1])
+        for pair in ((near, far), (far, near)):
+            threading.Thread(target=copy, args=pair, daemon=True).start()
+server = socket.create_server(("127.0.0.1", 2375))
+threading.Thread(target=serve, args=(server,), daemon=True).start()
+environment = {**os.environ, "DOCKER_HOST": "tcp://127.0.0.1:2375"}
+sys.exit(subprocess.run(sys.argv[2:], env=environment).returncode)
+"""
 
 typed = test_stack.typed
 stack = test_stack.stack
@@ -75,25 +98,42 @@ def test_the_wheel_alone_is_a_plugin_of_k3d_and_the_same_program(
     assert "mirrors:" in run("autoregistry", "generate", "registries")
 
 
+def _does_its_work(run: Callable[..., str], stack: Typed) -> None:
+    """Every kind of question and deed, where 127.0.0.1 is not the proxy's: it is asked by `docker exec`."""
+    name = f"from/{secrets.token_hex(4)}:dev"
+    build(stack.engine, f"{stack.name}/{name}", stack.engine.store)
+
+    told = json.loads(run("status", "--json").partition("\n}\n")[0] + "}")
+    assert (told["proxy"]["backend"], told["name"]) == ("ok", stack.name)
+    assert name in run("push", name)
+    wait_for(lambda: name in run("images"), "the image in the list")
+    assert name in run("why", name)
+    assert "is served at" in run("logs", "--tail", "100")
+    assert "an image that was only built was pushed" in run("doctor")
+    assert "nothing had to change" in run("up")
+
+
 def test_a_container_with_only_the_socket_is_road_enough(stack: Typed) -> None:
-    """No network at all: 127.0.0.1 is not the proxy's there, so it is asked by `docker exec`."""
     image = stack.inspect("autoregistry")["Config"]["Image"]
     mount = f"{stack.engine.socket}:/var/run/docker.sock"
     options = ("run", "--rm", "--network", "none", "--user", "0:0", "--volume", mount, image)
-    name = f"localhost:{stack.port}/from/afar:dev"
-    build(stack.engine, name, stack.engine.store)
 
     def run(*words: str) -> str:
         done = stack.engine.cli(*options, *words)
         return done.stdout + done.stderr
 
-    told = json.loads(stack.engine.cli(*options, "status", "--json").stdout)
-    pushed = run("push", "from/afar:dev")
-    wait_for(lambda: "from/afar:dev" in run("images"), "the image in the list")
+    _does_its_work(run, stack)
 
-    assert (told["proxy"]["backend"], told["name"]) == ("ok", f"localhost:{stack.port}")
-    assert "from/afar:dev" in pushed
-    assert "from/afar:dev" in run("why", "from/afar:dev")
-    assert "is served at" in run("logs", "--tail", "50")
-    assert "an image that was only built was pushed" in run("doctor")
-    assert "nothing had to change" in run("up")
+
+def test_a_daemon_behind_tcp_in_another_network_is_road_enough(stack: Typed) -> None:
+    if stack.engine.store == "classic":
+        pytest.skip("the road is the same for both stores")
+
+    def run(*words: str) -> str:
+        apart = ["unshare", "--net", sys.executable, "-c", _APART, str(stack.engine.socket)]
+        argv = [*apart, sys.executable, "-m", "autoregistry", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    _does_its_work(run, stack)

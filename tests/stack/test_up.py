@@ -188,6 +188,20 @@ def test_root_only_where_the_sockets_group_may_not_use_it(
     assert body["HostConfig"]["CapDrop"] == ["ALL"]
 
 
+def test_a_rootless_daemons_socket_belongs_to_the_containers_own_root(engine: FakeEngine) -> None:
+    """Inside, its user is root: that group is enough, and the proxy need not be root itself."""
+    engine.security = ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]
+    engine.probed |= {"group": 0, "owner": 0}
+    up(engine)
+    body = engine.created["autoregistry"]
+
+    assert (body["User"], body["HostConfig"]["GroupAdd"]) == ("65532:65532", ["0"])
+    assert (body["HostConfig"]["SecurityOpt"], body["HostConfig"]["UsernsMode"]) == (
+        ["no-new-privileges:true"],
+        "",
+    )
+
+
 def test_a_socket_that_is_another_daemons_by_now_is_looked_for_again(engine: FakeEngine) -> None:
     up(engine)
     engine.probed["id"] = "ANOTHER"
