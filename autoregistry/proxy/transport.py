@@ -6,7 +6,9 @@ HTTP edges"). Knows nothing of registries.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
@@ -16,6 +18,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from autoregistry.proxy.pipe import Pipe, Scratch
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -55,6 +60,35 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         for name in value.split(b",")
     }
     return [(k, v) for k, v in kept if k.lower() not in HOP_BY_HOP and k.lower() not in named]
+
+
+def _as_text(headers: Headers) -> CIMultiDict[str]:
+    """As aiohttp takes them: of a name in two spellings it would keep the last value only."""
+    spelled: dict[bytes, str] = {}
+    return CIMultiDict(
+        (spelled.setdefault(k.lower(), k.decode("latin-1")), v.decode("latin-1"))
+        for k, v in headers
+    )
+
+
+class _Socket(socket.socket):
+    """One that can be written to after its peer has gone: what the peer said last is then read, and its end seen.
+
+    A registry that refuses an upload answers and hangs up; asyncio drops what it has not read yet when a write fails.
+    """
+
+    def send(self, data: Buffer, flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+    def sendmsg(self, buffers: Iterable[Buffer], *rest: Any) -> int:  # noqa: ANN401 - never given
+        parts = list(buffers)
+        try:
+            return super().sendmsg(parts, *rest)
+        except (BrokenPipeError, ConnectionResetError):
+            return sum(memoryview(part).nbytes for part in parts)
 
 
 class _RawStream(AiohttpResponseStream):
@@ -103,7 +137,9 @@ class RawTransport(AiohttpTransport):
 
     def get_client(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=30, socket_factory=lambda found: _Socket(*found[:3])
+            ),
             read_bufsize=READ_BYTES,
             auto_decompress=False,
             trust_env=False,
@@ -125,9 +161,7 @@ class RawTransport(AiohttpTransport):
                 URL.build(
                     scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True
                 ),
-                headers=CIMultiDict(
-                    (k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw
-                ),
+                headers=_as_text(request.headers.raw),
                 data=request.extensions.get("body"),
                 allow_redirects=False,
                 read_bufsize=read_bytes,
