@@ -76,6 +76,27 @@ def give_back(containers: Containers) -> list[Collision]:
     return found
 
 
+class Networks(Protocol):
+    """What choosing an address needs of the engine (`engine/networks.py`)."""
+
+    def subnet(self, network: str) -> str | None: ...
+    def addresses(self, network: str) -> frozenset[str]: ...
+
+
+def far_place(
+    networks: Networks, network: str, member: str, everybody: Iterable[Container]
+) -> dict[str, object]:
+    """For `connect`: an address at the far end that nobody has or was made with, those that are stopped included."""
+    claimed = {
+        address
+        for container in everybody
+        for address in (container.chosen_address(network), container.networks.get(network))
+        if address and container.name != member
+    }
+    taken = claimed | networks.addresses(network)
+    return {"IPAMConfig": {"IPv4Address": far_address(networks.subnet(network), taken)}}
+
+
 def far_address(subnet: str | None, taken: Iterable[str]) -> str:
     """The last free address of a network, where no node looks for its own; empty where it has no IPv4."""
     if subnet is None:

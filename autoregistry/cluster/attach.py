@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
-from autoregistry.cluster.addresses import collisions, far_address
+from autoregistry.cluster.addresses import Networks, collisions, far_place
 from autoregistry.cluster.files import CONFIG_MAP, CONFIG_MAP_NAMESPACE, Mirror
 from autoregistry.cluster.mirrors import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
@@ -26,13 +26,6 @@ class Containers(Protocol):
         self, network: str, container: str, body: Mapping[str, object] | None = None
     ) -> bool: ...
     def disconnect(self, network: str, container: str) -> bool: ...
-
-
-class Networks(Protocol):
-    """What choosing an address needs of the engine."""
-
-    def subnet(self, network: str) -> str | None: ...
-    def addresses(self, network: str) -> frozenset[str]: ...
 
 
 class Attachment:
@@ -102,17 +95,9 @@ class Attachment:
             for collision in collisions(everybody)
         ):
             self._containers.disconnect(network, member)
-        claimed = {
-            address
-            for container in everybody
-            for address in (container.chosen_address(network), container.networks.get(network))
-            if address and container.name != member
-        }
-        taken = claimed | self._networks.addresses(network)
         try:
-            address = far_address(self._networks.subnet(network), taken)
-            body = {"IPAMConfig": {"IPv4Address": address}}
-            self._containers.connect(network, member, body)
+            place = far_place(self._networks, network, member, everybody)
+            self._containers.connect(network, member, place)
         except DockerRefused:
             # Only a network with a subnet of its own lets one choose (moby, validateIPAddress).
             self._containers.connect(network, member)

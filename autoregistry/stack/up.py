@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from autoregistry.cluster.addresses import far_place
 from autoregistry.engine.build import Supply
 from autoregistry.engine.connect import Daemon, DaemonInfo
 from autoregistry.engine.containers import Container, Containers
@@ -211,12 +212,14 @@ class Up:
             ) from exc
 
     def _give_addresses_up(self, name: str) -> None:
-        """Join cluster networks again with whatever address is free: somebody has the one of before."""
+        """Join cluster networks again with an address that is free: somebody has the one of before."""
         current = self._containers.inspect(name)
+        everybody = self._containers.list("app=k3d")
         for network, endpoint in current.endpoints.items() if current else ():
             if endpoint["IPAMConfig"]:
                 self._containers.disconnect(network, name)
-                self._containers.connect(network, name, {**endpoint, "IPAMConfig": None})
+                place = far_place(self._networks, network, name, everybody)
+                self._containers.connect(network, name, {**endpoint, **place})
 
     def _wait_healthy(self, name: str) -> None:
         """Docker's own word for it, so that no road from here to the container is needed."""
