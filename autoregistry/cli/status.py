@@ -60,6 +60,8 @@ class Report:
     """What the proxy says of itself; None where it cannot be asked."""
     clusters: list[Row]
     """Every k3d cluster of this Docker, attached or not."""
+    nodes: list[dict[str, str]]
+    """Those of attached clusters that are down, or do not answer."""
     disk_bytes: int | None
     pushes: list[dict[str, Any]]
 
@@ -90,7 +92,7 @@ def gather(daemon: Daemon) -> Report:
     """Ask Docker, and then the proxy. Raises DockerUnreachable."""
     containers = Containers(daemon)
     info, found = daemon.info(), find(containers)
-    said, pushes = _proxy_says(containers, found)
+    said, nodes, pushes = _proxy_says(containers, found)
     return Report(
         name=found.options.name,
         published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
@@ -100,6 +102,7 @@ def gather(daemon: Daemon) -> Report:
         containers=[_piece(PROXY, found.proxy), _piece(BACKEND, found.backend)],
         proxy=said,
         clusters=rows(Clusters(daemon, containers, Nodes(containers))),
+        nodes=nodes,
         disk_bytes=_disk(containers, found.backend),
         pushes=pushes,
     )
@@ -107,19 +110,28 @@ def gather(daemon: Daemon) -> Report:
 
 def _proxy_says(
     containers: Containers, found: Found
-) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+) -> tuple[dict[str, Any] | None, list[dict[str, str]], list[dict[str, Any]]]:
+    """Its health, the nodes that are not well, the last pushes."""
     if found.proxy is None or not found.proxy.is_running:
-        return None, []
+        return None, [], []
     client = Client(containers, found.options)
     try:
         health = dict(client.get_json("/_autoregistry/health"))
     except ProxyUnreachable:
-        return None, []
+        return None, [], []
     try:
-        pushes = list(client.get_json("/_autoregistry/status").get("pushes") or [])
+        said = client.get_json("/_autoregistry/status")
     except ProxyUnreachable:
-        pushes = []
-    return health, pushes[:_SHOWN_PUSHES]
+        said = {}
+    nodes = list(said.get("nodes") or [])
+    silent = [node for node in nodes if node["state"] == "does not answer"]
+    return health, silent + stopped(nodes), list(said.get("pushes") or [])[:_SHOWN_PUSHES]
+
+
+def stopped(nodes: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The nodes that are down where others of their cluster run attached; a cluster may be stopped as a whole."""
+    up = {node["cluster"] for node in nodes if node["state"] in ("ok", "does not answer")}
+    return [node for node in nodes if node["state"] == "stopped" and node["cluster"] in up]
 
 
 def _run_by(found: Found) -> str:
@@ -175,9 +187,10 @@ def lines(report: Report) -> list[Text]:
     if report.run_by == "docker compose":
         shown.append(_row("run by", report.run_by))
     shown += [
-        _row(f"cluster {c.name}", _cluster(c), is_well=c.attached == c.running > 0)
+        _row(f"cluster {c.name}", _cluster(c), is_well=c.attached == c.nodes > 0)
         for c in report.clusters
     ]
+    shown += [_row(node["node"], node["state"], is_well=False) for node in report.nodes]
     if report.disk_bytes is not None:
         shown.append(_row("disk", f"{report.disk_bytes / 1e6:.1f} MB"))
     shown += [_row("pushed", _push(push)) for push in report.pushes]
@@ -199,7 +212,7 @@ def _cluster(row: Row) -> str:
         return "stopped"
     if not row.attached:
         return f"not attached; try: autoregistry cluster attach {row.name}"
-    return f"{row.attached} of {row.running} nodes attached, by {row.via}"
+    return f"{row.attached} of {row.nodes} nodes attached, by {row.via}"
 
 
 def _row(name: str, words: str, *, is_well: bool | None = None) -> Text:

@@ -15,6 +15,7 @@ from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.here import here
 from autoregistry.cli.images import STATUS, ago, refuse_silent_backend, short
 from autoregistry.cli.output import stdout
+from autoregistry.cli.status import stopped
 from autoregistry.cluster.pods import Use
 from autoregistry.errors import AutoregistryError, SettingInvalid
 from autoregistry.names import Image, RegistryNames, parse_image
@@ -69,8 +70,9 @@ def why(image: str, as_json: bool) -> None:
         )
     _line("registry", short(row["registry"]), f"pushed {ago(row['pushed_at'])}")
     for held in row["nodes"]:
-        old = "" if held["is_current"] or not held["digest"] else "an old copy"
-        _line(held["node"], short(held["digest"]), old)
+        _line(held["node"], short(held["digest"]), _of_node(held))
+    for node in stopped(status["nodes"]):
+        _line(node["node"], "", "stopped; it follows when it comes back")
     for use in uses:
         _line(f"pod {use.pod}", short(use.digest), _of_use(use, row["registry"]))
     for said in pulls:
@@ -84,6 +86,12 @@ def why(image: str, as_json: bool) -> None:
 
 def _line(about: str, digest: str, more: str) -> None:
     stdout.print(Text(f"  {about:<26} ", "dim") + Text(f"{digest:<13} ") + Text(more))
+
+
+def _of_node(held: dict[str, Any]) -> str:
+    if not held["is_known"]:
+        return "does not answer"
+    return "" if held["is_current"] or not held["digest"] else "an old copy"
 
 
 def _next(row: dict[str, Any], uses: list[Use], name: str) -> tuple[str, str]:

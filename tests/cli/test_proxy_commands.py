@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,19 @@ def test_push_names_an_image_that_no_node_can_run(lab: Lab, typed: Type) -> None
     assert [f"{remark}: docker build --platform linux/amd64"] == [
         event.sentence for event in lab.events if isinstance(event, Notice)
     ]
+
+
+def test_why_names_the_nodes_that_are_down_or_silent(lab: Lab, typed: Type) -> None:
+    down, elsewhere = (replace(node(*n), is_running=False) for n in (("c",), ("x", "other")))
+    lab.nodes.images = {node("a"): {}, node("b"): {}}
+    lab.nodes.silent, lab.nodes.others = {"b"}, [down, elsewhere]
+    lab.docker.build(APP, "v1")
+
+    lines = [line.split() for line in typed("why", APP).stdout.splitlines()]
+
+    assert ["b", "-", "does", "not", "answer"] in lines
+    assert ["c", "stopped;", "it", "follows", "when", "it", "comes", "back"] in lines
+    assert "x" not in [words[0] for words in lines]
 
 
 def test_why_of_what_is_no_image_of_ours_is_wrong_usage(lab: Lab, typed: Type) -> None:

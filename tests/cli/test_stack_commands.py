@@ -153,6 +153,7 @@ def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
                 "via": "the host's address",
             }
         ],
+        "nodes": [],
         "disk_bytes": 1200 * 1024,
         "pushes": [PUSH],
     }
