@@ -30,6 +30,8 @@ class Tab:
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._n = 0
         self.complaints: list[str] = []
+        self.heard: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        """What it says unasked, of the kinds that are keys here."""
 
     async def read(self) -> None:
         """Take what the browser says, until it ends."""
@@ -37,6 +39,8 @@ class Tab:
             said = json.loads(message.data)
             if (waiting := self._answers.pop(said.get("id", 0), None)) is not None:
                 waiting.set_result(said)
+            elif said["method"] in self.heard:
+                self.heard[said["method"]].put_nowait(said["params"])
             elif said.get("method") == "Log.entryAdded":
                 self.complaints.append(said["params"]["entry"]["text"])
             elif said.get("method") == "Runtime.exceptionThrown":

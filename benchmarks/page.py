@@ -1,0 +1,159 @@
+"""`python -m benchmarks.page`: the page's longest frame with 500 images and 1,000 pulls, in headless Chromium.
+
+A task is all that the page's main thread does for one frame: script, style, layout, paint. Its figures are the
+thread's own processor time, from the browser's trace, since a busy machine makes any frame long; a moment in which
+nothing happens is measured beside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from tests.engines.browser import Tab, browser
+from tests.engines.stage import AT, Stage, pushing
+
+IMAGES = 500
+PULLS = 1000
+RESULTS = Path(__file__).parent / "results"
+COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
+GAPS = """(() => {
+  window.gaps = [];
+  let last = performance.now();
+  const tick = now => { gaps.push(now - last); last = now; requestAnimationFrame(tick); };
+  requestAnimationFrame(tick);
+})()"""
+TRACED = "toplevel,devtools.timeline"
+DATA, DONE = "Tracing.dataCollected", "Tracing.tracingComplete"
+PARTS = {
+    "script": ("FunctionCall", "EvaluateScript"),
+    "style": ("UpdateLayoutTree",),
+    "layout": ("Layout",),
+}
+
+
+async def _phase(tab: Tab, work: Callable[[], Awaitable[None]]) -> dict[str, float]:
+    """What the page's main thread did meanwhile, in milliseconds of its own processor time."""
+    await tab.evaluate("gaps.length = 0")
+    tab.heard = {DATA: asyncio.Queue(), DONE: asyncio.Queue()}
+    await tab.send("Tracing.start", traceConfig={"includedCategories": TRACED.split(",")})
+    await work()
+    gap = await tab.evaluate("Math.max(...gaps)")
+    await tab.send("Tracing.end")
+    await tab.heard[DONE].get()
+    events = []
+    while not tab.heard[DATA].empty():
+        events += tab.heard[DATA].get_nowait()["value"]
+    main = _main_thread(events)
+    ours = [e for e in events if (e["pid"], e["tid"]) == main and "tdur" in e]
+    tasks = [e["tdur"] / 1000 for e in ours if e["name"].endswith("RunTask")]
+    parts = {
+        part: sum(e["tdur"] for e in ours if e["name"] in names) / 1000
+        for part, names in PARTS.items()
+    }
+    return {
+        "longest task": max(tasks),
+        "all tasks": sum(tasks),
+        **parts,
+        "longest gap (clock)": gap,
+    }
+
+
+def _main_thread(events: list[dict[str, Any]]) -> tuple[int, int]:
+    """The one that draws frames."""
+    where = [(e["pid"], e["tid"]) for e in events if e["name"] == "FireAnimationFrame"]
+    return max(set(where), key=where.count)
+
+
+async def measure() -> dict[str, dict[str, float]]:
+    """Phase -> figure."""
+    stage, found = Stage(), {}
+    stage.cluster("dev", "server-0", "agent-0", "agent-1")
+    images = [f"team/app-{number:03}:dev" for number in range(IMAGES)]
+    for number, image in enumerate(images):
+        state, held = ("in-step", "new") if number % 10 else ("behind", "old")
+        stage.image(image, state, "Docker's image differs from the registry's", held, held, "")
+
+    async def nothing() -> None:
+        await asyncio.sleep(2)
+
+    async def shown() -> None:
+        await tab.evaluate(COME_BACK)
+        rows = "document.querySelectorAll('#images tbody tr').length"
+        await tab.until(f"{rows} === {IMAGES}", "all rows")
+        await asyncio.sleep(0.5)
+
+    async def pulls() -> None:
+        for number in range(PULLS):
+            stage.tell(stage.pull(images[number % IMAGES], "up-to-date"))
+            if number % 10 == 0:
+                await asyncio.sleep(0.02)
+        newest = images[(PULLS - 1) % IMAGES]
+        first = "document.querySelector('#pulls tbody tr')?.textContent"
+        await tab.until(f"{first}.includes('{newest}')", "the last pull")
+
+    async def pushes() -> None:
+        for percent in range(100):
+            for image in images[:4]:
+                stage.tell(pushing(image, percent, 100, AT + percent / 10))
+            await asyncio.sleep(0.02)
+
+    async def rebuilt() -> None:
+        for row in stage.said["images"]:
+            row["state"] = "in-step" if row["state"] == "behind" else "behind"
+        await tab.evaluate(COME_BACK)
+        await tab.until("document.title === '(450) autoregistry'", "all rows anew")
+        await asyncio.sleep(0.5)
+
+    async def filtered() -> None:
+        for word in ("app-1", "app-12", "app-123", "", "app", ""):
+            script = f"filter.value = '{word}'; filter.dispatchEvent(new Event('input'))"
+            await tab.evaluate(script)
+            await asyncio.sleep(0.1)
+
+    with tempfile.TemporaryDirectory() as home:
+        async with browser(Path(home) / "browser") as tab, stage.serving():
+            await tab.look(1280, 900, "light")
+            rows, stage.said["images"] = stage.said["images"], []
+            await tab.open(stage.url)
+            await tab.until(
+                "document.querySelector('#health').textContent.includes('live')", "live"
+            )
+            await tab.evaluate(GAPS)
+            found["nothing"] = await _phase(tab, nothing)
+            stage.said["images"] = rows
+            found[f"{IMAGES} images appear"] = await _phase(tab, shown)
+            found[f"{PULLS:,} pulls arrive"] = await _phase(tab, pulls)
+            found["four pushes move"] = await _phase(tab, pushes)
+            found["every row changes"] = await _phase(tab, rebuilt)
+            found["the filter is typed"] = await _phase(tab, filtered)
+    return found
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    names = list(found["nothing"])
+    lines = [f"| ms | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for phase, figures in found.items():
+        cells = (f"{value:.1f}" for value in figures.values())
+        lines.append(f"| {phase} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    found = asyncio.run(measure())
+    RESULTS.mkdir(exist_ok=True)
+    load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    text = f"# The page, {time.strftime('%Y-%m-%d')}\n\n{load}\n\n{table(found)}"
+    (RESULTS / "page.md").write_text(text)
+    (RESULTS / "page.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
