@@ -73,13 +73,16 @@ def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     code, _, err = clusters.run("cluster", "attach", OTHER)
     clusters.ok("cluster", "attach", OTHER, "--restart")
     listed = _list(clusters)
-    clusters.ok("cluster", "delete", OTHER)
+    clusters.k3d("cluster", "delete", OTHER)
+    networks = clusters.engine.cli("network", "ls", "--format", "{{.Name}}").stdout.split()
 
     assert code == 1
     assert f"the k3s of {server}" in err
     assert "reads its mirrors only when it starts" in err
     assert f"hint: autoregistry cluster attach {OTHER} --restart\n" in err
     assert listed[OTHER]["attached"] == 1
+    assert set(_list(clusters)) == {MAIN}
+    assert f"k3d-{OTHER}" not in networks
 
 
 def test_serve_on_the_host_at_another_port_is_a_road_as_well(
