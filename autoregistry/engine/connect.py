@@ -17,6 +17,7 @@ import docker
 import requests
 import urllib3
 from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.utils import kwargs_from_env
 
 from autoregistry.engine.ssh import SshAdapter
@@ -77,9 +78,23 @@ class Daemon:
                 self._client = None
 
     def _parameters(self) -> dict[str, Any]:
-        found: dict[str, Any] = dict(kwargs_from_env(self._environment))
+        try:
+            found: dict[str, Any] = dict(kwargs_from_env(self._environment))
+        except docker.errors.TLSParameterError as exc:
+            folder = self._environment.get("DOCKER_CERT_PATH") or "~/.docker"
+            raise DockerUnreachable(
+                f"Docker is to be asked by TLS, and {folder} lacks ca.pem, cert.pem or key.pem",
+                f"ls {folder}",
+            ) from exc
         if "base_url" not in found:
-            found = {**ContextAPI.kwargs_from_context(environment=self._environment), **found}
+            chosen = ContextAPI.kwargs_from_context(environment=self._environment)
+            name = self._environment.get("DOCKER_CONTEXT") or get_current_context_name()
+            # docker-py would go on with the default daemon, also where there is no config.json.
+            if not chosen and name != "default":
+                raise DockerUnreachable(
+                    f"Docker's context {name} cannot be found", f"docker context use {name}"
+                )
+            found = {**chosen, **found}
         return found
 
     def _make(self, version: str) -> docker.APIClient:

@@ -177,6 +177,11 @@ class Backend:
         async with await self._manifest("HEAD", repository, reference) as held:
             return RegistryImage(held.digest) if held.status == 200 and held.digest else None
 
+    async def is_unreadable(self, repository: str, reference: str) -> bool:
+        """Whether it has something there which it cannot read."""
+        async with await self._manifest("HEAD", repository, reference) as held:
+            return held.status >= 500
+
     async def configs_behind(self, repository: str, digest: str, depth: int = 0) -> frozenset[str]:
         """Digests of the configs behind a manifest, or behind the children of an index. Kept: they never change."""
         if digest in self._configs:

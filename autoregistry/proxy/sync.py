@@ -161,12 +161,7 @@ class Sync:
             if pushed_identity == facts.local.identity:
                 if facts.registry and facts.registry.digest == pushed_digest:
                     break  # a daemon too old to list the children of an incomplete index
-                if facts.registry is None:
-                    raise PushRefused(
-                        "Docker pushed it, and yet the registry cannot read it: a file of the registry's is damaged",
-                        "autoregistry down --volumes  (or build the image with any change)",
-                    )
-                raise PushRefused("Docker pushed it, and yet the registry has another image")
+                raise PushRefused(await self._why_not_there(image, facts))
             self._journal.set_stale(image, because.value)
             self._refusals.pop(image.repository, None)
             self._incomplete.discard(image.repository)
@@ -187,6 +182,14 @@ class Sync:
         seconds = time.monotonic() - began
         self._emit(PushFinished(image, pushed_identity, digest, pushed_bytes, seconds))
         return pushed_bytes
+
+    async def _why_not_there(self, image: Image, facts: Facts) -> str:
+        """Why the registry has something else, or nothing, after a push that went well."""
+        if facts.registry is not None:
+            return "Docker pushed it, and yet the registry has another image"
+        if await self._backend.is_unreadable(image.repository, image.tag):
+            return "the registry cannot read what it was given: a file of its own is damaged; build it with any change"
+        return "Docker pushed it, and it did not arrive: Docker's localhost is another one; autoregistry up helps"
 
     def _reporter(self, image: Image) -> OnProgress:
         loop, began, last = asyncio.get_running_loop(), time.monotonic(), 0.0

@@ -75,5 +75,5 @@ def test_a_manifest_that_the_registry_half_wrote_is_one_named_error(
     after = serve.pull("faults/manifest:dev", agent="crane")
 
     assert refused.status_code == 403
-    assert "a file of the registry's is damaged" in refused.reason_phrase
+    assert "a file of its own is damaged" in refused.reason_phrase
     assert after.status_code == 200

@@ -13,7 +13,8 @@ import pytest
 
 from dev import lab
 from dev.lab.registry import free_port
-from tests.engines.serving import Serve, build, wait_for
+from tests.engines.apart import daemon_apart
+from tests.engines.serving import Serve, build, serving, wait_for
 
 pytestmark = pytest.mark.engine
 
@@ -62,18 +63,42 @@ def test_dockers_own_localhost_is_found_to_be_us(serve: Serve) -> None:
 def test_a_daemon_whose_localhost_is_somebody_else_is_one_named_error(
     engine: lab.Docker, registry: lab.Registry, tmp_path: Path
 ) -> None:
-    elsewhere = Serve(
-        engine, registry.url, tmp_path, ("--no-watch", "--name", f"localhost:{registry.port}")
-    )
+    """There is a registry, and Docker's pushes go well; they only never arrive here."""
+    somebody = lab.start_registry(tmp_path / "somebody")
+    flags = ("--no-watch", "--name", f"localhost:{somebody.port}")
+    elsewhere = Serve(engine, registry.url, tmp_path, flags)
     elsewhere.start()
     try:
         wait_for(lambda: "is not this proxy" in elsewhere.log, "the named error")
         said = elsewhere.get("/_autoregistry/health").json()["loop"]
+        build(engine, f"localhost:{somebody.port}/around:elsewhere", "x")
+        answer = elsewhere.get("/v2/around/manifests/elsewhere")
     finally:
         elsewhere.stop()
+        somebody.stop()
 
-    assert said.startswith(f"Docker's localhost:{registry.port} is not this proxy")
+    assert said.startswith(f"Docker's localhost:{somebody.port} is not this proxy")
     assert "autoregistry up" in elsewhere.log
+    assert answer.status_code == 403
+    assert "it did not arrive" in answer.reason_phrase
+
+
+def test_a_daemon_in_a_network_of_its_own_is_the_same_error_and_a_refusal(
+    engine: lab.Docker, registry: lab.Registry, tmp_path: Path
+) -> None:
+    """As in a virtual machine: nobody is at its localhost, so what it built can be had nowhere."""
+    if engine.store != "classic" or not engine.owned:
+        pytest.skip("a third daemon is made of the older one's programs")
+    with (
+        daemon_apart(tmp_path) as apart,
+        serving(apart, registry, tmp_path / "state", "--no-watch") as serve,
+    ):
+        build(apart, f"{serve.name}/around:apart", "x")
+        wait_for(lambda: "is not this proxy" in serve.log, "the named error")
+        answer = serve.pull("around:apart")
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (403, "push-failed")
+    assert "connection refused" in answer.reason_phrase
 
 
 def test_a_daemon_that_is_away_leaves_a_plain_registry(
