@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from autoregistry.decision import LocalImage
@@ -77,3 +79,19 @@ async def test_a_tag_seen_in_step_is_stale_no_more(lab: Lab) -> None:
     answer = await lab.pull()
 
     assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+
+
+async def test_a_node_is_not_sent_to_the_backend_for_what_the_backend_has_lost(
+    idle_lab: Lab,
+) -> None:
+    """There nobody would learn of it."""
+    lab = idle_lab
+    lab.settings = replace(lab.settings, container="autoregistry")
+    lab.docker.build(APP, "v1")
+    async with lab.serving():
+        await lab.pull()
+        lost = await lab.client.get(f"/v2/app/blobs/{LOST}", headers={"Host": "autoregistry:5000"})
+        answer = await lab.pull()
+
+    assert lost.status_code == 404
+    assert answer.headers["Autoregistry"] == "pushed"
