@@ -125,6 +125,7 @@ async def test_names_with_script_in_them_are_text(tab: Tab, stage: Stage) -> Non
             "document.querySelector('#news').textContent.includes('<img')", said["type"]
         )
     started = {"type": "push-started", "image": image, "because": HACK, "at": AT}
+    stage.said["running"] = [started]
     stage.tell(started)
     stage.tell(stage.pull(image, HACK, 404, sentence=HACK, client=HACK))
     await tab.until("document.querySelector('#running').textContent.includes('<img')", "the push")
