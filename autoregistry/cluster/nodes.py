@@ -21,7 +21,8 @@ ROLES = ("server", "agent")
 PULL_SECONDS = 600.0
 _QUOTED = re.compile(r' (?:err|msg)="(.*?)"(?: \w+=|$)')
 _BEFORE_THE_CAUSE = re.compile(
-    r'^(?:pulling image: |rpc error: code = \w+ desc = |failed to (?:pull and unpack image|resolve reference) "[^"]*": )+'
+    r"^(?:pulling image: |rpc error: code = \w+ desc = "
+    r'|failed to (?:pull and unpack image|resolve reference) "[^"]*": )+'
 )
 
 
