@@ -31,7 +31,7 @@ def test_no_request_does_harm(request_text: bytes) -> None:
     async def run() -> None:
         with tempfile.TemporaryDirectory() as state:
             backend = RawBackend(hostile.script)
-            async with between(Path(state), Limits(head_seconds=0.2), backend) as wire:
+            async with between(Path(state), backend=backend) as wire:
                 await hostile.attack(wire, request_text)
                 await hostile.is_well(wire)
 
