@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -126,6 +127,36 @@ async def test_history_outlives_a_restart(idle_lab: Lab) -> None:
         missed = await _until(events, "hello")
 
     assert "push-finished" in [said["type"] for said in missed]
+
+
+async def _listeners(lab: Lab) -> float:
+    lines = (await lab.client.get("/_autoregistry/metrics")).text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("autoregistry_listen"))
+
+
+async def test_who_does_not_read_is_dropped_and_the_others_are_told_all(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.stream.STALLED_SECONDS", 0.3)
+    monkeypatch.setattr("autoregistry.proxy.stream.UNREAD_BYTES", 2048)
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(lab.proxy.server.addresses[0])
+        stalled.sendall(b"GET /_autoregistry/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with _listening(lab) as events:
+            await _until(events, "hello")
+            long, sent, heard = "/".join(["a-long-name"] * 20), 0, 0
+            while await _listeners(lab) == 2:
+                await asyncio.gather(*(lab.pull(f"{long}:t{number}") for number in range(20)))
+                sent += 20
+                while heard < sent:
+                    heard += (await anext(events))["type"] == "pull-answered"
+
+            assert await _listeners(lab) == 1
+        stalled.settimeout(10)
+        with suppress(ConnectionResetError):
+            while stalled.recv(1 << 20):
+                pass  # to the connection's end
 
 
 async def test_status_shows_the_three_stores_side_by_side(lab: Lab) -> None:
