@@ -43,6 +43,16 @@ _OPTIONS = (
         help="Have the proxy restart what runs an old copy of a rebuilt image.",
     ),
     click.option(
+        "--watch/--no-watch",
+        default=None,
+        help="Push as soon as Docker reports a build. [default: watch]",
+    ),
+    click.option(
+        "--refresh/--no-refresh",
+        default=None,
+        help="Make the nodes pull what has changed. [default: refresh]",
+    ),
+    click.option(
         "--docker-socket",
         metavar="PATH",
         help="Docker's socket as the daemon's machine has it. [default: found by trying]",
@@ -92,10 +102,7 @@ def flags(options: Options) -> str:
         words.append(f" --port {options.port}")
     if options.expose:
         words.append(" --expose")
-    if options.attach_all:
-        words.append(" --attach-all")
-    if options.restart_workloads:
-        words.append(" --restart-workloads")
+    words += [f" {switch}" for switch in options.switches]
     words += [
         f" --{name.replace('_', '-')} {getattr(options, name)}"
         for name in ("registry_image", "base_image", "docker_socket")

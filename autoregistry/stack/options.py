@@ -26,14 +26,19 @@ class Options:
     base_image: str = "python:3.13-slim"
     attach_all: bool = False
     restart_workloads: bool = False
+    watch: bool = True
+    """Push as soon as Docker reports a build."""
+    refresh: bool = True
+    """Make the nodes pull what has changed."""
     docker_socket: str | None = None
     """The path of Docker's socket as the daemon sees it; None: found by trying."""
 
     @property
     def switches(self) -> list[str]:
-        """Flags of `serve` that are on."""
-        names = ("attach_all", "restart_workloads")
-        return [f"--{name.replace('_', '-')}" for name in names if getattr(self, name)]
+        """Flags of `serve`, and of `up`, where they are not the default."""
+        on = [name for name in ("attach_all", "restart_workloads") if getattr(self, name)]
+        off = [f"no_{name}" for name in ("watch", "refresh") if not getattr(self, name)]
+        return [f"--{name.replace('_', '-')}" for name in (*on, *off)]
 
     @property
     def name(self) -> str:
