@@ -147,7 +147,9 @@ def uploads(registry: Registry, image: str) -> int:
     return sum(request.path == path for request in registry.requests("PUT", path))
 
 
-def build(docker: Docker, reference: str, content: str, *, random_bytes: int = 0) -> str:
+def build(
+    docker: Docker, reference: str, content: str, *, random_bytes: int = 0, platform: str = ""
+) -> str:
     """Build an image of one small file, or of a large random one; its Id in Docker."""
     import tempfile
 
@@ -160,5 +162,6 @@ def build(docker: Docker, reference: str, content: str, *, random_bytes: int = 0
                 for _ in range(0, random_bytes, 1 << 20):
                     target.write(os.urandom(min(1 << 20, random_bytes)))
         env = {"DOCKER_BUILDKIT": "0"} if docker.store == "classic" else {}
-        docker.cli("build", "--quiet", "--tag", reference, context, env=env)
+        flags = ("--platform", platform) if platform else ()
+        docker.cli("build", "--quiet", *flags, "--tag", reference, context, env=env)
     return docker.cli("image", "inspect", "--format", "{{.Id}}", reference).stdout.strip()

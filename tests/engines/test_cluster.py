@@ -52,7 +52,7 @@ class Clusters(Typed):
         argv = ["exec", "--interactive", f"k3d-{cluster}-server-0", "kubectl", *words]
         return self.engine.cli(*argv, input=stdin, check=check).stdout
 
-    def build(self, name: str, content: str, *flags: str) -> None:
+    def build(self, name: str, content: str) -> None:
         """Build the example, under another name and with other content."""
         page = EXAMPLE / "index.html"
         context = self.folder / "context"
@@ -60,9 +60,7 @@ class Clusters(Typed):
         (context / "Dockerfile").write_text((EXAMPLE / "Dockerfile").read_text())
         (context / page.name).write_text(f"{content}\n")  # a log holds whole lines
         env = {"DOCKER_BUILDKIT": "0"} if self.engine.store == "classic" else {}
-        self.engine.cli(
-            "build", "--quiet", "--tag", f"{self.name}/{name}:dev", *flags, context, env=env
-        )
+        self.engine.cli("build", "--quiet", "--tag", f"{self.name}/{name}:dev", context, env=env)
 
     def deploy(self, name: str, replicas: int = 1, tag: str = "dev") -> None:
         """Apply the example's deployment, under another name."""
@@ -108,8 +106,8 @@ def make_clusters(engine: Docker, folder: Path, stack: ExitStack) -> Clusters:
         for cluster in (MAIN, OTHER):
             made.k3d("cluster", "delete", cluster)
 
+    stack.enter_context(only_stack(engine))  # before anything of that name is taken away
     delete()
-    stack.enter_context(only_stack(engine))
     stack.callback(delete)
     stack.callback(made.run, "logs", "--tail", "30")
     made.ok("up", "--port", str(made.port))

@@ -80,7 +80,7 @@ def test_fifty_rebuilds_are_on_the_nodes_before_anybody_asks(clusters: Clusters)
 
 def test_an_image_for_another_processor_is_named_as_it_is_pushed(clusters: Clusters) -> None:
     image = f"{clusters.name}/foreign:dev"
-    clusters.build("foreign", "for another", "--platform", "linux/arm64")
+    build(clusters.engine, image, "for another", platform="linux/arm64")
     remark = "foreign:dev  is for linux/arm64, and the nodes are amd64"
 
     wait_for(lambda: remark in _log(clusters), remark)
