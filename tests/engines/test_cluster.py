@@ -78,11 +78,11 @@ class Clusters(Typed):
         shown = f"--output=jsonpath={{.items[*].{path}}}"
         return self.kubectl("get", "pods", f"--selector=app={name}", shown)
 
-    def answers(self, name: str) -> list[str]:
-        """How pulls of this image were answered of late."""
+    def status(self) -> dict[str, Any]:
+        """What the proxy says of itself."""
         url = f"http://127.0.0.1:{self.port}/_autoregistry/status"
-        status = httpx.get(url, headers={"Host": self.name}, trust_env=False, timeout=30).json()
-        return [said["answer"] for said in status["pulls"] if said["manifest"] == name]
+        answer = httpx.get(url, headers={"Host": self.name}, trust_env=False, timeout=30)
+        return dict(answer.json())
 
     def says(self, name: str) -> list[str]:
         """What the running pods of a deployment have printed."""
