@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from autoregistry.settings import Limits
 from tests.fakes.wire import RawBackend
 from tests.proxy import hostile
 from tests.proxy.wire import between
@@ -54,7 +53,7 @@ def test_no_request_does_harm(request_text: bytes) -> None:
 )
 async def test_nothing_is_smuggled(tmp_path: Path, framing: bytes) -> None:
     backend = RawBackend(hostile.script)
-    async with between(tmp_path, Limits(head_seconds=0.3), backend) as wire:
+    async with between(tmp_path, backend=backend) as wire:
         head = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\n" + HOST + framing + b"\r\n"
         await hostile.attack(wire, head + b"hello" + hostile.smuggled)
         await hostile.is_well(wire)

@@ -1,0 +1,63 @@
+"""What `serve` is told: limits by name, and descriptors for all the connections they let in."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from click.testing import CliRunner
+
+from autoregistry.cli.serve import _limits, serve
+from autoregistry.errors import SettingInvalid
+from autoregistry.settings import Limits
+
+
+def test_each_limit_is_set_by_its_name_and_the_others_stay() -> None:
+    assert Limits() == _limits(())
+    assert Limits(connections=9, idle_seconds=7.5) == _limits(("connections=9", "idle-seconds=7.5"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("connection=9", id="unknown"),
+        pytest.param("connections", id="no value"),
+        pytest.param("connections=many", id="no number"),
+        pytest.param("connections=1.5", id="half a connection"),
+        pytest.param("idle-seconds=0", id="zero"),
+        pytest.param("idle-seconds=-1", id="negative"),
+        pytest.param("idle-seconds=inf", id="infinite"),
+        pytest.param("idle-seconds=nan", id="not a number"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused_with_the_names_there_are(text: str) -> None:
+    with pytest.raises(SettingInvalid, match="connections-per-address") as refused:
+        _limits((text,))
+
+    assert text in refused.value.message
+
+
+def test_the_help_says_each_limit_with_its_default_and_a_sentence() -> None:
+    said = " ".join(CliRunner().invoke(serve, ["--help"]).output.split())
+
+    for limit in fields(Limits):
+        name = limit.name.replace("_", "-")
+        assert f"{name}={limit.default:g}: {limit.metadata['says']}" in said.replace("- ", "-")
+
+
+def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    program = (
+        "import resource; from autoregistry.cli.serve import _raise_descriptors as raise_them;"
+        "raise_them(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -Sn 100; exec {sys.executable} -c "{program}"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == hard
