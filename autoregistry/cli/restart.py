@@ -102,6 +102,10 @@ def _attached(clusters: Clusters, only: str | None) -> list[Node]:
         clusters.nodes.of(only)
     nodes = clusters.nodes.attached(clusters.options.name)
     if found := [node for node in nodes if only in (None, node.cluster)]:
+        names = {node.cluster for node in found}
+        for node in clusters.nodes.all():
+            if node.away and node.cluster in names:
+                stderr.print(f"{node.name}: {node.away}; it follows when it comes back")
         return found
     raise ClusterRefused(
         f"{only or 'no k3d cluster'} is not attached" if only else "no k3d cluster is attached",
