@@ -18,6 +18,7 @@ import httpx
 from autoregistry.names import MANIFEST_TYPES
 from dev.lab import Docker, Registry
 from dev.lab.registry import free_port
+from tests.plain import PLAIN
 
 NODE_ACCEPT = ", ".join((*MANIFEST_TYPES, "*/*"))
 LAST_LINES = 20
@@ -103,7 +104,9 @@ class Serve:
             self._process = None
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=60, trust_env=False)
+        return httpx.get(
+            f"{self.url}{path}", headers=headers, timeout=60, trust_env=False, verify=PLAIN
+        )
 
     def pull(
         self, name: str, method: str = "HEAD", agent: str = "containerd/2.3.7", timeout: float = 120
@@ -117,6 +120,7 @@ class Serve:
             headers={"Accept": NODE_ACCEPT, "User-Agent": agent},
             timeout=timeout,
             trust_env=False,
+            verify=PLAIN,
         )
 
     def resident_bytes(self) -> int:

@@ -90,7 +90,7 @@ def _by_variables(address: str, certificates: Path, _: Path) -> dict[str, str]:
 def _by_context(address: str, certificates: Path, folder: Path) -> dict[str, str]:
     files = ",".join(f"{key}={certificates}/{key}.pem" for key in ("ca", "cert", "key"))
     for words in (["create", "far", "--docker", f"host={address},{files}"], ["use", "far"]):
-        argv = [lab.tool("docker-20.10"), "context", *words]
+        argv = [str(lab.tool("docker-20.10")), "context", *words]
         subprocess.run(argv, check=True, capture_output=True, env={"DOCKER_CONFIG": str(folder)})
     return {"DOCKER_CONFIG": str(folder), "DOCKER_HOST": ""}
 

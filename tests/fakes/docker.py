@@ -17,6 +17,7 @@ from autoregistry.engine.events import ImageEvent
 from autoregistry.engine.images import Progress
 from autoregistry.errors import AutoregistryError, DockerUnreachable, PushRefused
 from tests.fakes.registry import digest_of
+from tests.plain import PLAIN
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -148,7 +149,7 @@ class FakeDocker:
         repository, _, tag = reference.partition("/")[2].rpartition(":")
         url = f"{self.proxy}/v2/{repository}/manifests/{tag}"
         headers = {"User-Agent": USER_AGENT}
-        with _refusing(), httpx.Client(headers=headers, trust_env=False) as client:
+        with _refusing(), httpx.Client(headers=headers, trust_env=False, verify=PLAIN) as client:
             if self.store == "containerd":  # it asks first, and would wait for itself
                 client.head(url, headers={"Accept": f"{MANIFEST_TYPE}, */*"})
             answer = client.put(

@@ -17,6 +17,7 @@ from autoregistry.settings import Address, Settings
 from tests.fakes.docker import NONCE, FakeDocker
 from tests.fakes.nodes import FakeNodes
 from tests.fakes.registry import FakeRegistry
+from tests.plain import PLAIN
 
 NAME = "localhost:5000"
 NODE_ACCEPT = ", ".join((*MANIFEST_TYPES, "*/*"))
@@ -41,7 +42,7 @@ class Lab:
         async with wiring.running(self.settings, docker, self.events.append) as self.proxy:
             self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
             async with httpx.AsyncClient(
-                base_url=self.docker.proxy, trust_env=False
+                base_url=self.docker.proxy, trust_env=False, verify=PLAIN
             ) as self.client:
                 yield
 
