@@ -54,6 +54,8 @@ class _Round:
     image: Image
     digest: str
     references: tuple[str, ...]
+    only: str | None
+    """The one node that it is for, which may be late for what is known by now."""
     concerned: set[str] = field(default_factory=set)
     """The clusters in which somebody holds the image, or waits for it."""
     busy: set[Node] = field(default_factory=set)
@@ -109,8 +111,9 @@ class Refresh:
         self, image: Image, digest: str, only: str | None = None
     ) -> list[NodeRefreshed]:
         """Have every node pull that needs to, or `only` the one of that name; what became of each."""
-        self._latest[image] = digest
-        this = _Round(image, digest, tuple(self._names.in_docker(image)))
+        this = _Round(image, digest, tuple(self._names.in_docker(image)), only)
+        if only is None:
+            self._latest[image] = digest
         found = await self._in_thread(self._nodes.all) or []
         nodes = [node for node in found if only in (None, node.name)]
         tasks = [asyncio.create_task(self._one(this, n)) for n in nodes if n.is_running]
@@ -135,7 +138,8 @@ class Refresh:
         this.busy.add(node)
         try:
             async with self._turns[node.name]:
-                if self._latest.get(this.image) != this.digest or not await self._pull(this, node):
+                is_old = this.only is None and self._latest[this.image] != this.digest
+                if is_old or not await self._pull(this, node):
                     return None
         except AutoregistryError as exc:
             cause = _cause(node, exc.message)
