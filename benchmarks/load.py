@@ -44,20 +44,21 @@ def upload(
         digest = f"sha256:{whole.hexdigest()}"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request("POST", f"/v2/{repository}/blobs/uploads/")
-    location = _path(connection, 202)
+    location = path_of(connection, 202)
     blocks = (block for _ in range(count))
     if chunked:
         connection.request("PATCH", location, body=blocks, encode_chunked=True)
-        location = _path(connection, 202)
+        location = path_of(connection, 202)
         connection.request("PUT", f"{location}&digest={digest}", body=b"")
     else:
         headers = {"Content-Length": str(len(block) * count)}
         connection.request("PUT", f"{location}&digest={digest}", body=blocks, headers=headers)
-    _path(connection, 201)
+    path_of(connection, 201)
     connection.close()
 
 
-def _path(connection: http.client.HTTPConnection, status: int) -> str:
+def path_of(connection: http.client.HTTPConnection, status: int) -> str:
+    """Where the answer says to go on."""
     answer = connection.getresponse()
     content = answer.read()
     if answer.status != status:
@@ -69,6 +70,19 @@ def _path(connection: http.client.HTTPConnection, status: int) -> str:
 def heads(port: int, image: str, clients: int, count: int) -> tuple[float, float]:
     """Ask for a manifest over kept connections: the median of the seconds, and requests a second."""
     return asyncio.run(_heads(port, image, clients, count))
+
+
+def p99(port: int, count: int) -> float:
+    """Of the seconds that `GET /v2/` takes over one kept connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    took = []
+    for _ in range(count):
+        began = time.perf_counter()
+        connection.request("GET", "/v2/")
+        connection.getresponse().read()
+        took.append(time.perf_counter() - began)
+    connection.close()
+    return sorted(took)[count * 99 // 100 - 1]
 
 
 async def _heads(port: int, image: str, clients: int, count: int) -> tuple[float, float]:
