@@ -17,7 +17,9 @@ from autoregistry.cli.output import stderr, stdout, table
 from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
 from autoregistry.cluster.files import Mirror, registries_yaml
+from autoregistry.cluster.gone import remove_left
 from autoregistry.cluster.nodes import Node
+from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, SettingInvalid
 from autoregistry.stack.model import PROXY
 
@@ -138,7 +140,7 @@ def delete(name: str) -> None:
     clusters.attachment().leave(name)
     k3d.run(k3d.delete(k3d.program(), name), clusters.k3d_environment)
     for network in networks:
-        clusters.remove_left(network)
+        remove_left(Networks(clusters.daemon), network)
 
 
 @dataclass(frozen=True, slots=True)

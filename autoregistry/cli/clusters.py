@@ -99,13 +99,6 @@ class Clusters:
                 return Road(by_host, is_by_host=True)
         return None
 
-    def remove_left(self, network: str) -> None:
-        """k3d keeps a cluster's own network where a node was added later; nobody needs it any more."""
-        networks = Networks(self.daemon)
-        labels = networks.labels(network)
-        if labels is not None and labels.get("app") == "k3d" and not networks.members(network):
-            networks.remove(network)
-
     def prove(self, node: Node, name: str) -> None:
         """Pull, inside a node, an image that was only built. Raises ClusterRefused, DockerRefused."""
         reference = f"{name}/{CHECK}"

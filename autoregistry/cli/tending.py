@@ -1,4 +1,4 @@
-"""What a proxy does for clusters of its own accord: attaching them, and keeping nodes at their addresses."""
+"""What a proxy does for clusters of its own accord: attaching them, and looking after those that are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from autoregistry.cluster.addresses import give_back
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.files import Mirror
+from autoregistry.cluster.gone import leave_gone
 from autoregistry.cluster.mirrors import MirrorFiles
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES, Nodes
 from autoregistry.engine.connect import Daemon
@@ -14,10 +15,10 @@ from autoregistry.engine.containers import Containers
 from autoregistry.engine.events import container_starts
 from autoregistry.engine.networks import Networks
 from autoregistry.events import Emit
-from autoregistry.proxy.addresses import Addresses
 from autoregistry.proxy.attach import AttachAll
+from autoregistry.proxy.tending import Tending
 from autoregistry.settings import Settings
-from autoregistry.stack.model import BACKEND
+from autoregistry.stack.model import BACKEND, PROXY
 
 
 def attach_all(daemon: Daemon, settings: Settings, emit: Emit) -> AttachAll:
@@ -42,8 +43,11 @@ def attach_all(daemon: Daemon, settings: Settings, emit: Emit) -> AttachAll:
     )
 
 
-def addresses(daemon: Daemon) -> Addresses:
-    """For the nodes of every cluster of this Docker, attached or not: all of them start when Docker does."""
-    return Addresses(
-        partial(give_back, Containers(daemon)), partial(container_starts, daemon, "app=k3d")
+def tending(daemon: Daemon) -> Tending:
+    """For every cluster of this Docker, attached or not: all of them start when Docker does."""
+    containers, networks = Containers(daemon), Networks(daemon)
+    return Tending(
+        partial(give_back, containers),
+        partial(leave_gone, containers, networks, (BACKEND, PROXY)),
+        partial(container_starts, daemon, "app=k3d", actions=("destroy",)),
     )

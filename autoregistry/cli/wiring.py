@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from autoregistry import __version__
-from autoregistry.cli.tending import addresses, attach_all
+from autoregistry.cli.tending import attach_all, tending
 from autoregistry.cluster import nodes as cluster_nodes
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
@@ -29,7 +29,6 @@ from autoregistry.events import (
     PushStarted,
 )
 from autoregistry.proxy.actions import Actions
-from autoregistry.proxy.addresses import Addresses
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.history import History, write_down
 from autoregistry.proxy.journal import Journal
@@ -51,6 +50,7 @@ from autoregistry.proxy.status import Status
 from autoregistry.proxy.stores import Stores
 from autoregistry.proxy.stream import Stream
 from autoregistry.proxy.sync import Sync
+from autoregistry.proxy.tending import Tending
 from autoregistry.proxy.watch import Follow, Watch
 from autoregistry.settings import Settings
 
@@ -70,8 +70,8 @@ class Docker:
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
     make_daemon_ask: Callable[[str], None] | None = None
     """Has the daemon itself ask a registry; None where the proxy is not to find out whether that is us."""
-    addresses: Addresses | None = None
-    """Looks after the nodes' addresses; None where there are no real nodes."""
+    tending: Tending | None = None
+    """Looks after clusters; None where there are no real ones."""
     comings: Callable[[str], Iterator[str]] | None = None
     """Follows the nodes of that registry that come back; None where nobody does."""
 
@@ -87,7 +87,7 @@ def real_docker() -> Docker:
         nodes,
         nonce,
         partial(make_daemon_ask, daemon),
-        addresses=addresses(daemon),
+        tending=tending(daemon),
         comings=partial(comings, daemon, nodes),
     )
 
@@ -191,8 +191,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
             coming = partial(docker.comings, settings.names.primary)
             returns = Returns(coming, docker.nodes, backend, refresh, settings.names)
             background.append(asyncio.create_task(returns.run()))
-        if settings.refresh and docker.addresses is not None:
-            background.append(asyncio.create_task(docker.addresses.run(emit)))
+        if settings.refresh and docker.tending is not None:
+            background.append(asyncio.create_task(docker.tending.run(emit)))
         if settings.attach_all:
             background.append(asyncio.create_task(attach_all(daemon(), settings, emit).run()))
         yield Proxy(server, sync, journal)

@@ -74,7 +74,9 @@ def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     clusters.ok("cluster", "attach", OTHER, "--restart")
     listed = _list(clusters)
     clusters.k3d("cluster", "delete", OTHER)
-    networks = clusters.engine.cli("network", "ls", "--format", "{{.Name}}").stdout.split()
+
+    def networks() -> list[str]:
+        return clusters.engine.cli("network", "ls", "--format", "{{.Name}}").stdout.split()
 
     assert code == 1
     assert f"the k3s of {server}" in err
@@ -82,7 +84,7 @@ def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     assert f"hint: autoregistry cluster attach {OTHER} --restart\n" in err
     assert listed[OTHER]["attached"] == 1
     assert set(_list(clusters)) == {MAIN}
-    assert f"k3d-{OTHER}" not in networks
+    wait_for(lambda: f"k3d-{OTHER}" not in networks(), "the network to go")
 
 
 def test_serve_on_the_host_at_another_port_is_a_road_as_well(

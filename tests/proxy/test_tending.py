@@ -1,4 +1,4 @@
-"""Nodes get their addresses back each time Docker has come, and nobody looks in between."""
+"""Clusters are looked after each time Docker has come, and their networks whenever a container is removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from autoregistry.cluster.addresses import Collision
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Event, Notice
-from autoregistry.proxy.addresses import LOOKS, Addresses
+from autoregistry.proxy.tending import LOOKS, Tending
 
 
 async def test_docker_that_comes_back_is_looked_after_again() -> None:
@@ -24,19 +24,25 @@ async def test_docker_that_comes_back_is_looked_after_again() -> None:
         asked.append("look")
         return looks.pop() if looks else []
 
-    def until_docker_ends() -> Iterator[object]:
+    def leave_gone() -> list[str]:
+        return ["k3d-old"] if asked[-1] == "wait" else []
+
+    def removals() -> Iterator[object]:
         asked.append("wait")
         if is_gone.is_set():
             is_done.set()
         is_gone.set()
-        yield {"name": "a container that starts"}
+        yield {"name": "k3d-old-server-0"}
         raise DockerUnreachable("Docker went away")
 
-    running = asyncio.create_task(Addresses(give_back, until_docker_ends, 0.001).run(said.append))
+    running = asyncio.create_task(Tending(give_back, leave_gone, removals, 0.001).run(said.append))
     await asyncio.to_thread(is_done.wait, 10)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
 
     assert asked[: 2 * LOOKS + 2] == [*["look"] * LOOKS, "wait"] * 2
-    assert said == [Notice("server has its address 10.0.0.3 back from agent, and runs")]
+    assert said[:2] == [
+        Notice("server has its address 10.0.0.3 back from agent, and runs"),
+        Notice("left network k3d-old: its cluster is gone"),
+    ]

@@ -1,6 +1,8 @@
-"""After Docker has started: nodes that stayed down because another node got their address are given it back.
+"""Looking after clusters by itself: addresses after Docker has started, networks of clusters that are gone.
 
-Looks for a minute each time that Docker has come back, ourselves included; at other times nobody takes an address.
+For a minute each time that Docker has come back, ourselves included, nodes that stayed down because another node
+got their address are given it back; at other times nobody takes an address. After that it waits for containers that
+are removed.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ LOOKS = 15
 LOOK_SECONDS = 4.0
 
 
-class Addresses:
-    """Keeps each node at its address, for as long as it runs."""
+class Tending:
+    """Goes on for as long as it runs; `removals` are followed until Docker ends."""
 
     def __init__(
         self,
         give_back: Callable[[], list[Collision]],
-        until_docker_ends: Callable[[], Iterator[object]],
+        leave_gone: Callable[[], list[str]],
+        removals: Callable[[], Iterator[object]],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._give_back = give_back
-        self._until_docker_ends = until_docker_ends
+        self._leave_gone = leave_gone
+        self._removals = removals
         self._look_seconds = look_seconds
 
     async def run(self, emit: Emit) -> None:
@@ -39,9 +43,8 @@ class Addresses:
             with suppress(RuntimeError):  # the loop is closed: we are stopping
                 loop.call_soon_threadsafe(emit, Notice(sentence))
 
-        thread = threading.Thread(
-            target=self._follow, args=(stopped, tell), daemon=True, name="addresses"
-        )
+        arguments = (stopped, tell)
+        thread = threading.Thread(target=self._follow, args=arguments, daemon=True, name="tending")
         thread.start()
         try:
             await asyncio.Event().wait()
@@ -56,8 +59,13 @@ class Addresses:
                         tell(
                             f"{taken.owner} has its address {taken.address} back from {taken.holder}, and runs"
                         )
+                    self._leave(tell)
                     if stopped.wait(self._look_seconds):
                         return
-                for _ in self._until_docker_ends():
-                    pass
+                for _ in self._removals():
+                    self._leave(tell)
             stopped.wait(self._look_seconds)
+
+    def _leave(self, tell: Callable[[str], None]) -> None:
+        for network in self._leave_gone():
+            tell(f"left network {network}: its cluster is gone")

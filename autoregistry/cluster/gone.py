@@ -1,0 +1,55 @@
+"""Clusters that were deleted without us: leaving their networks, so that nothing of them stays.
+
+`k3d cluster delete` takes registries off the network by itself, but only where it understands why Docker does not
+let it remove one: with Docker 28's words for that it does not (k3d pkg/runtimes/docker/network.go).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from autoregistry.cluster.nodes import CLUSTER_LABEL
+from autoregistry.engine.container import Container
+from autoregistry.errors import DockerRefused
+
+
+class Containers(Protocol):
+    """What is needed of the engine (`engine/containers.py`)."""
+
+    def list(self, *labels: str) -> list[Container]: ...
+    def disconnect(self, network: str, container: str) -> bool: ...
+
+
+class Networks(Protocol):
+    """What is needed of the engine (`engine/networks.py`)."""
+
+    def labels(self, network: str) -> Mapping[str, str] | None: ...
+    def members(self, network: str) -> tuple[str, ...]: ...
+    def remove(self, network: str) -> None: ...
+
+
+def leave_gone(containers: Containers, networks: Networks, members: tuple[str, ...]) -> list[str]:
+    """Take these containers off every network of k3d's that no cluster is on any more; the networks left."""
+    everybody = containers.list("app=k3d")
+    wanted = {network for c in everybody if c.labels.get(CLUSTER_LABEL) for network in c.networks}
+    ours = [c for c in everybody if c.name in members]
+    left = [
+        network
+        for network in sorted({network for c in ours for network in c.networks} - wanted)
+        if (networks.labels(network) or {}).get("app") == "k3d"
+    ]
+    for network in left:
+        for container in ours:
+            containers.disconnect(network, container.name)
+        remove_left(networks, network)
+    return left
+
+
+def remove_left(networks: Networks, network: str) -> None:
+    """Remove a network that k3d made and nobody is on; k3d keeps one where a node was added later, too."""
+    labels = networks.labels(network)
+    if labels is not None and labels.get("app") == "k3d" and not networks.members(network):
+        with suppress(DockerRefused):  # k3d was quicker, or somebody has come
+            networks.remove(network)

@@ -1,0 +1,63 @@
+"""Networks of clusters that are gone are left; those of others, and a user's own, are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from autoregistry.cluster.gone import leave_gone
+from autoregistry.engine.container import Container
+from tests.unit.test_addresses import container
+
+NODE = replace(container("server", "10.0.0.3"), labels={"k3d.cluster": "dev"})
+STOPPED = replace(container("server", ""), labels={"k3d.cluster": "dev"})
+OURS = replace(container("autoregistry", "10.0.0.253"), labels={"k3d.cluster": ""})
+
+
+@dataclass
+class Engine:
+    """Some containers, all of them on one network."""
+
+    there: list[Container]
+    network: Mapping[str, str] | None
+    did: list[str] = field(default_factory=list)
+
+    def list(self, *labels: str) -> list[Container]:
+        return self.there
+
+    def disconnect(self, network: str, container: str) -> bool:
+        self.did.append(f"disconnect {container}")
+        return True
+
+    def labels(self, network: str) -> Mapping[str, str] | None:
+        return self.network
+
+    def members(self, network: str) -> tuple[str, ...]:
+        return ()
+
+    def remove(self, network: str) -> None:
+        self.did.append(f"remove {network}")
+
+
+@pytest.mark.parametrize(
+    ("there", "labels", "expected"),
+    [
+        pytest.param(
+            [OURS], {"app": "k3d"}, ["disconnect autoregistry", "remove k3d-dev"], id="gone"
+        ),
+        pytest.param([OURS, NODE], {"app": "k3d"}, [], id="a cluster that runs"),
+        pytest.param([OURS, STOPPED], {"app": "k3d"}, [], id="a cluster that is stopped"),
+        pytest.param([OURS], {}, [], id="a network of the user's"),
+        pytest.param([OURS], None, [], id="no network any more"),
+        pytest.param([], {"app": "k3d"}, [], id="not ours to look after"),
+    ],
+)
+def test_what_is_left(
+    there: list[Container], labels: Mapping[str, str] | None, expected: list[str]
+) -> None:
+    engine = Engine(there, labels)
+    left = leave_gone(engine, engine, ("autoregistry-backend", "autoregistry"))
+
+    assert (engine.did, bool(left)) == (expected, bool(expected))
