@@ -109,6 +109,15 @@ class HandPushSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeRefreshing:
+    """A node of a cluster is made to pull what has changed."""
+
+    cluster: str
+    node: str
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRefreshed:
     """A node of a cluster pulled what had changed; or could not, and why."""
 
@@ -145,6 +154,7 @@ Event = (
     | PushFinished
     | PushFailed
     | HandPushSeen
+    | NodeRefreshing
     | NodeRefreshed
     | WorkloadRestarted
     | Notice

@@ -26,13 +26,15 @@ from autoregistry.cli.output import line, stderr
 from autoregistry.events import (
     Answer,
     Event,
+    NodeRefreshed,
+    NodeRefreshing,
     PullAnswered,
     PushFailed,
     PushFinished,
     PushProgress,
     PushStarted,
 )
-from autoregistry.names import Digest, Image
+from autoregistry.names import Digest
 
 _NARROW = 100
 _BESIDE_THE_NAME = 58
@@ -62,7 +64,7 @@ def columns(width: int) -> list[ProgressColumn]:
         BarColumn(10 if width < _NARROW else 30),
         _Size(),
         _Speed(),
-        TextColumn("{task.fields[layers]}", style="dim"),
+        TextColumn("{task.fields[words]}", style="dim"),
         TimeElapsedColumn(),
     ]
 
@@ -82,11 +84,11 @@ def board() -> Iterator[Board]:
 
 
 class Board:
-    """One bar a push; everything else is a line above. Told from any thread."""
+    """One bar a push, and one a node that follows; everything else is a line above. Told from any thread."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
-        self._tasks: dict[Image, TaskID] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
         self._lock = threading.Lock()
         self._is_closed = False
@@ -103,12 +105,16 @@ class Board:
                 return
             match event:
                 case PushStarted(image):
-                    self._bar(image)
+                    self._bar(str(image), str(image), "Docker begins")
                 case PushProgress():
                     self._advance(event)
                 case PushFinished(image) | PushFailed(image):
-                    if self._progress and image in self._tasks:
-                        self._progress.remove_task(self._tasks.pop(image))
+                    self._end(str(image))
+                case NodeRefreshing(_, node, image):
+                    what = "it" if stderr.width < _NARROW else image
+                    self._bar(f"{image} {node}", node, f"pulls {what}")
+                case NodeRefreshed(_, node, image):
+                    self._end(f"{image} {node}")
                 case _:
                     pass
             if with_lines and not self._is_known(event) and (text := line(event)) is not None:
@@ -142,19 +148,26 @@ class Board:
     def _advance(self, event: PushProgress) -> None:
         if self._progress is None:
             return
-        task = self._bar(event.image, event.seconds)
-        layers = f"{event.done_layers}/{event.total_layers} layers"
+        task = self._bar(str(event.image), str(event.image), "", event.seconds)
+        words = f"{event.done_layers}/{event.total_layers} layers"
         self._progress.update(
-            task, completed=event.done_bytes, total=event.total_bytes, layers=layers
+            task, completed=event.done_bytes, total=event.total_bytes, words=words
         )
 
-    def _bar(self, image: Image, seconds: float = 0.0) -> TaskID:
+    def _bar(self, what: str, name: str, words: str, seconds: float = 0.0) -> TaskID:
         if self._progress is None:
             return TaskID(0)
-        if image not in self._tasks:
-            name, room = str(image), stderr.width - _BESIDE_THE_NAME
-            shown = name if len(name) <= room else f"…{name[1 - room :]}"
-            made = self._progress.add_task(shown, total=None, layers="Docker begins")
+        if what not in self._tasks:
+            shown = _end_of(name, stderr.width - _BESIDE_THE_NAME)
+            self._tasks[what] = self._progress.add_task(shown, total=None, words=words)
             self._progress.tasks[-1].start_time = self._progress.get_time() - seconds
-            self._tasks[image] = made
-        return self._tasks[image]
+        return self._tasks[what]
+
+    def _end(self, what: str) -> None:
+        if self._progress and what in self._tasks:
+            self._progress.remove_task(self._tasks.pop(what))
+
+
+def _end_of(name: str, room: int) -> str:
+    """The part of a name that tells it from others, where there is no room for all of it."""
+    return name if len(name) <= room else f"…{name[1 - room :]}"

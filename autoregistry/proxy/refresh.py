@@ -21,7 +21,7 @@ from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Use, Workload
 from autoregistry.cluster.workloads import behind, restart, wake
 from autoregistry.errors import AutoregistryError
-from autoregistry.events import Emit, NodeRefreshed, WorkloadRestarted
+from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
 
 _T = TypeVar("_T")
@@ -158,6 +158,8 @@ class Refresh:
         if waiting:
             this.concerned.add(node.cluster)
             old = sorted({use.reference for use in waiting})
+        if old:
+            self._emit(NodeRefreshing(node.cluster, node.name, this.image))
         for reference in old:
             await loop.run_in_executor(self._threads, self._nodes.pull, node, reference)
         if waiting:

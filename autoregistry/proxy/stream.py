@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from autoregistry.events import Answer, Event, PullAnswered, PullSeen, PushProgress
+from autoregistry.events import Answer, Event, NodeRefreshing, PullAnswered, PullSeen, PushProgress
 from autoregistry.names import Image
 from autoregistry.proxy.codec import to_json
 from autoregistry.proxy.history import EventId, History
@@ -157,7 +157,7 @@ def _is_kept(event: Event) -> bool:
     match event:
         case PullAnswered(answer=answer):
             return answer is not Answer.OWN_PUSH
-        case PullSeen() | PushProgress():
+        case PullSeen() | PushProgress() | NodeRefreshing():
             return False
         case _:
             return True

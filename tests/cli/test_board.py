@@ -11,7 +11,15 @@ from rich.progress import Progress
 from autoregistry.cli import board
 from autoregistry.cli.board import Board, columns
 from autoregistry.cli.output import stderr
-from autoregistry.events import Answer, PullAnswered, PushFinished, PushProgress, PushStarted
+from autoregistry.events import (
+    Answer,
+    NodeRefreshed,
+    NodeRefreshing,
+    PullAnswered,
+    PushFinished,
+    PushProgress,
+    PushStarted,
+)
 from autoregistry.names import Digest, Image, Manifest
 
 IMAGE = Image("a-team/some-service-with-a-name/api", "feature-0123")
@@ -57,6 +65,20 @@ def test_a_bar_goes_when_its_push_has_ended(monkeypatch: pytest.MonkeyPatch) -> 
     ended = PushFinished(IMAGE, "sha256:1", "sha256:2", 512_000_000, 20.0)
 
     assert _draw(monkeypatch, 80, HALF, ended) == ""
+
+
+def test_a_node_that_follows_has_a_bar_until_it_has_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = NodeRefreshing("dev", "k3d-dev-agent-0", Image("app", "dev"))
+    ended = NodeRefreshed("dev", "k3d-dev-agent-0", Image("app", "dev"), "sha256:1", 2.0)
+
+    drawn = _draw(monkeypatch, 80, begun, HALF)
+
+    assert "k3d-dev-agent-0" in drawn
+    assert "pulls it" in drawn
+    assert len(drawn.splitlines()) == 2
+    assert _draw(monkeypatch, 80, begun, ended) == ""
 
 
 def test_the_same_question_of_three_nodes_is_one_line() -> None:
