@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -74,8 +75,10 @@ def _followed(
             if is_first:
                 is_first = False
                 yield None
-            if since is None:  # by Docker's clock
-                since = int(parsedate_to_datetime(answer.headers["Date"]).timestamp()) * 10**9
+            if since is None:  # by Docker's clock, where nothing between us takes it away
+                stated = answer.headers.get("Date")
+                began = parsedate_to_datetime(stated).timestamp() if stated else time.time()
+                since = int(began) * 10**9
             try:
                 for text in answer.iter_lines(chunk_size=None):
                     if text.strip():
