@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from dev.lab import Docker, Registry
 from tests.engines.browser import Tab, browser
@@ -16,6 +18,7 @@ from tests.engines.throttle import Throttle, throttled
 pytestmark = pytest.mark.engine
 
 MEGABYTE = 1 << 20
+HACK = "<img src=x onerror=hacked=1>"
 WORDS = """(image => {
   const row = document.querySelector(`tr[data-image="${image}"]`);
   return row ? Array.from(row.querySelectorAll(".state"), state => state.textContent) : [];
@@ -181,3 +184,51 @@ async def test_nothing_sticks_out_of_the_window(
     assert await tab.evaluate("document.documentElement.scrollWidth") <= width
     back = await tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert back == ("rgb(245, 246, 248)" if scheme == "light" else "rgb(15, 18, 21)")
+
+
+@asynccontextmanager
+async def _hostile_registry() -> AsyncIterator[str]:
+    """One whose lists and refusals have script in them."""
+
+    async def answer(request: web.Request) -> web.Response:
+        match request.path:
+            case "/v2/":
+                return web.json_response({})
+            case "/v2/_catalog":
+                return web.json_response({"repositories": [HACK, "listed"]})
+            case path if path.endswith("/tags/list"):
+                return web.json_response({"name": "listed", "tags": [HACK, "dev"]})
+        status = 403 if request.method == "POST" else 404
+        return web.json_response({"errors": [{"code": "DENIED", "message": HACK}]}, status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("engine", ["classic"], indirect=True)
+async def test_script_in_what_a_registry_and_a_client_say_is_text(
+    engine: Docker, tmp_path: Path
+) -> None:
+    async with _hostile_registry() as url:
+        serve = Serve(engine, url, tmp_path / "state", ("--no-watch",))
+        await asyncio.to_thread(serve.start)
+        try:
+            await _build(serve, "hostile:dev", "v1")
+            answer = await asyncio.to_thread(serve.pull, "hostile:dev", agent=HACK)
+            async with browser(tmp_path / "browser") as tab:
+                await tab.open(f"{serve.url}/_autoregistry/")
+                for body in ("#images", "#pulls"):
+                    text = f"document.querySelector('{body} tbody').textContent"
+                    await tab.until(f"{text}.includes({HACK!r})", f"the cause in {body}")
+
+                assert answer.status_code == 403
+                assert await tab.evaluate("typeof hacked") == "undefined"
+                assert await tab.evaluate("document.querySelectorAll('img, script').length") == 1
+                assert tab.complaints == []
+        finally:
+            await asyncio.to_thread(serve.stop)

@@ -64,6 +64,23 @@ async def test_who_likes_openmetrics_gets_it(lab: Lab) -> None:
     assert "autoregistry_pushes_running" in {family.name for family in parsed}
 
 
+async def test_names_are_what_promtool_would_let_pass(lab: Lab) -> None:
+    families = await _families(lab)
+    wrong = [
+        name
+        for name, family in families.items()
+        if not re.fullmatch("(autoregistry|process|python)(_[a-z]+)+", name)
+        or re.search("_(ms|milliseconds|minutes|mb|kb|gauge|counter|histogram)(_|$)", name)
+        or not family.documentation.strip()
+        or (family.type == "histogram" and not name.endswith("_seconds"))
+        or (family.type != "histogram" and re.search("_(count|sum|bucket)$", name))
+        or (family.type == "counter")
+        != any(sample.name.endswith("_total") for sample in family.samples)
+    ]
+
+    assert wrong == []
+
+
 async def _series(lab: Lab) -> set[str]:
     return {
         f"{s.name} {sorted(s.labels.items())}"
@@ -109,8 +126,14 @@ async def test_docker_counts_as_connected_before_it_has_anything_to_say(watching
 
 
 async def test_every_metric_of_the_dashboard_exists(lab: Lab) -> None:
-    used = set(re.findall(r"\b(?:autoregistry|process)_[a-z_]+", DASHBOARD.read_text()))
-    there = {sample.name for f in (await _families(lab)).values() for sample in f.samples}
+    text = DASHBOARD.read_text()
+    used = set(re.findall(r"\b(?:autoregistry|process)_[a-z_]+", text))
+    labels = {f"{label}={value}" for label, value in re.findall(r'(\w+)=~?\\"(\w+)\\"', text)}
+    samples = [sample for f in (await _families(lab)).values() for sample in f.samples]
+    there = {sample.name for sample in samples}
+    values = {f"{label}={value}" for s in samples for label, value in s.labels.items()}
 
     assert used
     assert used - there == set()
+    assert labels
+    assert labels - values == set()
