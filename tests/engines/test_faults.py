@@ -21,7 +21,7 @@ from tests.engines.soak import Soak, moments, read_whole
 pytestmark = pytest.mark.engine
 
 # Read now: tests see no AUTOREGISTRY_* of the shell.
-COUNT = int(os.environ.get("AUTOREGISTRY_SOAK_MOMENTS", "6"))
+COUNT = int(os.environ.get("AUTOREGISTRY_SOAK_MOMENTS", "4"))
 SEED = os.environ.get("AUTOREGISTRY_SOAK_SEED") or f"{random.randrange(16**6):06x}"  # noqa: S311
 
 
