@@ -66,7 +66,9 @@ def go_proxy(engine: lab.Docker, registry: lab.Registry, name: str) -> Iterator[
         subprocess.run(["go", "build", "-o", program, "."], cwd=PEERS, check=True)
         port = free_port()
         flags = ["-listen", f"127.0.0.1:{port}", "-backend", registry.url, "-name", name]
-        process = subprocess.Popen([program, *flags, "-socket", str(engine.socket)])
+        process = subprocess.Popen(
+            [program, *flags, "-socket", str(engine.socket)], stderr=subprocess.DEVNULL
+        )
         try:
             _wait(port)
             yield Candidate("Go proxy", port, process.pid)
