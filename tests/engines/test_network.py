@@ -91,7 +91,7 @@ def test_a_registry_out_of_reach_is_a_named_answer_in_time_and_then_forgotten(
 ) -> None:
     image = f"net/registry-{how}:dev"
     _built(engine, serve, image)
-    wait_for(lambda: _is_in(registry, image), "its push")
+    wait_for(lambda: _is_in(registry, image) and _is_followed(serve), "its push, confirmed")
     getattr(to_registry, how)()
     began = time.monotonic()
 
@@ -131,7 +131,7 @@ def test_docker_out_of_reach_leaves_a_registry_and_what_was_built_is_pushed_afte
 ) -> None:
     image = f"net/docker-{how}:dev"
     _built(engine, serve, image)
-    wait_for(lambda: _is_in(registry, image), "its push")
+    wait_for(lambda: _is_in(registry, image) and _is_followed(serve), "its push, confirmed")
     getattr(to_docker, how)()
     began = time.monotonic()
 
