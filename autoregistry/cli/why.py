@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from rich.table import Column, Table
 from rich.text import Text
 
 from autoregistry.cli import completion
@@ -85,7 +86,15 @@ def why(image: str, as_json: bool) -> None:
 
 
 def _line(about: str, digest: str, more: str) -> None:
-    stdout.print(Text(f"  {about:<26} ", "dim") + Text(f"{digest:<13} ") + Text(more))
+    """One fact; in a terminal that is too narrow the last part goes on below itself."""
+    if not stdout.is_terminal:
+        stdout.print(f"  {about:<26} {digest:<13} {more}")
+        return
+    row = Table.grid(
+        Column(min_width=28, no_wrap=True), Column(min_width=13), Column(), padding=(0, 1, 0, 0)
+    )
+    row.add_row(Text(f"  {about}", "dim"), Text(digest), Text(more))
+    stdout.print(row, soft_wrap=False)
 
 
 def _of_node(held: dict[str, Any]) -> str:
