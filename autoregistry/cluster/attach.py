@@ -94,7 +94,10 @@ class Attachment:
             member in (collision.owner, collision.holder) and collision.network == network
             for collision in collisions(everybody)
         ):
-            self._containers.disconnect(network, member)
+            with suppress(
+                DockerRefused
+            ):  # a refused `connect` left it half there: the next one mends that
+                self._containers.disconnect(network, member)
         try:
             place = far_place(self._networks, network, member, everybody)
             self._containers.connect(network, member, place)

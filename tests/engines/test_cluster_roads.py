@@ -71,6 +71,32 @@ def test_three_nodes_are_let_go_and_attached_again_twice_in_a_row(clusters: Clus
     assert "localhost" not in clusters.engine.cli("exec", *registries).stdout
 
 
+def test_every_illness_is_named_and_mended_by_the_command_that_is_named(clusters: Clusters) -> None:
+    """A mirror file that leads elsewhere, no ConfigMap, and a `connect` that Docker refused and left half done."""
+    docker, network, agent = clusters.engine.cli, f"k3d-{MAIN}", f"k3d-{MAIN}-agent-0"
+    taken = clusters.inspect(agent)["NetworkSettings"]["Networks"][network]["IPAddress"]
+    file = f"/var/lib/rancher/k3s/agent/etc/containerd/certs.d/{clusters.name}/hosts.toml"
+    elsewhere = 'server = "http://other:5000"'
+    docker("exec", agent, "sh", "-c", f"echo '{elsewhere}' > {file}")
+    clusters.kubectl("delete", "configmap", "-n", "kube-public", "local-registry-hosting")
+    docker("network", "disconnect", network, "autoregistry")
+    refused = docker("network", "connect", "--ip", taken, network, "autoregistry", check=False)
+    ill = [check for check in _checks(clusters) if not check["is_well"]]
+    said = "\n".join(check["sentence"] for check in ill)
+    hints = {check["hint"] for check in ill}
+    for hint in hints:
+        clusters.ok(*hint.split()[1:])
+
+    assert refused.returncode != 0
+    assert f"autoregistry and {agent} both want {taken} on network {network}" in said
+    assert f"autoregistry has no address on network {network}" in said
+    assert f"{agent} pulls {clusters.name} from http://other:5000, not http://autoregistry" in said
+    assert f"k3d-{MAIN}-server-0 does not reach the registry" in said
+    assert "no ConfigMap local-registry-hosting" in said
+    assert hints == {f"autoregistry cluster attach {MAIN}"}
+    assert _is_well(clusters)
+
+
 def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     clusters: Clusters,
 ) -> None:
