@@ -174,18 +174,6 @@ async def test_the_keyboard_alone_has_an_image_pushed(shown: Serve, tab: Tab) ->
     assert command == f"autoregistry why {image}"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1280, 900), (400, 800)])
-async def test_nothing_sticks_out_of_the_window(
-    tab: Tab, width: int, height: int, scheme: str, tmp_path: Path
-) -> None:
-    await tab.look(width, height, scheme)
-    await tab.until(f"innerWidth === {width}", "the width")
-    assert await tab.evaluate("document.documentElement.scrollWidth") <= width
-    back = await tab.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert back == ("rgb(245, 246, 248)" if scheme == "light" else "rgb(15, 18, 21)")
-
-
 @asynccontextmanager
 async def _hostile_registry() -> AsyncIterator[str]:
     """One whose lists and refusals have script in them."""

@@ -60,6 +60,21 @@ async def _open(tab: Tab, stage: Stage) -> None:
     await tab.until(f"{rows} === {count}", f"{count} rows")
 
 
+@pytest.mark.parametrize(("scheme", "back"), [("light", "245, 246, 248"), ("dark", "15, 18, 21")])
+async def test_nothing_sticks_out_of_the_window(
+    tab: Tab, stage: Stage, scheme: str, back: str
+) -> None:
+    every_state(stage)
+    await _open(tab, stage)
+    for width in (1280, 400):
+        await tab.look(width, 850, scheme)
+        await tab.until(f"innerWidth === {width}", "the width")
+
+        assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+        shown = await tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert shown == f"rgb({back})"
+
+
 async def test_who_cannot_see_or_point_finds_nothing_missing(tab: Tab, stage: Stage) -> None:
     every_state(stage)
     script = axe().read_text()
