@@ -150,9 +150,9 @@ def _round(candidate: Candidate, blob: str, image: str) -> dict[str, float]:
             ),  # type: ignore[misc]
             size,
         )
-    found["p99 of GET /v2/ alone, ms"] = load.p99(port, 500) * 1000
+    found["p99 of GET /v2/ alone, ms"] = load.p99(port, 200) * 1000
     with crowded(port, blob):
-        found["p99 among 500 connections and 10 pushes, ms"] = load.p99(port, 500) * 1000
+        found["p99 among 500 connections and 10 pushes, ms"] = load.p99(port, 100) * 1000
     for clients, asked in ((1, 300), (16, 800), (64, 1600)):
         p50, rate = load.heads(port, image, clients, asked)
         found[f"HEAD p50, {clients} clients, ms"] = p50 * 1000
