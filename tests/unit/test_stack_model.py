@@ -139,3 +139,11 @@ def test_pip_in_the_build_looks_where_pip_outside_looks() -> None:
         "BASE_IMAGE": "b:1",
         "PIP_INDEX_URL": "https://index.corp/simple",
     }
+
+
+def test_what_is_switched_on_or_off_is_said_by_flags_of_serve() -> None:
+    chosen = Options(attach_all=True, watch=False, refresh=False)
+
+    assert Options().switches == []
+    assert chosen.switches == ["--attach-all", "--no-watch", "--no-refresh"]
+    assert Options.read(chosen.written()) == chosen
