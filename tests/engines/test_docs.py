@@ -72,9 +72,10 @@ def machine(engine: Docker, tmp_path: Path) -> Iterator[dict[str, str]]:
         program.chmod(0o755)
     environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
     environment["PYTHONPATH"] = str(ROOT)
+    delete = [str(lab.tool("k3d")), "cluster", "delete", CLUSTER]
     with only_stack(engine):
+        subprocess.run(delete, env=environment, check=True, capture_output=True)
         yield environment
-        delete = [str(lab.tool("k3d")), "cluster", "delete", CLUSTER]
         subprocess.run(delete, env=environment, check=True, capture_output=True)
 
 

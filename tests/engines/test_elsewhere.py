@@ -99,7 +99,10 @@ def test_the_wheel_alone_is_a_plugin_of_k3d_and_the_same_program(
 
 
 def _does_its_work(run: Callable[..., str], stack: Typed) -> None:
-    """Every kind of question and deed, where 127.0.0.1 is not the proxy's: it is asked by `docker exec`."""
+    """Every kind of question and deed, where 127.0.0.1 is not the proxy's: it is asked by `docker exec`.
+
+    What the doctor finds may be ill in clusters that are none of ours.
+    """
     name = f"from/{secrets.token_hex(4)}:dev"
     build(stack.engine, f"{stack.name}/{name}", stack.engine.store)
 
@@ -119,7 +122,7 @@ def test_a_container_with_only_the_socket_is_road_enough(stack: Typed) -> None:
     options = ("run", "--rm", "--network", "none", "--user", "0:0", "--volume", mount, image)
 
     def run(*words: str) -> str:
-        done = stack.engine.cli(*options, *words)
+        done = stack.engine.cli(*options, *words, check=words != ("doctor",))
         return done.stdout + done.stderr
 
     _does_its_work(run, stack)
@@ -133,7 +136,7 @@ def test_a_daemon_behind_tcp_in_another_network_is_road_enough(stack: Typed) -> 
         apart = ["unshare", "--net", sys.executable, "-c", _APART, str(stack.engine.socket)]
         argv = [*apart, sys.executable, "-m", "autoregistry", *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 or words == ("doctor",), done.stderr
         return done.stdout + done.stderr
 
     _does_its_work(run, stack)
