@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
@@ -138,7 +138,7 @@ def _slow(clusters: Clusters, node: str) -> Iterator[None]:
 )
 def test_a_node_in_trouble_is_named_and_holds_nobody_up(
     clusters: Clusters,
-    trouble: Callable[[Clusters, str], Iterator[None]],
+    trouble: Callable[[Clusters, str], AbstractContextManager[None]],
     cause: str,
     state: str,
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_node_in_trouble_is_named_and_holds_nobody_up(
     build(clusters.engine, f"{clusters.name}/{name}", "v1")
     for node in (SERVER, *AGENTS):
         _pull(clusters, node, name)
-    with trouble(clusters, ill):  # type: ignore[attr-defined]
+    with trouble(clusters, ill):
         before = _held(clusters, SERVER, name)
         build(clusters.engine, f"{clusters.name}/{name}", "v2", random_bytes=1 << 20)
         began = time.monotonic()
