@@ -96,6 +96,14 @@ def test_an_image_has_an_identity_that_changes_with_its_content(subject: Subject
     assert second.tagged_at >= first.tagged_at > 1.6e9
 
 
+def test_an_image_is_for_the_machine_it_was_built_on(subject: Subject) -> None:
+    subject.build(f"{subject.name}:dev", "v1")
+
+    here = subject.images.architecture()
+    assert subject.images.platforms(f"{subject.name}:dev") == [f"linux/{here}"]
+    assert subject.images.platforms(f"{subject.name}:no") == []
+
+
 def test_names_are_listed_for_docker_and_for_an_identity(subject: Subject) -> None:
     subject.build(f"{subject.name}:dev", subject.name)  # content that no other image has
     found = subject.images.inspect(f"{subject.name}:dev")
