@@ -37,7 +37,10 @@ def every_check(clusters: Clusters) -> Iterator[Check]:
     if not looks:
         yield well("clusters", "no k3d cluster runs")
     for look in looks:
-        yield from cluster_checks(clusters, look)
+        try:
+            yield from cluster_checks(clusters, look)
+        except AutoregistryError as exc:  # a node or the proxy that stops while it is looked at
+            yield wrong(look.cluster, exc.message, exc.hint or "autoregistry doctor")
 
 
 def _served(roads: Iterable[Road | None]) -> str | None:

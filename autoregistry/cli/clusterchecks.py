@@ -50,6 +50,8 @@ class Look:
     network: str
     files: dict[Node, dict[str, list[str]]]
     road: Road | None
+    silent: dict[str, str]
+    """Nodes that could not be asked, such as one that has stopped a moment ago, and why."""
 
     @property
     def attach(self) -> str:
@@ -66,13 +68,22 @@ def looks_at(clusters: Clusters) -> list[Look]:
     everything = [node for node in clusters.nodes.all() if node.is_running]
     for name in sorted({node.cluster for node in everything}):
         nodes = [node for node in everything if node.cluster == name]
-        files = {node: clusters.files.known(node) for node in nodes}
-        looks.append(Look(name, nodes[0].network, files, clusters.road(files.values())))
+        files: dict[Node, dict[str, list[str]]] = {}
+        silent = {}
+        for node in nodes:
+            try:
+                files[node] = clusters.files.known(node)
+            except AutoregistryError as exc:
+                silent[node.name] = exc.message
+        looks.append(Look(name, nodes[0].network, files, clusters.road(files.values()), silent))
     return looks
 
 
 def cluster_checks(clusters: Clusters, look: Look) -> Iterator[Check]:
     """All of one cluster; ends where the next makes no sense."""
+    for name, cause in look.silent.items():
+        start = f"k3d cluster start {look.cluster}"
+        yield wrong(look.cluster, f"{name} cannot be asked: {cause}", start)
     containers = [c for c in clusters.containers.list("app=k3d") if look.network in c.networks]
     yield from _addresses(look, containers)
     road = look.road

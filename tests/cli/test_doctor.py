@@ -217,6 +217,15 @@ def test_a_server_whose_address_another_node_took_is_named(
     ]
 
 
+def test_a_node_that_stops_while_it_is_looked_at_is_named(
+    node: Node, engine: FakeEngine, typed: Type
+) -> None:
+    engine.stopping = {SERVER}
+
+    cause = f"{SERVER} cannot be asked: Container {SERVER} is not running"
+    assert (cause, "k3d cluster start dev") in ill(typed)
+
+
 def test_not_attached_is_no_illness(node: Node, typed: Type) -> None:
     node.road = None
     told = json.loads(typed("doctor", "--json").stdout)

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dev import lab
 from dev.lab import Docker, engine_files
@@ -16,9 +17,14 @@ _START = 'mount --make-rshared / && ip link set lo up && exec dockerd --config-f
 
 
 @contextmanager
-def daemon_apart(folder: Path) -> Iterator[Docker]:
+def daemon_apart() -> Iterator[Docker]:
     """A third daemon, of the classic store: it starts in a second, and needs no bridge to push."""
     lab.docker("classic")  # its programs are there
+    with TemporaryDirectory(prefix="apart-") as short:  # a socket's path has at most 107 bytes
+        yield from _daemon(Path(short))
+
+
+def _daemon(folder: Path) -> Iterator[Docker]:
     config = folder / "daemon.json"
     config.write_text(
         json.dumps(

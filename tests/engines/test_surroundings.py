@@ -90,7 +90,7 @@ def test_a_daemon_in_a_network_of_its_own_is_the_same_error_and_a_refusal(
     if engine.store != "classic" or not engine.owned:
         pytest.skip("a third daemon is made of the older one's programs")
     with (
-        daemon_apart(tmp_path) as apart,
+        daemon_apart() as apart,
         serving(apart, registry, tmp_path / "state", "--no-watch") as serve,
     ):
         build(apart, f"{serve.name}/around:apart", "x")

@@ -55,6 +55,8 @@ class FakeEngine:
     """The last create request of each name."""
     parameters: dict[str, dict[str, str]] = field(default_factory=dict)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    stopping: set[str] = field(default_factory=set)
+    """Containers that are listed as running and are not when something is run in them."""
     _execs: dict[str, list[str]] = field(default_factory=dict)
     _number: int = 0
 
@@ -191,6 +193,8 @@ class FakeEngine:
         return 204, None
 
     def _exec(self, name: str, body: dict[str, Any], **_: Any) -> Answer:
+        if name in self.stopping:
+            return 409, {"message": f"Container {name} is not running"}
         found = self._named(name)
         if found is None or found["State"]["Status"] != "running":
             return 409, {"message": f"container {name} is not running"}
