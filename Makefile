@@ -35,8 +35,9 @@ types: .venv/ready
 unit: .venv/ready
 	@$(PYTEST) -m "not engine"
 
-bench: .venv/ready  ## the proxy beside a Go one, on real engines: four minutes
+bench: .venv/ready  ## the proxy beside a Go one, on real engines, and the page's frames: four minutes
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.page
 
 FUZZ_EXAMPLES ?= 5000
 fuzz: .venv/ready  ## hostile requests, about ten minutes of them
