@@ -15,7 +15,7 @@ from tests.engines.serving import Serve, build, uploads, wait_for
 
 pytestmark = pytest.mark.engine
 
-IMAGES, REBUILDS, OLD = 5, 10, 100
+IMAGES, REBUILDS, OLD = 5, 10, 200
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def eager_registry(engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> 
 def eager(
     engine: Docker, eager_registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serve]:
-    """`autoregistry serve` that watches Docker, first started when Docker has a hundred images of our name."""
+    """`autoregistry serve` that watches Docker, first started when Docker has two hundred images of our name."""
     serve = Serve(engine, eager_registry.url, tmp_path_factory.mktemp("state"))
     first = f"{serve.name}/{engine.store}/old:t0"
     build(engine, first, "old")
