@@ -48,6 +48,11 @@ class Clusters(Typed):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def listed(self) -> dict[str, Any]:
+        """What `cluster list` says, by the cluster's name."""
+        rows = json.loads(self.ok("cluster", "list", "--json"))
+        return {row["name"]: row for row in rows}
+
     def kubectl(self, *words: str, cluster: str = MAIN, stdin: str = "", check: bool = True) -> str:
         argv = ["exec", "--interactive", f"k3d-{cluster}-server-0", "kubectl", *words]
         return self.engine.cli(*argv, input=stdin, check=check).stdout
@@ -122,13 +127,8 @@ def clusters(engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> Cluste
     return shared(engine.store, lambda stack: make_clusters(engine, folder, stack))
 
 
-def _list(clusters: Clusters) -> dict[str, Any]:
-    rows = json.loads(clusters.ok("cluster", "list", "--json"))
-    return {row["name"]: row for row in rows}
-
-
 def test_a_created_cluster_is_attached_with_every_node(clusters: Clusters) -> None:
-    assert _list(clusters)[MAIN] == {
+    assert clusters.listed()[MAIN] == {
         "name": MAIN,
         "nodes": 3,
         "running": 3,
@@ -235,16 +235,16 @@ def test_a_running_cluster_is_attached_and_let_go_without_a_restart(clusters: Cl
     """Twice each: what is done already is no error, and changes nothing."""
     clusters.k3d("cluster", "create", OTHER, *clusters.flags)
     started = clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
-    before = _list(clusters)[OTHER]
+    before = clusters.listed()[OTHER]
     for _ in range(2):
         clusters.ok("cluster", "attach", OTHER)
-    attached = _list(clusters)[OTHER]
+    attached = clusters.listed()[OTHER]
     found = clusters.kubectl(
         "get", "configmap", "-n", "kube-public", "local-registry-hosting", cluster=OTHER
     )
     for _ in range(2):
         clusters.ok("cluster", "detach", OTHER)
-    detached = _list(clusters)[OTHER]
+    detached = clusters.listed()[OTHER]
 
     assert (before["attached"], before["via"]) == (0, "not attached")
     assert (attached["attached"], attached["via"]) == (1, "Docker's network")
@@ -258,11 +258,13 @@ def test_whatever_starts_is_attached_when_that_was_asked_for(clusters: Clusters)
     clusters.k3d("cluster", "delete", OTHER)
     clusters.ok("up", "--attach-all")
     clusters.k3d("cluster", "create", OTHER, *clusters.flags)
-    wait_for(lambda: _list(clusters)[OTHER]["attached"] == 1, "the new cluster to be attached", 60)
+    wait_for(
+        lambda: clusters.listed()[OTHER]["attached"] == 1, "the new cluster to be attached", 60
+    )
     image = clusters.flags[clusters.flags.index("--image") + 1]
     clusters.k3d("node", "create", "later", "--cluster", OTHER, "--image", image, "--role", "agent")
 
-    wait_for(lambda: _list(clusters)[OTHER]["attached"] == 2, "the new node to be attached", 60)
+    wait_for(lambda: clusters.listed()[OTHER]["attached"] == 2, "the new node to be attached", 60)
     clusters.ok("up", "--no-attach-all")
 
 
@@ -273,7 +275,7 @@ def test_delete_leaves_no_container_and_no_network_behind(clusters: Clusters) ->
     containers = clusters.engine.cli("ps", "--all", "--format", "{{.Names}}").stdout
     networks = clusters.engine.cli("network", "ls", "--format", "{{.Name}}").stdout
     assert f"k3d-{OTHER}" not in containers + networks
-    assert set(_list(clusters)) == {MAIN}
+    assert set(clusters.listed()) == {MAIN}
 
 
 @pytest.mark.parametrize("how", ["docker restart", "k3d cluster stop and start"])

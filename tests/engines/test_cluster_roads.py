@@ -43,11 +43,6 @@ def _serving(clusters: Clusters, listen: str, registry: Registry, state: Path) -
         process.communicate(timeout=30)
 
 
-def _list(clusters: Clusters) -> dict[str, Any]:
-    rows = json.loads(clusters.ok("cluster", "list", "--json"))
-    return {row["name"]: row for row in rows}
-
-
 def _checks(clusters: Clusters) -> list[dict[str, Any]]:
     """What the doctor says, but for clusters that are somebody else's."""
     ours = ("docker", "port", "stack", "loop", MAIN, OTHER)
@@ -64,7 +59,7 @@ def test_three_nodes_are_let_go_and_attached_again_twice_in_a_row(clusters: Clus
     seen = []
     for verb in ("detach", "detach", "attach", "attach", "detach", "attach"):
         clusters.ok("cluster", verb, MAIN)
-        seen.append(_list(clusters)[MAIN]["attached"])
+        seen.append(clusters.listed()[MAIN]["attached"])
     registries = f"k3d-{MAIN}-agent-1", "cat", "/etc/rancher/k3s/registries.yaml"
 
     assert seen == [0, 0, 3, 3, 0, 3]
@@ -109,7 +104,7 @@ def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     )
     code, _, err = clusters.run("cluster", "attach", OTHER)
     clusters.ok("cluster", "attach", OTHER, "--restart")
-    listed = _list(clusters)
+    listed = clusters.listed()
     clusters.k3d("cluster", "delete", OTHER)
 
     def networks() -> list[str]:
@@ -120,7 +115,7 @@ def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     assert "reads its mirrors only when it starts" in err
     assert f"hint: autoregistry cluster attach {OTHER} --restart\n" in err
     assert listed[OTHER]["attached"] == 1
-    assert OTHER not in _list(clusters)
+    assert OTHER not in clusters.listed()
     wait_for(lambda: f"k3d-{OTHER}" not in networks(), "the network to go")
 
 
@@ -133,7 +128,7 @@ def test_serve_on_the_host_at_another_port_is_a_road_as_well(
     with _serving(clusters, f"0.0.0.0:{port}", registry, tmp_path):
         create = ("cluster", "create", OTHER, "--via", "host", "--port", port)
         said = clusters.ok(*create, "--", *clusters.flags)
-        listed = _list(clusters)[OTHER]
+        listed = clusters.listed()[OTHER]
         well = [check for check in _checks(clusters) if check["is_well"]]
     clusters.k3d("cluster", "delete", OTHER)
     status = json.loads(clusters.ok("status", "--json"))
