@@ -14,7 +14,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from autoregistry.decision import LocalImage, Unreachable
+from autoregistry.decision import Unreachable
 from autoregistry.engine.events import ImageEvent
 from autoregistry.errors import AutoregistryError, BackendUnreachable
 from autoregistry.events import Emit, Notice
@@ -25,6 +25,8 @@ from autoregistry.proxy.sync import Sync
 
 LAST_EVENT = "last-event"
 MAX_BACK_OFF_SECONDS = 10.0
+# A node that holds an old copy never asks: what could not be pushed at once is tried again, for four minutes.
+AGAIN_SECONDS = (1.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
 class Follow(Protocol):
@@ -57,34 +59,38 @@ class Watch:
         self._skip = skip
         self._emit = emit
         self._queue: asyncio.Queue[ImageEvent | AutoregistryError | None] = asyncio.Queue()
-        self._pushes: set[asyncio.Task[None]] = set()
+        self._pushes: dict[Image, asyncio.Task[None]] = {}
         self.is_connected = False
 
     async def run(self) -> None:
         """Until cancelled."""
         back_off = 0.5
         while True:
+            note = self._journal.note(LAST_EVENT)
             # A thread of its own: it blocks for as long as Docker has nothing to say, and ends with the process.
             threading.Thread(
                 target=self._follow,
-                args=(asyncio.get_running_loop(), self._since()),
+                args=(asyncio.get_running_loop(), int(note) + 1 if note else None),
                 daemon=True,
                 name="events",
             ).start()
-            await self._catch_up()
-            while not isinstance(item := await self._queue.get(), AutoregistryError):
-                self.is_connected, back_off = True, 0.5
-                if item is not None:
-                    await self._take(item)
+            if note is None:
+                self._journal.set_note(LAST_EVENT, str(time.time_ns()))
+            catching_up = asyncio.create_task(
+                self._catch_up(int(note) / 1e9 if note else time.time())
+            )
+            try:
+                while not isinstance(item := await self._queue.get(), AutoregistryError):
+                    self.is_connected, back_off = True, 0.5
+                    if item is not None:
+                        await self._take(item)
+            finally:
+                catching_up.cancel()
             if self.is_connected:
                 self._emit(Notice(f"Docker's events broke off ({item.message}), trying again"))
             self.is_connected = False
             await asyncio.sleep(back_off)
             back_off = min(back_off * 2, MAX_BACK_OFF_SECONDS)
-
-    def _since(self) -> int | None:
-        note = self._journal.note(LAST_EVENT)
-        return int(note) + 1 if note else None
 
     def _follow(self, loop: asyncio.AbstractEventLoop, since: int | None) -> None:
         end: AutoregistryError = AutoregistryError("the stream ended")
@@ -117,31 +123,48 @@ class Watch:
         return any(fnmatchcase(image.tag, p) or fnmatchcase(str(image), p) for p in self._skip)
 
     def _start(self, image: Image, since: float | None = None) -> None:
-        task = asyncio.create_task(self._bring(image, since))
-        self._pushes.add(task)
-        task.add_done_callback(self._pushes.discard)
+        if (earlier := self._pushes.get(image)) is not None:
+            if since is not None:
+                return  # an event brings it, however old it is
+            earlier.cancel()  # its flight goes on
+        self._pushes[image] = task = asyncio.create_task(self._bring(image, since))
+        task.add_done_callback(lambda ended: self._ended(image, ended))
+
+    def _ended(self, image: Image, task: asyncio.Task[None]) -> None:
+        if self._pushes.get(image) is task:
+            del self._pushes[image]
 
     async def _bring(self, image: Image, since: float | None) -> None:
-        """Start, or join, the flight that this image needs. `since`: what only Docker has must be tagged later."""
-        with suppress(BackendUnreachable):  # the next pull asks again
-            facts = await self._sync.compare(image)
-            if not isinstance(facts.local, LocalImage) or not facts.verdict.must_push:
+        for pause in AGAIN_SECONDS:
+            if await self._is_settled(image, since):
                 return
-            is_old = since is not None and facts.local.tagged_at < since
-            # A push that was cut off had begun by setting its tag stale.
-            if is_old and facts.registry is None and facts.stale_because is None:
-                return
-            await asyncio.wait({self._sync.flight(image, facts.local.identity, facts.verdict)})
+            await asyncio.sleep(pause)
 
-    async def _catch_up(self) -> None:
-        """What was tagged while nobody looked, and what the registry has differently."""
-        note = self._journal.note(LAST_EVENT)
-        since = int(note) / 1e9 if note else time.time()
-        images = await self._questions.ours()
-        if isinstance(images, Unreachable):
-            return
+    async def _is_settled(self, image: Image, since: float | None) -> bool:
+        """Start, or join, the flight that this image needs; false where it failed, or nobody could be asked.
+
+        `since`: what only Docker has must be tagged later.
+        """
+        try:
+            facts = await self._sync.compare(image)
+        except BackendUnreachable:
+            return False
+        if isinstance(facts.local, Unreachable):
+            return False
+        if facts.local is None or not facts.verdict.must_push:
+            return True
+        # A push that was cut off had begun by setting its tag stale.
+        is_old = since is not None and facts.local.tagged_at < since
+        if is_old and facts.registry is None and facts.stale_because is None:
+            return True
+        flight = self._sync.flight(image, facts.local.identity, facts.verdict)
+        await asyncio.wait({flight})
+        return flight.result().error is None
+
+    async def _catch_up(self, since: float) -> None:
+        """What was tagged while nobody looked, and what the registry has differently; until Docker can be asked."""
+        while isinstance(images := await self._questions.ours(), Unreachable):  # noqa: ASYNC110
+            await asyncio.sleep(MAX_BACK_OFF_SECONDS)
         for image in images:
             if not self.skips(image):
                 self._start(image, since)
-        if note is None:
-            self._journal.set_note(LAST_EVENT, str(time.time_ns()))

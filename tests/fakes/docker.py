@@ -66,6 +66,8 @@ class FakeDocker:
     """The URL its pushes go to."""
     error: AutoregistryError | None = None
     """Raised by everything, as long as it is set."""
+    errors: int = 0
+    """How often it was raised."""
     push_error: str = ""
     push_seconds: float = 0.0
     inspect_seconds: float = 0.0
@@ -91,6 +93,7 @@ class FakeDocker:
 
     def _check(self) -> None:
         if self.error:
+            self.errors += 1
             raise self.error
 
     def is_there(self) -> bool:

@@ -70,3 +70,36 @@ async def test_the_stream_comes_back_and_catches_up(watching_lab: Lab) -> None:
     await _until(lambda: "app:dev" in _finished(lab), "the missed build")
 
     assert any(isinstance(e, Notice) and "broke off" in e.sentence for e in lab.events)
+
+
+async def test_a_push_that_failed_is_tried_again_though_nobody_asks(watching_lab: Lab) -> None:
+    watching_lab.docker.push_error = "no space left on device"
+    watching_lab.docker.build(APP, "v1", report=True)
+    await _until(lambda: watching_lab.docker.pushed, "the first push")
+    watching_lab.docker.push_error = ""
+
+    await _until(lambda: _finished(watching_lab), "the push that is tried again")
+
+
+async def test_a_build_while_docker_is_too_busy_to_be_asked_is_pushed_later(
+    watching_lab: Lab,
+) -> None:
+    lab = watching_lab
+    lab.docker.build(f"{NAME}/first:dev", "v1", report=True)
+    await _until(lambda: _finished(lab), "the first push")
+    lab.docker.error = DockerUnreachable("it did not answer in time")
+    lab.docker.build(APP, "v1", report=True)
+    await _until(lambda: lab.docker.errors, "Docker to be asked")
+    lab.docker.error = None
+
+    await _until(lambda: "app:dev" in _finished(lab), "the push")
+
+
+async def test_a_build_while_the_registry_is_away_is_pushed_later(watching_lab: Lab) -> None:
+    port = int(watching_lab.registry.url.rpartition(":")[2])
+    await watching_lab.registry.stop()
+    watching_lab.docker.build(APP, "v1", report=True)
+    await _until(lambda: watching_lab.docker.inspected, "the build to be seen")
+    await watching_lab.registry.start(port)
+
+    await _until(lambda: _finished(watching_lab), "the push")
