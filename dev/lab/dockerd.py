@@ -14,6 +14,7 @@ from pathlib import Path
 from dev.lab import debian, engine_files
 from dev.lab.cache import LOGS, RUN, locked, say, telling
 from dev.lab.errors import LabError
+from dev.lab.leftovers import tidy_at_exit
 from dev.lab.processes import Process, in_cgroup, kill_all, naming
 from dev.lab.userdocker import Store, ask, users_docker
 
@@ -176,6 +177,7 @@ def docker(store: Store) -> Docker:
         return Docker(store, theirs.host, owned=False)
     daemon = lab_docker(store)
     daemon.bring_up()
+    tidy_at_exit(store, daemon.cli)
     return daemon
 
 

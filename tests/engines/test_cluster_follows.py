@@ -30,7 +30,8 @@ def _held(clusters: Clusters, node: str, name: str) -> str:
     shown = clusters.engine.cli("exec", node, "crictl", "images", "--output=json").stdout
     for image in json.loads(shown)["images"]:
         if f"{clusters.name}/{name}" in (image.get("repoTags") or []):
-            return str(image["repoDigests"][0]).rpartition("@")[2]
+            digests = image.get("repoDigests") or [""]  # none yet, for a moment
+            return str(digests[0]).rpartition("@")[2]
     return ""
 
 
@@ -83,8 +84,9 @@ def test_fifty_rebuilds_are_on_the_nodes_before_anybody_asks(clusters: Clusters)
     waited = sum(said["answer"] == "pushed" for said in pulls)
     print(f"build to node, median of {len(waits)}: {statistics.median(waits):.2f} s;", end=" ")
     print(f"of {len(pulls)} pulls by nodes, {waited} met a yet newer build and waited for its push")
+    unwell = [said for said in pulls if said["answer"] not in ("up-to-date", "pushed")]
     assert after == ["up-to-date"] * len(wanted)
-    assert {said["answer"] for said in pulls} <= {"up-to-date", "pushed"}
+    assert unwell == []
 
 
 def test_an_image_for_another_processor_is_named_as_it_is_pushed(clusters: Clusters) -> None:

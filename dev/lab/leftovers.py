@@ -1,0 +1,51 @@
+"""What tests leave in the lab's daemons goes with the last process that uses them: a few runs would fill the disk."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import re
+from collections.abc import Callable
+from subprocess import CompletedProcess
+
+from dev.lab.cache import RUN, telling
+
+# A port that was free just then; what somebody builds by hand is under localhost:5000.
+_OF_A_TEST = re.compile(r"(localhost|127\.0\.0\.1):\d{5}/")
+_CACHE_KEPT = "3gb"
+_AT_ONCE = 50
+_used: set[str] = set()
+
+
+def tidy_at_exit(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
+    """Once this process has ended, and if no other uses the daemon then."""
+    if store in _used:
+        return
+    _used.add(store)
+    path = RUN / "locks" / f"users-{store}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    users = path.open("w")
+    fcntl.flock(users, fcntl.LOCK_SH)
+
+    def tidy() -> None:
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # the last one does it
+        if cli("version", check=False).returncode == 0:
+            _tidy(store, cli)
+
+    atexit.register(tidy)
+
+
+def _tidy(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
+    listed = cli("images", "--format", "{{.Repository}}:{{.Tag}}", check=False).stdout.split()
+    names = sorted({name for name in listed if _OF_A_TEST.match(name)})
+    if not names:
+        return
+    with telling(f"removing {len(names)} images of tests, {store} store", usually=len(names) // 10):
+        for first in range(0, len(names), _AT_ONCE):
+            cli("rmi", *names[first : first + _AT_ONCE], check=False)
+        cli("image", "prune", "--force", check=False)
+        if store == "containerd":
+            cli("builder", "prune", "--force", "--keep-storage", _CACHE_KEPT, check=False)
