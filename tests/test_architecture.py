@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,3 +46,13 @@ def test_each_file_imports_only_what_stands_to_its_left(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_no_file_is_long(path: Path) -> None:
     assert len((PACKAGE / path).read_text().splitlines()) <= 250
+
+
+def test_commands_start_without_the_proxy() -> None:
+    """It doubles what a command takes before it does anything; only `serve` needs it."""
+    shown = (
+        "import sys, autoregistry.cli; print(sorted({'aiohttp', 'asyncio'} & sys.modules.keys()))"
+    )
+    said = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == "[]"

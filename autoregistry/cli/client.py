@@ -15,7 +15,7 @@ from typing import Any, Self
 import click
 import httpx
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import (
     AutoregistryError,
@@ -155,7 +155,7 @@ def _found() -> Client:
     port = os.environ.get("AUTOREGISTRY_NAME", "").rpartition(":")[2]
     if port.isdecimal():
         return Client(None, Options(port=int(port)))
-    containers = Containers(wiring.daemon())
+    containers = Containers(daemons.daemon())
     return Client(containers, find(containers).options)
 
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.files import Mirror
 from autoregistry.cluster.mirrors import MirrorFiles, plain
@@ -47,7 +47,7 @@ class Clusters:
 
     @classmethod
     def here(cls) -> Clusters:
-        daemon = wiring.daemon()
+        daemon = daemons.daemon()
         containers = Containers(daemon)
         return cls(daemon, containers, Nodes(containers))
 

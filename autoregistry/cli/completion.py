@@ -15,7 +15,7 @@ from click.shell_completion import (
     get_completion_class,
 )
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.images import Images
@@ -85,11 +85,11 @@ def _offered(words: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
 
 
 def _images() -> Iterable[str]:
-    daemon = wiring.daemon()
+    daemon = daemons.daemon()
     name = find(Containers(daemon)).options.name
     ours = RegistryNames(name, (f"127.0.0.1:{name.rpartition(':')[2]}",))
     return [str(i) for said in Images(daemon).sizes(ours.all) if (i := ours.parse(said))]
 
 
 def _clusters() -> Iterable[str]:
-    return (node.cluster for node in Nodes(Containers(wiring.daemon())).all())
+    return (node.cluster for node in Nodes(Containers(daemons.daemon())).all())

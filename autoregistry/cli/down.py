@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cli.options import flags
 from autoregistry.cli.output import stdout
 from autoregistry.cli.steps import shown_steps
@@ -24,7 +24,7 @@ def down(*, volumes: bool, yes: bool) -> None:
     """
     if volumes and not yes:
         click.confirm("Remove every image in the registry, and the journal?", abort=True, err=True)
-    daemon = wiring.daemon()
+    daemon = daemons.daemon()
     with shown_steps() as emit:
         found = take_down(daemon, emit, volumes=volumes)
     if not found.containers:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.options import flags, given, road_options, stack_options
 from autoregistry.cli.steps import shown_steps
@@ -57,7 +57,7 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
     Example:
       autoregistry generate compose -o compose.yaml && docker compose up -d
     """
-    daemon = wiring.daemon()
+    daemon = daemons.daemon()
     options = replace(find(Containers(daemon)).options, **given(chosen))  # type: ignore[arg-type]  # flags
     source = image_source(options.base_image)
     with shown_steps() as emit:

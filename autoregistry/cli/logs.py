@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cli.output import stdout
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import StackRefused
@@ -22,7 +22,7 @@ def logs(*, follow: bool, tail: int | None) -> None:
       autoregistry logs
       autoregistry logs -f --tail 20
     """
-    containers = Containers(wiring.daemon())
+    containers = Containers(daemons.daemon())
     if containers.inspect(PROXY) is None:
         raise StackRefused("the proxy is not there, so it has no log", "autoregistry up")
     for line in containers.logs(PROXY, tail=tail, follow=follow):

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import resource
-import signal
 import time
-from contextlib import suppress
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +12,12 @@ from typing import Any
 import click
 from rich.text import Text
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cli.output import line, stderr
 from autoregistry.errors import SettingInvalid
-from autoregistry.events import Emit, Event, Notice
+from autoregistry.events import Event
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.codec import to_json
-from autoregistry.proxy.server import STOP_SECONDS
 from autoregistry.settings import Address, Limits, Settings
 
 _DEFAULT = Settings()
@@ -152,11 +147,13 @@ def serve(
         state=state,
         skip=skip or _DEFAULT.skip,
         allow_hosts=allow_host,
-        container=wiring.container_name(),
+        container=daemons.container_name(),
         limits=_limits(limit),
     )
-    _raise_descriptors()
-    asyncio.run(_serve(settings, _show_json if log_format == "json" else _show_line))
+    # Only here: no other command needs the proxy, and it is slow to import.
+    from autoregistry.cli import running
+
+    running.run(settings, _show_json if log_format == "json" else _show_line)
     # A push cut off leaves a thread that waits for Docker; Python would wait for it.
     os._exit(0)
 
@@ -170,30 +167,6 @@ def _show_json(event: Event) -> None:
     if line(event) is not None:  # what is not worth a line is not worth one in any form
         said = {"at": round(time.time(), 3), **to_json(event)}
         stderr.print(Text(json.dumps(said)))
-
-
-async def _serve(settings: Settings, show: Emit) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with wiring.running(settings, wiring.real_docker(), show) as proxy:
-        where = ", ".join(str(address) for address in settings.listen)
-        show(
-            Notice(f"{settings.names.primary} is served at {where}, in front of {settings.backend}")
-        )
-        await stop.wait()
-        began = time.monotonic()
-        left = await proxy.sync.settle(STOP_SECONDS)
-        proxy.server.stop_seconds = max(0.5, STOP_SECONDS - (time.monotonic() - began))
-        for image in left:
-            show(Notice(f"{image}  its push was cut off, the next pull starts it anew"))
-
-
-def _raise_descriptors() -> None:
-    """A shell's usual 1024 files are fewer than the connections we let in; the system's own bound is ours."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS says unlimited, and does not mean it
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _limits(texts: tuple[str, ...]) -> Limits:

@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from autoregistry import __version__
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cli.client import Client
 from autoregistry.cli.cluster import Row, rows
 from autoregistry.cli.clusters import Clusters
@@ -80,7 +80,7 @@ def status(*, as_json: bool) -> None:
       autoregistry status
       autoregistry status --json
     """
-    report = gather(wiring.daemon())
+    report = gather(daemons.daemon())
     if as_json:
         stdout.print(json.dumps(asdict(report), indent=2))
     else:

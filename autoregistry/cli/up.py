@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import click
 
-from autoregistry.cli import wiring
+from autoregistry.cli import daemons
 from autoregistry.cli.options import given, stack_options
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cli.steps import shown_steps
@@ -33,7 +33,7 @@ def up(**chosen: object) -> None:
       autoregistry up --port 5001
       autoregistry up --registry-image registry:3
     """
-    made = bring_up(wiring.daemon(), given(chosen))
+    made = bring_up(daemons.daemon(), given(chosen))
     name = made.options.name
     if not made.has_changed:
         stdout.print(f"{name} is up, nothing had to change")
@@ -52,7 +52,7 @@ def bring_up(daemon: Daemon, choices: Mapping[str, object]) -> Made:
         stderr.print(_EXPOSED, style="yellow")
     try:
         with shown_steps() as emit:
-            made = Up(daemon, emit, is_local=wiring.is_local(daemon)).run(choices)
+            made = Up(daemon, emit, is_local=daemons.is_local(daemon)).run(choices)
     except KeyboardInterrupt:
         stderr.print("interrupted; `autoregistry up` goes on from here")
         raise

@@ -20,7 +20,7 @@ from autoregistry.cli.status import stopped
 from autoregistry.cluster.pods import Use
 from autoregistry.errors import AutoregistryError, SettingInvalid
 from autoregistry.names import Image, RegistryNames, parse_image
-from autoregistry.proxy.stores import next_pull
+from autoregistry.proxy.states import next_pull
 
 _SHOWN_PULLS = 3
 

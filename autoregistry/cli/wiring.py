@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from autoregistry import __version__
+from autoregistry.cli.daemons import daemon as docker_daemon
 from autoregistry.cli.tending import attach_all, tending
 from autoregistry.cluster import nodes as cluster_nodes
 from autoregistry.engine.connect import Daemon
@@ -90,19 +90,6 @@ def real_docker() -> Docker:
         tending=tending(daemon),
         comings=partial(comings, daemon, nodes),
     )
-
-
-def daemon() -> Daemon:
-    """The daemon that Docker's own tools would find, for commands; their pulls are nobody's own pushes."""
-    return Daemon(f"autoregistry/{__version__}")
-
-
-def is_local(daemon: Daemon) -> bool:
-    """Whether the daemon's ports are this machine's ports, as far as one can see from here."""
-    if not daemon.host.startswith("unix://"):
-        return False
-    # A container that shares the machine's network has the machine's name as well.
-    return not in_container() or daemon.info().name == platform.node()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +181,9 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         if settings.refresh and docker.tending is not None:
             background.append(asyncio.create_task(docker.tending.run(emit)))
         if settings.attach_all:
-            background.append(asyncio.create_task(attach_all(daemon(), settings, emit).run()))
+            background.append(
+                asyncio.create_task(attach_all(docker_daemon(), settings, emit).run())
+            )
         yield Proxy(server, sync, journal)
     finally:
         stream.close()
@@ -211,15 +200,3 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         await backend.close()
         history.close()
         journal.close()
-
-
-def container_name() -> str | None:
-    """Our name on Docker's networks: in a container of ours the host name is the container's."""
-    return platform.node() if in_container() else None
-
-
-def in_container() -> bool:
-    """Whether we run in a container (Docker leaves this file in each of its own)."""
-    from pathlib import Path
-
-    return Path("/.dockerenv").exists()

@@ -17,7 +17,8 @@ from autoregistry.proxy.history import History
 from autoregistry.proxy.nodestores import NodeStores
 from autoregistry.proxy.probe import Probe
 from autoregistry.proxy.questions import Questions
-from autoregistry.proxy.stores import Stores, next_pull
+from autoregistry.proxy.states import next_pull
+from autoregistry.proxy.stores import Stores
 from autoregistry.proxy.stream import Stream
 
 BACKEND_SECONDS = 2.0

@@ -20,47 +20,11 @@ from autoregistry.proxy.backend import Ask, Backend
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.nodestores import Held, NodeStores
 from autoregistry.proxy.questions import Questions
+from autoregistry.proxy.states import STATES
 from autoregistry.proxy.sync import Facts, Sync
 
 AT_ONCE = 8
 CATALOG = 1000
-_STATES = {
-    Verdict.UP_TO_DATE: "in-step",
-    Verdict.ONLY_IN_REGISTRY: "only-in-registry",
-    Verdict.PUSHED_BY_HAND: "by-hand",
-    Verdict.DOCKER_UNREACHABLE: "docker-unreachable",
-    Verdict.KNOWN_STALE: "stale",
-    Verdict.MISSING: "only-in-docker",
-    Verdict.DIFFERS: "behind",
-    Verdict.INCOMPLETE: "behind",
-}
-
-_NEXT = {
-    "in-step": ("the next pull is answered at once", ""),
-    "nodes-behind": (
-        "a node that holds a copy does not ask (imagePullPolicy: IfNotPresent) until it is made to",
-        "autoregistry restart {image}",
-    ),
-    "behind": ("at the next pull Docker pushes first", "autoregistry push {image}"),
-    "only-in-docker": ("at the next pull Docker pushes first", "autoregistry push {image}"),
-    "only-in-registry": ("the next pull gets the registry's image", ""),
-    "by-hand": (
-        "the next pull gets what was pushed by hand, until Docker's image changes",
-        "autoregistry push {image}",
-    ),
-    "stale": (
-        "the next pull is refused with this reason until the push works",
-        "autoregistry push {image}",
-    ),
-    "nowhere": ("the next pull is 404", "docker build -t {name}/{image} ."),
-    "docker-unreachable": ("the next pull gets what the registry has", "docker info"),
-}
-
-
-def next_pull(state: str, image: str, name: str) -> tuple[str, str]:
-    """What the next pull of an image in this state will do, and the command that helps; `name` is the registry's."""
-    sentence, command = _NEXT[state]
-    return sentence, command.format(image=image, name=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,4 +138,4 @@ def _state(facts: Facts, nodes: tuple[Held, ...]) -> tuple[str, str]:
         return "nowhere", "neither Docker nor the registry has it"
     if old and not facts.verdict.must_push and facts.registry is not None:
         return "nodes-behind", f"an older copy is on {', '.join(old)}"
-    return _STATES[facts.verdict], facts.verdict.value
+    return STATES[facts.verdict], facts.verdict.value

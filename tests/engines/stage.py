@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from autoregistry.proxy.page import ADDRESS, Page
-from autoregistry.proxy.stores import next_pull
+from autoregistry.proxy.states import next_pull
 
 NAME = "localhost:5000"
 BOOT = 1_700_000_000_000
