@@ -11,10 +11,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.lab import debian, engine_files
+from dev.lab import debian, engine_files, leftovers
 from dev.lab.cache import LOGS, RUN, locked, say, telling
 from dev.lab.errors import LabError
-from dev.lab.leftovers import tidy_at_exit
 from dev.lab.processes import Process, in_cgroup, kill_all, naming
 from dev.lab.userdocker import Store, ask, users_docker
 
@@ -124,6 +123,10 @@ class Docker:
                 self._start()
             _forget(self)
 
+    def leave(self) -> None:
+        """This process uses it no more."""
+        leftovers.leave(self.store, self.cli)
+
     def _alone(self) -> AbstractContextManager[None]:
         """Two processes that start one daemon would each record their own."""
         return locked(f"docker-{self.store}", directory=RUN)
@@ -177,7 +180,7 @@ def docker(store: Store) -> Docker:
         return Docker(store, theirs.host, owned=False)
     daemon = lab_docker(store)
     daemon.bring_up()
-    tidy_at_exit(store, daemon.cli)
+    leftovers.use(store, daemon.cli)
     return daemon
 
 

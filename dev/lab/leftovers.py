@@ -7,6 +7,7 @@ import fcntl
 import re
 from collections.abc import Callable
 from subprocess import CompletedProcess
+from typing import IO
 
 from dev.lab.cache import RUN, telling
 
@@ -14,28 +15,31 @@ from dev.lab.cache import RUN, telling
 _OF_A_TEST = re.compile(r"(localhost|127\.0\.0\.1):\d{5}/")
 _CACHE_KEPT = "3gb"
 _AT_ONCE = 50
-_used: set[str] = set()
+_used: dict[str, IO[str]] = {}
 
 
-def tidy_at_exit(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
-    """Once this process has ended, and if no other uses the daemon then."""
+def use(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
+    """This process uses a daemon of the lab's, until `leave` or its end."""
     if store in _used:
         return
-    _used.add(store)
     path = RUN / "locks" / f"users-{store}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    users = path.open("w")
-    fcntl.flock(users, fcntl.LOCK_SH)
+    _used[store] = path.open("w")
+    fcntl.flock(_used[store], fcntl.LOCK_SH)
+    atexit.register(leave, store, cli)
 
-    def tidy() -> None:
+
+def leave(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
+    """Take the images of tests away, unless another process uses the daemon: the last one does it."""
+    if (users := _used.pop(store, None)) is None:
+        return
+    with users:
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # the last one does it
+            return
         if cli("version", check=False).returncode == 0:
             _tidy(store, cli)
-
-    atexit.register(tidy)
 
 
 def _tidy(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
@@ -43,7 +47,7 @@ def _tidy(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
     names = sorted({name for name in listed if _OF_A_TEST.match(name)})
     if not names:
         return
-    with telling(f"removing {len(names)} images of tests, {store} store", usually=len(names) // 10):
+    with telling(f"removing {len(names)} images of tests, {store} store", usually=len(names) // 4):
         for first in range(0, len(names), _AT_ONCE):
             cli("rmi", *names[first : first + _AT_ONCE], check=False)
         cli("image", "prune", "--force", check=False)

@@ -45,9 +45,11 @@ def _or_skip(bring_up: Callable[[], Docker]) -> Docker:
 
 
 @pytest.fixture(scope="session", params=["classic", "containerd"])
-def engine(request: pytest.FixtureRequest) -> Docker:
+def engine(request: pytest.FixtureRequest) -> Iterator[Docker]:
     """A Docker daemon of each image store."""
-    return _or_skip(lambda: lab.docker(request.param))
+    daemon = _or_skip(lambda: lab.docker(request.param))
+    yield daemon
+    daemon.leave()
 
 
 @pytest.fixture
@@ -56,7 +58,9 @@ def other_engine(engine: Docker) -> Iterator[Docker]:
     store: Literal["classic", "containerd"]
     store = "containerd" if engine.store == "classic" else "classic"
     with locked(f"disturb-{store}", directory=RUN):
-        yield _or_skip(lambda: lab.docker(store))
+        daemon = _or_skip(lambda: lab.docker(store))
+        yield daemon
+        daemon.leave()
 
 
 @pytest.fixture
