@@ -27,10 +27,14 @@ _T = TypeVar("_T")
 
 def wait_for(condition: Callable[[], _T], what: str, seconds: float = 30) -> _T:
     """The condition's first true value; fails with what was waited for, and what was seen last."""
-    deadline = time.monotonic() + seconds
+    asked = time.monotonic()
+    deadline = asked + seconds
     while not (seen := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s, last seen {seen!r}"
-        time.sleep(0.05)
+        now = time.monotonic()
+        assert now < deadline, f"{what}: not within {seconds} s, last seen {seen!r}"
+        # A question that starts programs is dear: two thirds of the time are left to what is waited for.
+        time.sleep(min(max(0.05, 2 * (now - asked)), 1.0))
+        asked = time.monotonic()
     return seen
 
 
@@ -152,9 +156,14 @@ def uploads(registry: Registry, image: str) -> int:
 
 
 def build(
-    docker: Docker, reference: str, content: str, *, random_bytes: int = 0, platform: str = ""
+    docker: Docker,
+    reference: str,
+    content: str,
+    *more: str,
+    random_bytes: int = 0,
+    platform: str = "",
 ) -> str:
-    """Build an image of one small file, or of a large random one; its Id in Docker."""
+    """Build an image of one small file, or of a large random one, under one name or `more`; its Id in Docker."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -166,6 +175,7 @@ def build(
                 for _ in range(0, random_bytes, 1 << 20):
                     target.write(os.urandom(min(1 << 20, random_bytes)))
         env = {"DOCKER_BUILDKIT": "0"} if docker.store == "classic" else {}
-        flags = ("--platform", platform) if platform else ()
-        docker.cli("build", "--quiet", *flags, "--tag", reference, context, env=env)
-    return docker.cli("image", "inspect", "--format", "{{.Id}}", reference).stdout.strip()
+        flags = ["--platform", platform] if platform else []
+        flags += [word for name in more for word in ("--tag", name)]
+        done = docker.cli("build", "--quiet", *flags, "--tag", reference, context, env=env)
+    return done.stdout.strip()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -140,13 +143,31 @@ def test_killed_during_a_push_the_next_start_has_lost_nothing(
     assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
 
 
+def _import_gigabyte(docker: Docker, reference: str) -> None:
+    """A layer that no compression makes smaller: gzip looks 32 KB back."""
+    client = subprocess.Popen(
+        ["docker", "import", "-", reference],
+        env={"PATH": "/usr/bin:/bin", **docker.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert client.stdin is not None
+    block = os.urandom(MEGABYTE)
+    with client.stdin as archive, tarfile.open(fileobj=archive, mode="w|") as tar:
+        for number in range(16):
+            entry = tarfile.TarInfo(f"part{number}")
+            entry.size = 64 * MEGABYTE
+            tar.addfile(entry, io.BytesIO(block * 64))
+    assert client.wait() == 0
+
+
 def test_a_gigabyte_streams_through_in_flat_memory(
     engine: Docker, registry: Registry, tmp_path: Path
 ) -> None:
     """A user's own `docker push`, and then a reader that takes its time (1 MB/s)."""
     with serving(engine, registry, tmp_path, "--no-watch") as serve:
         image = f"{engine.store}/gigabyte:dev"
-        build(engine, f"{serve.name}/{image}", "large", random_bytes=1024 * MEGABYTE)
+        _import_gigabyte(engine, f"{serve.name}/{image}")
         push = subprocess.Popen(
             ["docker", "push", "--quiet", f"{serve.name}/{image}"],
             env={"PATH": "/usr/bin:/bin", **engine.environment},
