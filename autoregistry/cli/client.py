@@ -151,10 +151,15 @@ def proxy_client() -> Client:
     return click.get_current_context().with_resource(_found())
 
 
-def _found() -> Client:
+def named() -> Options | None:
+    """Of the `serve` that AUTOREGISTRY_NAME names: what is known of it, its port."""
     port = os.environ.get("AUTOREGISTRY_NAME", "").rpartition(":")[2]
-    if port.isdecimal():
-        return Client(None, Options(port=int(port)))
+    return Options(port=int(port)) if port.isdecimal() else None
+
+
+def _found() -> Client:
+    if (options := named()) is not None:
+        return Client(None, options)
     containers = Containers(daemons.daemon())
     return Client(containers, find(containers).options)
 

@@ -16,7 +16,7 @@ from autoregistry.settings import Settings
 
 def run(settings: Settings, show: Emit) -> None:
     """Serve until SIGINT or SIGTERM, then end what is under way. Raises ListenFailed."""
-    _raise_descriptors()
+    raise_descriptors()
     asyncio.run(_until_stopped(settings, show))
 
 
@@ -37,7 +37,7 @@ async def _until_stopped(settings: Settings, show: Emit) -> None:
             show(Notice(f"{image}  its push was cut off, the next pull starts it anew"))
 
 
-def _raise_descriptors() -> None:
+def raise_descriptors() -> None:
     """A shell's usual 1024 files are fewer than the connections we let in; the system's own bound is ours."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS says unlimited, and does not mean it

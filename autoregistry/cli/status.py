@@ -11,7 +11,7 @@ from rich.text import Text
 
 from autoregistry import __version__
 from autoregistry.cli import daemons
-from autoregistry.cli.client import Client
+from autoregistry.cli.client import Client, named
 from autoregistry.cli.cluster import Row, rows
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.output import stdout
@@ -25,6 +25,7 @@ from autoregistry.stack.model import BACKEND, PROXY, VERSION
 
 _DATA = "/var/lib/registry"
 _SHOWN_PUSHES = 5
+_SERVE = "autoregistry serve"
 _MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
 
 
@@ -52,7 +53,7 @@ class Report:
     """What images are tagged with."""
     published: list[str]
     run_by: str
-    """`autoregistry`, `docker compose`, or nothing."""
+    """`autoregistry`, `docker compose`, `autoregistry serve`, or nothing."""
     version: str
     docker: dict[str, str]
     containers: list[Piece]
@@ -67,13 +68,17 @@ class Report:
 
     @property
     def is_up(self) -> bool:
-        return self.proxy is not None and all(piece.is_well for piece in self.containers)
+        return self.proxy is not None and (
+            self.run_by == _SERVE or all(piece.is_well for piece in self.containers)
+        )
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(*, as_json: bool) -> None:
     """Show what runs, where, and for which clusters.
+
+    Of a `serve` in the foreground with AUTOREGISTRY_NAME=localhost:PORT; so do images, why, push and watch.
 
     \b
     Examples:
@@ -92,11 +97,17 @@ def gather(daemon: Daemon) -> Report:
     """Ask Docker, and then the proxy. Raises DockerUnreachable."""
     containers = Containers(daemon)
     info, found = daemon.info(), find(containers)
-    said, nodes, pushes = _proxy_says(containers, found)
+    serve = named()
+    client = None
+    if serve is not None:
+        client = Client(None, serve)
+    elif found.proxy is not None and found.proxy.is_running:
+        client = Client(containers, found.options)
+    said, nodes, pushes = _proxy_says(client)
     return Report(
-        name=found.options.name,
+        name=(serve or found.options).name,
         published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
-        run_by=_run_by(found),
+        run_by=_SERVE if serve is not None else _run_by(found),
         version=__version__,
         docker=_docker(daemon, info),
         containers=[_piece(PROXY, found.proxy), _piece(BACKEND, found.backend)],
@@ -109,20 +120,20 @@ def gather(daemon: Daemon) -> Report:
 
 
 def _proxy_says(
-    containers: Containers, found: Found
+    client: Client | None,
 ) -> tuple[dict[str, Any] | None, list[dict[str, str]], list[dict[str, Any]]]:
     """Its health, the nodes that are not well, the last pushes."""
-    if found.proxy is None or not found.proxy.is_running:
+    if client is None:
         return None, [], []
-    client = Client(containers, found.options)
-    try:
-        health = dict(client.get_json("/_autoregistry/health"))
-    except ProxyUnreachable:
-        return None, [], []
-    try:
-        said = client.get_json("/_autoregistry/status")
-    except ProxyUnreachable:
-        said = {}
+    with client:
+        try:
+            health = dict(client.get_json("/_autoregistry/health"))
+        except ProxyUnreachable:
+            return None, [], []
+        try:
+            said = client.get_json("/_autoregistry/status")
+        except ProxyUnreachable:
+            said = {}
     nodes = list(said.get("nodes") or [])
     silent = [node for node in nodes if node["state"] == "does not answer"]
     return health, silent + stopped(nodes), list(said.get("pushes") or [])[:_SHOWN_PUSHES]
@@ -172,11 +183,12 @@ def _disk(containers: Containers, backend: Container | None) -> int | None:
 def lines(report: Report) -> list[Text]:
     """The report for people, at most 80 columns wide where the names allow."""
     docker = report.docker
+    where = _SERVE if report.run_by == _SERVE else f"on {', '.join(report.published) or 'no port'}"
     shown = [
-        _row("registry", f"{report.name}  on {', '.join(report.published) or 'no port'}"),
+        _row("registry", f"{report.name}  {where}"),
         _row("Docker", f"{docker['version']}, {docker['store']} store, {docker['host']}"),
     ]
-    for piece in report.containers:
+    for piece in report.containers if report.run_by != _SERVE else ():
         words = ", ".join(w for w in (piece.state, piece.health, piece.image) if w)
         shown.append(_row(piece.name, words, is_well=piece.is_well))
     if report.proxy is not None:
@@ -195,9 +207,8 @@ def lines(report: Report) -> list[Text]:
         shown.append(_row("disk", f"{report.disk_bytes / 1e6:.1f} MB"))
     shown += [_row("pushed", _push(push)) for push in report.pushes]
     if not report.is_up:
-        is_ours = report.run_by != "docker compose"
-        hint = "autoregistry up" if is_ours else "docker compose up -d"
-        shown.append(Text(f"not up as it should be; try: {hint}", "yellow"))
+        hint = {_SERVE: _SERVE, "docker compose": "docker compose up -d"}.get(report.run_by)
+        shown.append(Text(f"not up as it should be; try: {hint or 'autoregistry up'}", "yellow"))
     return shown
 
 

@@ -285,3 +285,25 @@ def test_a_proxy_that_is_not_there_is_one_error(
     assert said.exit_code == 1
     assert said.stderr.startswith("error: the proxy at localhost:9 cannot be asked: ")
     assert said.stderr.endswith("hint: autoregistry status\n")
+
+
+def test_status_of_a_serve_in_the_foreground_asks_for_no_containers(lab: Lab, typed: Type) -> None:
+    lab.docker.build(APP, "v1")
+    typed("push", "shop/api:dev")
+    port = lab.proxy.server.addresses[0][1]
+
+    shown = typed("status").stdout.splitlines()
+
+    assert shown[0] == f"  registry             localhost:{port}  autoregistry serve"
+    assert shown[2].startswith("  pushed               shop/api:dev  ")
+    assert len(shown) == 3
+
+
+def test_status_of_a_serve_that_does_not_answer_says_what_to_type(
+    typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOREGISTRY_NAME", "localhost:9")
+
+    assert (
+        typed("status").stdout.splitlines()[-1] == "not up as it should be; try: autoregistry serve"
+    )
