@@ -26,6 +26,10 @@ pytestmark = pytest.mark.engine
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "k3d"
 MAIN, OTHER = "ar-main", "ar-other"
+ONE_STORE = pytest.mark.parametrize("engine", ["classic"], indirect=True)
+"""Where the image store makes no difference."""
+OTHER_STORE = pytest.mark.parametrize("engine", ["containerd"], indirect=True)
+"""The same, where the other daemon has less to do."""
 
 
 class Clusters(Typed):
@@ -202,6 +206,7 @@ def test_nodes_that_hold_an_old_copy_follow_a_build_by_themselves(clusters: Clus
     wait_for(lambda: held() not in ("", first), "the node to hold the new image")
 
 
+@ONE_STORE
 def test_a_pod_that_waits_in_back_off_runs_as_soon_as_the_image_is_built(
     clusters: Clusters,
 ) -> None:
@@ -231,31 +236,8 @@ def test_the_cause_of_a_failed_pull_is_in_kubectl_describe(clusters: Clusters) -
         clusters.kubectl("delete", "deployment", "describes")
 
 
-def test_a_running_cluster_is_attached_and_let_go_without_a_restart(clusters: Clusters) -> None:
-    """Twice each: what is done already is no error, and changes nothing."""
-    clusters.k3d("cluster", "create", OTHER, *clusters.flags)
-    started = clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
-    before = clusters.listed()[OTHER]
-    for _ in range(2):
-        clusters.ok("cluster", "attach", OTHER)
-    attached = clusters.listed()[OTHER]
-    found = clusters.kubectl(
-        "get", "configmap", "-n", "kube-public", "local-registry-hosting", cluster=OTHER
-    )
-    for _ in range(2):
-        clusters.ok("cluster", "detach", OTHER)
-    detached = clusters.listed()[OTHER]
-
-    assert (before["attached"], before["via"]) == (0, "not attached")
-    assert (attached["attached"], attached["via"]) == (1, "Docker's network")
-    assert (detached["attached"], detached["via"]) == (0, "not attached")
-    assert "local-registry-hosting" in found
-    assert started == clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
-
-
 def test_whatever_starts_is_attached_when_that_was_asked_for(clusters: Clusters) -> None:
-    """A cluster that was attached by hand before, started by k3d alone, and a node added to it later."""
-    clusters.k3d("cluster", "delete", OTHER)
+    """A cluster started by k3d alone, and a node added to it later."""
     clusters.ok("up", "--attach-all")
     clusters.k3d("cluster", "create", OTHER, *clusters.flags)
     wait_for(
@@ -268,8 +250,26 @@ def test_whatever_starts_is_attached_when_that_was_asked_for(clusters: Clusters)
     clusters.ok("up", "--no-attach-all")
 
 
+def test_a_running_cluster_is_attached_and_let_go_without_a_restart(clusters: Clusters) -> None:
+    """Twice each: what is done already is no error, and changes nothing."""
+    started = clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
+    for _ in range(2):
+        clusters.ok("cluster", "detach", OTHER)
+    detached = clusters.listed()[OTHER]
+    for _ in range(2):
+        clusters.ok("cluster", "attach", OTHER)
+    attached = clusters.listed()[OTHER]
+    found = clusters.kubectl(
+        "get", "configmap", "-n", "kube-public", "local-registry-hosting", cluster=OTHER
+    )
+
+    assert (attached["attached"], attached["via"]) == (2, "Docker's network")
+    assert (detached["attached"], detached["via"]) == (0, "not attached")
+    assert "local-registry-hosting" in found
+    assert started == clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
+
+
 def test_delete_leaves_no_container_and_no_network_behind(clusters: Clusters) -> None:
-    clusters.ok("cluster", "attach", OTHER)
     clusters.ok("cluster", "delete", OTHER)
 
     containers = clusters.engine.cli("ps", "--all", "--format", "{{.Names}}").stdout
@@ -293,6 +293,7 @@ def test_pulls_work_after_a_restart_of_the_nodes(clusters: Clusters, how: str) -
     assert before == after
 
 
+@OTHER_STORE
 def test_the_doctor_finds_everything_well_and_says_what_is_not(clusters: Clusters) -> None:
     well = json.loads(clusters.ok("doctor", "--json"))
     folder = f"/var/lib/rancher/k3s/agent/etc/containerd/certs.d/{clusters.name}"

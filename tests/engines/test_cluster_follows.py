@@ -12,13 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from tests.engines.serving import build, wait_for
-from tests.engines.test_cluster import MAIN, Clusters, clusters
+from tests.engines.test_cluster import MAIN, ONE_STORE, Clusters, clusters
 
 pytestmark = pytest.mark.engine
 __all__ = ["clusters"]  # the fixture, shared with that module
 
-ONE_STORE = pytest.mark.parametrize("engine", ["classic"], indirect=True)
-"""Where the image store makes no difference."""
 SERVER, AGENTS = f"k3d-{MAIN}-server-0", (f"k3d-{MAIN}-agent-0", f"k3d-{MAIN}-agent-1")
 INGEST = "/var/lib/rancher/k3s/agent/containerd/io.containerd.content.v1.content/ingest"
 _REASON = "status.containerStatuses[*].state.waiting.reason"

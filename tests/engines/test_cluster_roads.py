@@ -15,18 +15,13 @@ from dev.lab import Docker, Registry
 from dev.lab.registry import free_port
 from tests.engines import test_cluster
 from tests.engines.serving import wait_for
-from tests.engines.test_cluster import EXAMPLE, MAIN, OTHER, Clusters
+from tests.engines.test_cluster import EXAMPLE, MAIN, OTHER, OTHER_STORE, Clusters
 
 pytestmark = pytest.mark.engine
 
 clusters = test_cluster.clusters
 # Read before the tests' own environment is cleaned; ten, for a long run.
 RESTARTS = int(os.environ.get("AUTOREGISTRY_RESTARTS", "1"))
-
-
-def _one_store_is_enough(clusters: Clusters) -> None:
-    if clusters.engine.store == "classic":
-        pytest.skip("seen on the other store; an image store makes no difference here")
 
 
 @contextmanager
@@ -66,6 +61,7 @@ def test_three_nodes_are_let_go_and_attached_again_twice_in_a_row(clusters: Clus
     assert "localhost" not in clusters.engine.cli("exec", *registries).stdout
 
 
+@OTHER_STORE
 def test_every_illness_is_named_and_mended_by_the_command_that_is_named(clusters: Clusters) -> None:
     """A mirror file that leads elsewhere, no ConfigMap, and a `connect` that Docker refused and left half done."""
     docker, network, agent = clusters.engine.cli, f"k3d-{MAIN}", f"k3d-{MAIN}-agent-0"
@@ -92,10 +88,10 @@ def test_every_illness_is_named_and_mended_by_the_command_that_is_named(clusters
     assert _is_well(clusters)
 
 
+@OTHER_STORE
 def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     clusters: Clusters,
 ) -> None:
-    _one_store_is_enough(clusters)
     clusters.k3d("cluster", "create", OTHER, *clusters.flags)
     server = f"k3d-{OTHER}-server-0"
     told = "s/v1.34.4+stand-in/v1.26.4+k3s1/"
@@ -119,11 +115,11 @@ def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     wait_for(lambda: f"k3d-{OTHER}" not in networks(), "the network to go")
 
 
+@OTHER_STORE
 def test_serve_on_the_host_at_another_port_is_a_road_as_well(
     clusters: Clusters, registry: Registry, tmp_path: Path
 ) -> None:
     """The article's: host.k3d.internal. What `k3d cluster delete` then leaves is told rightly."""
-    _one_store_is_enough(clusters)
     port = str(free_port())
     with _serving(clusters, f"0.0.0.0:{port}", registry, tmp_path):
         create = ("cluster", "create", OTHER, "--via", "host", "--port", port)
@@ -143,10 +139,10 @@ def test_serve_on_the_host_at_another_port_is_a_road_as_well(
     assert OTHER not in [row["name"] for row in status["clusters"]]
 
 
+@OTHER_STORE
 def test_the_examples_config_with_registries_of_ones_own_is_merged_and_detach_lasts(
     clusters: Clusters, tmp_path: Path
 ) -> None:
-    _one_store_is_enough(clusters)
     own = "mirrors: {quay.io: {endpoint: [http://cache:5000]}}"
     config = tmp_path / "k3d.yaml"
     config.write_text(f"{(EXAMPLE / 'k3d.yaml').read_text()}registries:\n  config: |\n    {own}\n")
