@@ -23,7 +23,7 @@ CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
 SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
-READ_AGAIN_SECONDS = (0.05, 0.1, 0.2)
+READ_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 # An index of an index is legal and unheard of; a loop of them must end.
 MAX_INDEX_DEPTH = 3

@@ -29,6 +29,9 @@ from autoregistry.proxy.questions import Found, Questions
 
 # Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
 MAX_PUSHES = 3
+# distribution writes its links in place, and the tags of a repository share those of their parts: two pushes at once,
+# and one is told `blob unknown` of a layer that is there (measured with 2.8.2 on a busy disk). It is made again.
+MAX_REPEATS = 2
 PROGRESS_SECONDS = 0.2
 # containerd asks by HEAD, and after a 403 by GET to learn the reason: both get the same one.
 FAILURE_SECONDS = 3.0
@@ -154,7 +157,8 @@ class Sync:
     async def _until_in_step(self, image: Image, because: Verdict, began: float) -> int:
         """Push until both stores agree; the bytes that moved. Both are asked again after each push."""
         pushed_bytes, pushed_identity, pushed_digest = 0, None, None
-        for _ in range(MAX_PUSHES + 1):
+        pushes, repeats = 0, MAX_REPEATS
+        while pushes <= MAX_PUSHES:
             facts = await self.compare(image)
             if not isinstance(facts.local, LocalImage) or not facts.verdict.must_push:
                 break
@@ -166,7 +170,16 @@ class Sync:
             self._refusals.pop(image.repository, None)
             self._incomplete.discard(image.repository)
             self._emit(PushStarted(image, facts.local.identity, because.value))
-            progress = await self._questions.push(image, self._reporter(image))
+            has_company = self._has_company(image)
+            try:
+                progress = await self._questions.push(image, self._reporter(image))
+            except PushRefused:
+                is_named = image.repository in self._refusals
+                if is_named or not (has_company or self._has_company(image)) or not repeats:
+                    raise
+                repeats -= 1
+                continue
+            pushes += 1
             pushed_bytes += progress.done_bytes
             pushed_identity, pushed_digest = facts.local.identity, progress.digest
         else:
@@ -182,6 +195,9 @@ class Sync:
         seconds = time.monotonic() - began
         self._emit(PushFinished(image, pushed_identity, digest, pushed_bytes, seconds))
         return pushed_bytes
+
+    def _has_company(self, image: Image) -> bool:
+        return any(o.repository == image.repository and o != image for o in self.in_flight)
 
     async def _why_not_there(self, image: Image, facts: Facts) -> str:
         """Why the registry has something else, or nothing, after a push that went well."""

@@ -69,6 +69,8 @@ class FakeDocker:
     errors: int = 0
     """How often it was raised."""
     push_error: str = ""
+    fails_once: set[str] = field(default_factory=set)
+    """References whose next push fails."""
     push_seconds: float = 0.0
     inspect_seconds: float = 0.0
     pushed: list[tuple[str, str]] = field(default_factory=list)
@@ -149,6 +151,9 @@ class FakeDocker:
         self._check()
         if self.push_error:
             raise PushRefused(self.push_error)
+        if reference in self.fails_once:
+            self.fails_once.remove(reference)
+            raise PushRefused("blob unknown to registry")
         repository, _, tag = reference.partition("/")[2].rpartition(":")
         url = f"{self.proxy}/v2/{repository}/manifests/{tag}"
         headers = {"User-Agent": USER_AGENT}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -95,3 +96,23 @@ async def test_a_node_is_not_sent_to_the_backend_for_what_the_backend_has_lost(
 
     assert lost.status_code == 404
     assert answer.headers["Autoregistry"] == "pushed"
+
+
+async def test_a_push_that_met_another_of_its_repository_is_made_again(lab: Lab) -> None:
+    """The registry writes the links that both share in place, and says of a layer that it is unknown."""
+    lab.docker.push_seconds = 0.2
+    for tag in ("one", "two"):
+        lab.docker.build(f"{NAME}/app:{tag}", "v1")
+    lab.docker.fails_once.add(f"{NAME}/app:two")
+
+    answers = await asyncio.gather(lab.pull("app:one"), lab.pull("app:two"))
+
+    assert [answer.headers["Autoregistry"] for answer in answers] == ["pushed", "pushed"]
+
+
+async def test_a_push_that_fails_alone_is_not_made_again(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.fails_once.add(APP)
+
+    assert (await lab.pull()).status_code == 403
+    assert len(lab.docker.pushed) == 1
