@@ -47,7 +47,9 @@ def _tidy(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
     names = sorted({name for name in listed if _OF_A_TEST.match(name)})
     if not names:
         return
-    with telling(f"removing {len(names)} images of tests, {store} store", usually=len(names) // 4):
+    with telling(
+        f"removing {len(names)} images of tests, {store} store", usually=2 + len(names) // 25
+    ):
         for first in range(0, len(names), _AT_ONCE):
             cli("rmi", *names[first : first + _AT_ONCE], check=False)
         cli("image", "prune", "--force", check=False)
