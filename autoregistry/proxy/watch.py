@@ -26,7 +26,7 @@ from autoregistry.proxy.sync import Sync
 LAST_EVENT = "last-event"
 MAX_BACK_OFF_SECONDS = 10.0
 # A node that holds an old copy never asks: what could not be pushed at once is tried again, for four minutes.
-AGAIN_SECONDS = (1.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+AGAIN_SECONDS = (0.0, 1.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
 class Follow(Protocol):
@@ -136,9 +136,9 @@ class Watch:
 
     async def _bring(self, image: Image, since: float | None) -> None:
         for pause in AGAIN_SECONDS:
+            await asyncio.sleep(pause)
             if await self._is_settled(image, since):
                 return
-            await asyncio.sleep(pause)
 
     async def _is_settled(self, image: Image, since: float | None) -> bool:
         """Start, or join, the flight that this image needs; false where it failed, or nobody could be asked.

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.engine
 
 clusters = test_cluster.clusters
 # Read before the tests' own environment is cleaned; ten, for a long run.
-RESTARTS = int(os.environ.get("AUTOREGISTRY_RESTARTS", "1"))
+RESTARTS = int(os.environ.get("AUTOREGISTRY_RESTARTS", "2"))
 
 
 @contextmanager
