@@ -11,8 +11,10 @@ from typing import IO
 
 from dev.lab.cache import RUN, telling
 
-# A port that was free just then; what somebody builds by hand is under localhost:5000.
-_OF_A_TEST = re.compile(r"(localhost|127\.0\.0\.1):\d{5}/")
+# A port that was free just then, or one that never answers; what somebody builds by hand is under localhost:5000.
+_OF_A_TEST = re.compile(r"(localhost|127\.0\.0\.1):(9|\d{5})/")
+# The classic store keeps a pushed image's digest as a name of its own, when its tag is gone, too.
+_NAME = '{{.Repository}}{{if eq .Tag "<none>"}}@{{.Digest}}{{else}}:{{.Tag}}{{end}}'
 _CACHE_KEPT = "3gb"
 _AT_ONCE = 50
 _used: dict[str, IO[str]] = {}
@@ -43,7 +45,7 @@ def leave(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
 
 
 def _tidy(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
-    listed = cli("images", "--format", "{{.Repository}}:{{.Tag}}", check=False).stdout.split()
+    listed = cli("images", "--digests", "--format", _NAME, check=False).stdout.split()
     names = sorted({name for name in listed if _OF_A_TEST.match(name)})
     if not names:
         return
