@@ -89,9 +89,11 @@ class Docker:
         self._sweep()
         (RUN / self.store).mkdir(parents=True, exist_ok=True)
         command = engine_files.command(self.store)
-        engine_files.prepare_network(self.store)
-        self._process.start(command, engine_files.environment())
-        self._process.wait_until(self.ready, seconds=_READY_SECONDS)
+        # A daemon that starts makes the machine's iptables chains anew: another one's start would fail just then.
+        with locked("docker-networks", directory=RUN):
+            engine_files.prepare_network(self.store)
+            self._process.start(command, engine_files.environment())
+            self._process.wait_until(self.ready, seconds=_READY_SECONDS)
 
     def stop(self) -> None:
         """Stop it and its containers; its images stay."""

@@ -113,11 +113,14 @@ def cgroup(store: Store) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Debian's folders only: dockerd takes the first containerd shim on PATH, whatever its age."""
+    """Debian's folders only: dockerd takes the first containerd shim on PATH, whatever its age.
+
+    Its memory is collected at four times what is in use instead of twice: there is more of it than of CPU.
+    """
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     names = [*proxies, *(name.lower() for name in proxies)]
     passed = {name: os.environ[name] for name in names if name in os.environ}
-    return {"PATH": SYSTEM_PATH, "HOME": "/root", **passed}
+    return {"PATH": SYSTEM_PATH, "HOME": "/root", "GOGC": "300", **passed}
 
 
 def prepare_network(store: Store) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from threading import Thread
 
@@ -14,25 +12,20 @@ import pytest
 from dev.lab import Docker, Registry
 from tests.engines.serving import Serve, build, serving, uploads, wait_for
 from tests.engines.throttle import throttled
+from tests.engines.warm import Program
 
 pytestmark = pytest.mark.engine
 
 MEGABYTE = 1 << 20
 
 
-def _start(serve: Serve, *words: str) -> subprocess.Popen[str]:
+def _start(serve: Serve, *words: str) -> Program:
     environment = {
         **os.environ,
         "DOCKER_HOST": serve.docker.host,
         "AUTOREGISTRY_NAME": serve.name,
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "autoregistry", *words],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return Program(*words, env=environment)
 
 
 def _type(serve: Serve, *words: str) -> str:

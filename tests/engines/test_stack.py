@@ -6,11 +6,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from dev.lab import Docker
 from dev.lab.cache import RUN, locked
 from dev.lab.registry import free_port
 from tests.engines.serving import build, wait_for
+from tests.engines.warm import Program
 
 pytestmark = pytest.mark.engine
 
@@ -34,24 +33,15 @@ class Typed:
         self.port = free_port()
         self._environment = {**os.environ, **engine.environment}
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "autoregistry", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env=self._environment,
-            # Whoever runs the tests in the background ignores Ctrl-C, and so would this.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        )
+    def start(self, *words: str) -> Program:
+        return Program(*words, env=self._environment)
 
     def run(self, *words: str) -> tuple[int, str, str]:
         """Exit code, answer and story."""
         process = self.start(*words)
         out, err = process.communicate(timeout=300)
         print(f"$ autoregistry {' '.join(words)}\n{out}{err}")
-        return process.returncode, out, err
+        return process.wait(0), out, err
 
     def ok(self, *words: str) -> str:
         code, out, err = self.run(*words)

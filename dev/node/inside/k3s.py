@@ -166,7 +166,8 @@ class Node:
     def _start(self, name: str, *words: str) -> None:
         with (files.LOGS / f"{name}.log").open("ab") as log:
             argv = [str(files.PROGRAMS / name), *words]
-            self.running[name] = subprocess.Popen(argv, stdout=log, stderr=log)
+            env = {**os.environ, "GOGC": "300"}  # CPU is scarcer than memory
+            self.running[name] = subprocess.Popen(argv, stdout=log, stderr=log, env=env)
 
 
 def _text(path: Path) -> str:
