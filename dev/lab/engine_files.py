@@ -101,6 +101,8 @@ def _write_config(store: Store, data: Path, runtime: Path) -> None:
     }
     if store == "containerd":
         config["features"] = {"containerd-snapshotter": True}
+        # Two days of builds are kept otherwise: thousands, and containerd looks at all of them whenever something goes.
+        config["builder"] = {"history": {"maxAge": "1m", "maxEntries": 1}}
     if _lacks_sys_resource():
         config["runtimes"] = {"without-sys-resource": {"path": str(runtime)}}
         config["default-runtime"] = "without-sys-resource"

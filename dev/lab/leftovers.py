@@ -15,7 +15,6 @@ from dev.lab.cache import RUN, telling
 _OF_A_TEST = re.compile(r"(localhost|127\.0\.0\.1):(9|\d{5})/")
 # The classic store keeps a pushed image's digest as a name of its own, when its tag is gone, too.
 _NAME = '{{.Repository}}{{if eq .Tag "<none>"}}@{{.Digest}}{{else}}:{{.Tag}}{{end}}'
-_CACHE_KEPT = "3gb"
 _AT_ONCE = 50
 _used: dict[str, IO[str]] = {}
 
@@ -56,4 +55,4 @@ def _tidy(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
             cli("rmi", *names[first : first + _AT_ONCE], check=False)
         cli("image", "prune", "--force", check=False)
         if store == "containerd":
-            cli("builder", "prune", "--force", "--keep-storage", _CACHE_KEPT, check=False)
+            cli("builder", "prune", "--all", "--force", check=False)
