@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from autoregistry.cluster.addresses import give_back
@@ -12,7 +13,7 @@ from autoregistry.cluster.mirrors import MirrorFiles
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES, Nodes
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
-from autoregistry.engine.events import container_starts
+from autoregistry.engine.events import container_events
 from autoregistry.engine.networks import Networks
 from autoregistry.events import Emit
 from autoregistry.proxy.attach import AttachAll
@@ -32,15 +33,19 @@ def attach_all(daemon: Daemon, settings: Settings, emit: Emit) -> AttachAll:
         containers, Networks(daemon), nodes, MirrorFiles(containers), mirror, members
     )
     return AttachAll(
-        lambda: (
-            labels[CLUSTER_LABEL]
-            for labels in container_starts(daemon, "app=k3d", CLUSTER_LABEL)
-            if labels.get(ROLE_LABEL) in ROLES
-        ),
-        lambda: sorted({node.cluster for node in nodes.all() if node.is_running}),
+        partial(_running, daemon, nodes),
         attachment.attach,
         emit,
     )
+
+
+def _running(daemon: Daemon, nodes: Nodes) -> Iterator[str]:
+    """The clusters that run, and then that of every node that starts; blocks."""
+    for labels in container_events(daemon, "app=k3d", CLUSTER_LABEL):
+        if labels is None:
+            yield from sorted({node.cluster for node in nodes.all() if node.is_running})
+        elif labels.get(ROLE_LABEL) in ROLES:
+            yield labels[CLUSTER_LABEL]
 
 
 def tending(daemon: Daemon) -> Tending:
@@ -49,5 +54,5 @@ def tending(daemon: Daemon) -> Tending:
     return Tending(
         partial(give_back, containers),
         partial(leave_gone, containers, networks, (BACKEND, PROXY)),
-        partial(container_starts, daemon, "app=k3d", actions=("destroy",)),
+        partial(container_events, daemon, "app=k3d", actions=("destroy",)),
     )

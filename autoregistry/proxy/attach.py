@@ -24,13 +24,11 @@ class AttachAll:
 
     def __init__(
         self,
-        starts: Callable[[], Iterator[str]],
-        running: Callable[[], list[str]],
+        clusters: Callable[[], Iterator[str]],
         attach: Callable[[str], object],
         emit: Emit,
     ) -> None:
-        self._starts = starts
-        self._running = running
+        self._clusters = clusters
         self._attach = attach
         self._emit = emit
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
@@ -50,9 +48,7 @@ class AttachAll:
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: we are stopping
             with suppress(AutoregistryError):
-                for cluster in self._running():
-                    loop.call_soon_threadsafe(self._queue.put_nowait, cluster)
-                for cluster in self._starts():
+                for cluster in self._clusters():
                     loop.call_soon_threadsafe(self._queue.put_nowait, cluster)
             loop.call_soon_threadsafe(self._queue.put_nowait, None)
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from autoregistry.cluster.nodes import CLUSTER_LABEL, Node
 from autoregistry.engine.connect import Daemon
-from autoregistry.engine.events import container_starts
+from autoregistry.engine.events import container_events
 from autoregistry.errors import AutoregistryError, ClusterRefused
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.backend import Backend
@@ -36,10 +36,12 @@ class Nodes(Protocol):
 
 def comings(daemon: Daemon, nodes: Nodes, registry: str) -> Iterator[str]:
     """The names of the nodes attached to this registry, and then of every node that starts or is let go on; blocks."""
-    yield from [node.name for node in nodes.attached(registry)]
     actions = ("start", "unpause")
-    for labels in container_starts(daemon, "app=k3d", CLUSTER_LABEL, actions=actions):
-        yield labels["name"]
+    for labels in container_events(daemon, "app=k3d", CLUSTER_LABEL, actions=actions):
+        if labels is None:
+            yield from [node.name for node in nodes.attached(registry)]
+        else:
+            yield labels["name"]
 
 
 class Returns:

@@ -21,7 +21,7 @@ LOOK_SECONDS = 4.0
 
 
 class Tending:
-    """Goes on for as long as it runs; `removals` are followed until Docker ends."""
+    """Goes on for as long as it runs; `removals` gives one thing when it begins, and one for each removal."""
 
     def __init__(
         self,

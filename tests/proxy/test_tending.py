@@ -1,4 +1,4 @@
-"""Clusters are looked after each time Docker has come, and their networks whenever a container is removed."""
+"""Clusters are looked after each time Docker has come; their networks then, once it is listened to, and at removals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_docker_that_comes_back_is_looked_after_again() -> None:
         if is_gone.is_set():
             is_done.set()
         is_gone.set()
-        yield {"name": "k3d-old-server-0"}
+        yield None  # it is listened to
         raise DockerUnreachable("Docker went away")
 
     running = asyncio.create_task(Tending(give_back, leave_gone, removals, 0.001).run(said.append))
