@@ -42,7 +42,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="autoregistry")
-@click.option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks.")
+@click.option("-v", "--verbose", count=True, help="-vv shows where an error comes from.")
 def commands(verbose: int) -> None:
     """Docker's images, the local registry and the cluster's nodes, kept in step.
 

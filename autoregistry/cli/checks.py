@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 
 from autoregistry import __version__
+from autoregistry.cli import daemons
 from autoregistry.cli.client import Client
 from autoregistry.cli.clusterchecks import Check, cluster_checks, looks_at, well, wrong
 from autoregistry.cli.clusters import CHECK, Clusters, Road
@@ -66,11 +67,13 @@ def _docker(clusters: Clusters) -> Check:
 
 def _ports(clusters: Clusters) -> Iterator[Check]:
     """`localhost` is ::1 first on many machines: whoever listens there is asked before us."""
-    port = clusters.options.port
-    proxy = clusters.found.proxy
+    if not daemons.is_local(clusters.daemon):
+        return
+    port, proxy = clusters.options.port, clusters.found.proxy
+    mine = ports.EVERY_ADDRESS if clusters.options.expose else ("127.0.0.1",)
     for listener in ports.listeners(port):
         who = ports.process(listener, port)
-        is_ours = proxy is not None and proxy.is_running and listener.address == "127.0.0.1"
+        is_ours = proxy is not None and proxy.is_running and listener.address in mine
         if not is_ours:
             where = f"{listener.address} port {port} belongs to {who}"
             yield wrong("port", where, f"autoregistry up --port {port + 1}")
@@ -83,7 +86,8 @@ def _stack(clusters: Clusters) -> Iterator[Check]:
             yield wrong("stack", f"there is no container {name}", "autoregistry up")
         elif not container.is_running or container.health not in ("healthy", ""):
             state = f"{container.state} {container.health}".strip()
-            yield wrong("stack", f"{name} is {state}", f"docker logs {name}")
+            mend = f"docker logs {name}" if container.is_running else "autoregistry up"
+            yield wrong("stack", f"{name} is {state}", mend)
         elif container.labels.get(VERSION, __version__) != __version__:
             yield wrong(
                 "stack",

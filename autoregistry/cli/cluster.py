@@ -18,7 +18,7 @@ from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
 from autoregistry.cluster.files import Mirror, registries_yaml
 from autoregistry.cluster.gone import remove_left
-from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.nodes import CLUSTER_LABEL, Node
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, SettingInvalid
 from autoregistry.stack.model import PROXY
@@ -52,9 +52,11 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
     program = k3d.program()
     clusters = Clusters.here()
     mirror = clusters.mirror(via, port)
-    if any(node.cluster == name for node in clusters.nodes.all()):
+    if there := clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
+        has_begun_only = any(container.state == "created" for container in there)
         raise ClusterRefused(
-            f"a k3d cluster {name} is there already", f"autoregistry cluster attach {name}"
+            f"a k3d cluster {name} is there already" + (", half made" if has_begun_only else ""),
+            f"autoregistry cluster {'delete' if has_begun_only else 'attach'} {name}",
         )
     if via == "container" and not clusters.found.is_running:
         bring_up(clusters.daemon, {})
@@ -63,7 +65,12 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
         registries = Path(folder) / "registries.yaml"
         registries.write_text(registries_yaml(mirror, own.registries))
         argv = k3d.create(program, name, registries, own.flags, has_network=own.has_network)
-        k3d.run(argv, clusters.k3d_environment)
+        try:
+            k3d.run(argv, clusters.k3d_environment)
+        except KeyboardInterrupt:  # k3d does not undo what it has done by then
+            stderr.print(f"interrupted; what there is of cluster {name} is removed")
+            _delete(clusters, program, name)
+            raise
     clusters.attachment(via, port).join(name)
     clusters.nodes.announce(name, mirror)
     _prove(clusters, name, mirror)
@@ -101,7 +108,8 @@ def attach(
         if attached is None:
             attached = attachment.attach(name)
         else:
-            k3d.run(k3d.restart(k3d.program(), name), clusters.k3d_environment)
+            for argv in k3d.restart(k3d.program(), name):
+                k3d.run(argv, clusters.k3d_environment)
             clusters.nodes.announce(name, mirror)
         stderr.print(f"{name}  attached: {', '.join(node.name for node in attached)}")
         _prove(clusters, name, mirror)
@@ -136,11 +144,22 @@ def delete(name: str) -> None:
       autoregistry cluster delete dev
     """
     clusters = Clusters.here()
-    networks = {node.network for node in clusters.nodes.of(name)}
-    clusters.attachment().leave(name)
-    k3d.run(k3d.delete(k3d.program(), name), clusters.k3d_environment)
+    clusters.nodes.of(name)
+    _delete(clusters, k3d.program(), name)
+
+
+def _delete(clusters: Clusters, program: str, name: str) -> None:
+    """Also what there is of one that was interrupted while it was made: as little as its network."""
+    nodes = [node for node in clusters.nodes.all() if node.cluster == name]
+    networks = {node.network for node in nodes} or {f"k3d-{name}"}
+    if nodes:
+        clusters.attachment().leave(name)
+    k3d.run(k3d.delete(program, name), clusters.k3d_environment)
     for network in networks:
         remove_left(Networks(clusters.daemon), network)
+
+
+NOT_JOINED = "Docker's network, which the registry is not on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +199,7 @@ def _via(road: Road | None, *, is_joined: bool, own: str) -> str:
     if road is None:
         return "not attached"
     if not road.is_by_host:
-        return "Docker's network" if is_joined else "the host's address"
+        return "Docker's network" if is_joined else NOT_JOINED
     return "the host's address" + ("" if road.name == own else f", as {road.name}")
 
 

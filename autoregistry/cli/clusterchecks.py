@@ -61,6 +61,11 @@ class Look:
             return command
         return f"{command} --via host --port {self.road.name.rpartition(':')[2]}"
 
+    @property
+    def restart(self) -> str:
+        """The command that starts all of its nodes anew."""
+        return f"k3d cluster stop {self.cluster} && k3d cluster start {self.cluster}"
+
 
 def looks_at(clusters: Clusters) -> list[Look]:
     """Every cluster of which a node runs."""
@@ -119,13 +124,13 @@ def _addresses(look: Look, containers: list[Container]) -> Iterator[Check]:
     """Nobody may have the address that another one was made with."""
     for collision in collisions(containers):
         is_ours = {collision.owner, collision.holder} & {PROXY, BACKEND}
-        mend = look.attach if is_ours else f"k3d cluster restart {look.cluster}"
+        mend = look.attach if is_ours else look.restart
         if collision.network == look.network:
             yield wrong(look.cluster, str(collision), mend)
     for container in containers:
         if container.error and not container.is_running and container.name not in (PROXY, BACKEND):
             sentence = f"{container.name} does not run: {container.error}"
-            yield wrong(look.cluster, sentence, f"k3d cluster restart {look.cluster}")
+            yield wrong(look.cluster, sentence, look.restart)
 
 
 def _files(look: Look, road: Road) -> Iterator[Check]:

@@ -71,6 +71,12 @@ def _mirror(via: str, port: int | None) -> Mirror:
     return Clusters.here().mirror(via, port)
 
 
+def _command(what: str, via: str, port: int | None) -> str:
+    """What is typed to make the same file again."""
+    road = (" --via host" if via == "host" else "") + (f" --port {port}" if port else "")
+    return f"autoregistry generate {what}{road}"
+
+
 @generate.command()
 @road_options
 @output_option
@@ -82,9 +88,8 @@ def registries(*, via: str, port: int | None, output: Path | None, force: bool) 
     Example:
       autoregistry generate registries -o registries.yaml
     """
-    write_out(
-        registries_yaml(_mirror(via, port)), "autoregistry generate registries", output, force=force
-    )
+    text = registries_yaml(_mirror(via, port))
+    write_out(text, _command("registries", via, port), output, force=force)
 
 
 @generate.command()
@@ -100,7 +105,7 @@ def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> No
     """
     mirror = _mirror(via, port)
     text = hosts_toml(mirror, mirror.names[0])
-    write_out(text, "autoregistry generate hosts", output, force=force)
+    write_out(text, _command("hosts", via, port), output, force=force)
 
 
 @generate.command()
@@ -114,6 +119,5 @@ def configmap(*, via: str, port: int | None, output: Path | None, force: bool) -
     Example:
       autoregistry generate configmap | kubectl apply -f -
     """
-    write_out(
-        config_map(_mirror(via, port)), "autoregistry generate configmap", output, force=force
-    )
+    text = config_map(_mirror(via, port))
+    write_out(text, _command("configmap", via, port), output, force=force)

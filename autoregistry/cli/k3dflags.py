@@ -48,7 +48,11 @@ def own_choices(flags: Sequence[str]) -> Own:
         own.has_network = bool(config.get("network") or config.get("subnet"))
         inline = str((config.get("registries") or {}).get("config") or "")
         if inline:
-            stands = yaml.safe_load(inline) if "\n" in inline else _read(inline)
+            stands = (
+                _mapping(inline, f"registries.config in {place}")
+                if "\n" in inline
+                else _read(inline)
+            )
             own.registries = _merged(stands, own.registries)
     return own
 
@@ -61,7 +65,14 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 def _read(place: str) -> dict[str, Any]:
     try:
-        read = yaml.safe_load(Path(place).read_text())
-    except (OSError, yaml.YAMLError) as exc:
+        return _mapping(Path(place).read_text(), place)
+    except OSError as exc:
         raise SettingInvalid(f"{place or 'the file'} cannot be read: {exc}") from exc
+
+
+def _mapping(text: str, place: str) -> dict[str, Any]:
+    try:
+        read = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise SettingInvalid(f"{place} cannot be read: {exc}") from exc
     return read if isinstance(read, dict) else {}

@@ -73,7 +73,7 @@ _ROAD = (
         type=click.Choice(["container", "host"]),
         default="container",
         show_default=True,
-        help="The road to the registry: the containers of `up`, or `serve` on the host.",
+        help="The road to the registry: the containers of `up`, or `serve --listen 0.0.0.0:PORT` on the host.",
     ),
     click.option(
         "--port",

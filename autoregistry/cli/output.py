@@ -25,8 +25,8 @@ from autoregistry.events import (
     WorkloadRestarted,
 )
 
-stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-stdout = Console(highlight=False, markup=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 _UNBOUNDED = 1000
 _STYLES = {

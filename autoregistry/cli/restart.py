@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from autoregistry.cli import completion
+from autoregistry.cli.client import named
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.output import stderr, stdout
+from autoregistry.cluster.files import Mirror
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Restarts, Workload
 from autoregistry.cluster.workloads import behind
@@ -84,7 +86,7 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
 
 
 def _images(clusters: Clusters, texts: Iterable[str]) -> list[Image]:
-    primary, *aliases = clusters.mirror().names
+    primary, *aliases = _names(clusters)
     names = RegistryNames(primary, tuple(aliases))
     found = []
     for text in texts:
@@ -100,21 +102,28 @@ def _images(clusters: Clusters, texts: Iterable[str]) -> list[Image]:
 def _attached(clusters: Clusters, only: str | None) -> list[Node]:
     if only is not None:
         clusters.nodes.of(only)
-    nodes = clusters.nodes.attached(clusters.options.name)
+    nodes = clusters.nodes.attached(_names(clusters)[0])
     if found := [node for node in nodes if only in (None, node.cluster)]:
         names = {node.cluster for node in found}
         for node in clusters.nodes.all():
             if node.away and node.cluster in names:
                 stderr.print(f"{node.name}: {node.away}; it follows when it comes back")
         return found
+    serve = named()
+    road = f" --via host --port {serve.port}" if serve else ""
     raise ClusterRefused(
         f"{only or 'no k3d cluster'} is not attached" if only else "no k3d cluster is attached",
-        f"autoregistry cluster attach {only or '--all'}",
+        f"autoregistry cluster attach {only or '--all'}{road}",
     )
 
 
+def _names(clusters: Clusters) -> tuple[str, ...]:
+    """What images are tagged with: for the `serve` that AUTOREGISTRY_NAME names, or for `up`."""
+    return Mirror.of((named() or clusters.options).port, None).names
+
+
 def _references(clusters: Clusters, image: Image) -> list[str]:
-    return [f"{name}/{image}" for name in clusters.mirror().names]
+    return [f"{name}/{image}" for name in _names(clusters)]
 
 
 def _refresh(clusters: Clusters, nodes: list[Node], image: Image) -> bool:

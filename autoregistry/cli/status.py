@@ -12,7 +12,7 @@ from rich.text import Text
 from autoregistry import __version__
 from autoregistry.cli import daemons
 from autoregistry.cli.client import Client, named
-from autoregistry.cli.cluster import Row, rows
+from autoregistry.cli.cluster import NOT_JOINED, Row, rows
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.output import stdout
 from autoregistry.cluster.nodes import Nodes
@@ -78,7 +78,7 @@ class Report:
 def status(*, as_json: bool) -> None:
     """Show what runs, where, and for which clusters.
 
-    Of a `serve` in the foreground with AUTOREGISTRY_NAME=localhost:PORT; so do images, why, push and watch.
+    Of a `serve` in the foreground with AUTOREGISTRY_NAME=localhost:PORT; so do all that ask the proxy.
 
     \b
     Examples:
@@ -199,7 +199,11 @@ def lines(report: Report) -> list[Text]:
     if report.run_by == "docker compose":
         shown.append(_row("run by", report.run_by))
     shown += [
-        _row(f"cluster {c.name}", _cluster(c), is_well=c.attached == c.nodes > 0)
+        _row(
+            f"cluster {c.name}",
+            _cluster(c),
+            is_well=c.attached == c.nodes > 0 and c.via != NOT_JOINED,
+        )
         for c in report.clusters
     ]
     shown += [_row(node["node"], node["state"], is_well=False) for node in report.nodes]
@@ -223,6 +227,8 @@ def _cluster(row: Row) -> str:
         return "stopped"
     if not row.attached:
         return f"not attached; try: autoregistry cluster attach {row.name}"
+    if row.via == NOT_JOINED:
+        return f"not joined; try: autoregistry cluster attach {row.name}"
     return f"{row.attached} of {row.nodes} nodes attached, by {row.via}"
 
 

@@ -23,24 +23,23 @@ from autoregistry.stack.model import BACKEND, PROXY
 
 
 def attach_all(daemon: Daemon, settings: Settings, emit: Emit) -> AttachAll:
+    """Attaches every cluster that starts."""
+    attach = _attachment(daemon, settings).attach
+    return AttachAll(partial(_running, daemon), attach, emit)
+
+
+def _attachment(daemon: Daemon, settings: Settings) -> Attachment:
     """For a proxy that runs in a container, its backend goes with it; else the host's address is the road."""
     containers = Containers(daemon)
-    nodes = Nodes(containers)
     port = int(settings.names.primary.rpartition(":")[2])
     members = (BACKEND, settings.container) if settings.container else ()
-    mirror = Mirror.of(port, settings.container)
-    attachment = Attachment(
-        containers, Networks(daemon), nodes, MirrorFiles(containers), mirror, members
-    )
-    return AttachAll(
-        partial(_running, daemon, nodes),
-        attachment.attach,
-        emit,
-    )
+    mirror, files = Mirror.of(port, settings.container), MirrorFiles(containers)
+    return Attachment(containers, Networks(daemon), Nodes(containers), files, mirror, members)
 
 
-def _running(daemon: Daemon, nodes: Nodes) -> Iterator[str]:
+def _running(daemon: Daemon) -> Iterator[str]:
     """The clusters that run, and then that of every node that starts; blocks."""
+    nodes = Nodes(Containers(daemon))
     for labels in container_events(daemon, "app=k3d", CLUSTER_LABEL):
         if labels is None:
             yield from sorted({node.cluster for node in nodes.all() if node.is_running})
@@ -48,11 +47,18 @@ def _running(daemon: Daemon, nodes: Nodes) -> Iterator[str]:
             yield labels[CLUSTER_LABEL]
 
 
-def tending(daemon: Daemon) -> Tending:
+def tending(daemon: Daemon, settings: Settings) -> Tending:
     """For every cluster of this Docker, attached or not: all of them start when Docker does."""
     containers, networks = Containers(daemon), Networks(daemon)
     return Tending(
         partial(give_back, containers),
         partial(leave_gone, containers, networks, (BACKEND, PROXY)),
-        partial(container_events, daemon, "app=k3d", actions=("destroy",)),
+        _attachment(daemon, settings).rejoin,
+        partial(_changes, daemon),
     )
+
+
+def _changes(daemon: Daemon) -> Iterator[str | None]:
+    """None when Docker is listened to, then `start` or `destroy` of containers of k3d's; blocks."""
+    for labels in container_events(daemon, "app=k3d", actions=("start", "destroy")):
+        yield None if labels is None else labels["action"]

@@ -70,8 +70,8 @@ class Docker:
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
     make_daemon_ask: Callable[[str], None] | None = None
     """Has the daemon itself ask a registry; None where the proxy is not to find out whether that is us."""
-    tending: Tending | None = None
-    """Looks after clusters; None where there are no real ones."""
+    tending: Callable[[Settings], Tending] | None = None
+    """What looks after clusters; None where there are no real ones."""
     comings: Callable[[str], Iterator[str]] | None = None
     """Follows the nodes of that registry that come back; None where nobody does."""
 
@@ -87,7 +87,7 @@ def real_docker() -> Docker:
         nodes,
         nonce,
         partial(make_daemon_ask, daemon),
-        tending=tending(daemon),
+        tending=partial(tending, daemon),
         comings=partial(comings, daemon, nodes),
     )
 
@@ -178,8 +178,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
             coming = partial(docker.comings, settings.names.primary)
             returns = Returns(coming, docker.nodes, backend, refresh, settings.names)
             background.append(asyncio.create_task(returns.run()))
-        if settings.refresh and docker.tending is not None:
-            background.append(asyncio.create_task(docker.tending.run(emit)))
+        if docker.tending is not None:
+            background.append(asyncio.create_task(docker.tending(settings).run(emit)))
         if settings.attach_all:
             background.append(
                 asyncio.create_task(attach_all(docker_daemon(), settings, emit).run())

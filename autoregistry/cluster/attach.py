@@ -12,7 +12,7 @@ from typing import Protocol
 
 from autoregistry.cluster.addresses import Networks, collisions, far_place
 from autoregistry.cluster.files import CONFIG_MAP, CONFIG_MAP_NAMESPACE, Mirror
-from autoregistry.cluster.mirrors import MirrorFiles
+from autoregistry.cluster.mirrors import MirrorFiles, plain
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.container import Container
 from autoregistry.errors import ClusterRefused, DockerRefused
@@ -82,6 +82,32 @@ class Attachment:
             self._files.attach_at_next_start(node, self._mirror)
         return running
 
+    def rejoin(self) -> list[str]:
+        """Join the networks of clusters that are told to pull from us and that we are not on; those networks.
+
+        After `down` and `up`, and for a cluster that was made with a generated registries.yaml.
+        """
+        ours = [c for c in self._containers.list("app=k3d") if c.name in self._members]
+        shared = [c.joined if c.is_running else c.networks.keys() for c in ours]
+        found: list[str] = []
+        for node in self._nodes.all() if ours else ():
+            is_joined = node.network in found or all(
+                node.network in networks for networks in shared
+            )
+            if node.is_running and not is_joined and self._is_told(node):
+                self.join(node.cluster)
+                found.append(node.network)
+        return found
+
+    def _is_told(self, node: Node) -> bool:
+        with suppress(DockerRefused):  # it has ended since it was listed
+            known = self._files.known(node).items()
+            return any(
+                name in self._mirror.names and self._mirror.endpoints[0] in plain(ends)
+                for name, ends in known
+            )
+        return False
+
     def join(self, cluster: str) -> None:
         """Put the registry on the cluster's network."""
         for network in sorted({node.network for node in self._nodes.of(cluster)}):
@@ -106,12 +132,14 @@ class Attachment:
             self._containers.connect(network, member)
 
     def detach(self, cluster: str) -> None:
-        """Take back what `attach` or `create` did, for good: a node that starts again stays detached."""
-        nodes = self._nodes.of(cluster)
+        """Take back what `attach` or `create` did, for good: a node that starts again stays detached.
+
+        Raises ClusterRefused where no node runs: what is in one that is stopped cannot be taken out.
+        """
+        nodes = self.running(cluster)
         for node in nodes:
-            if node.is_running:
-                self._files.detach(node, self._mirror)
-        if any(node.is_running and node.is_server for node in nodes):
+            self._files.detach(node, self._mirror)
+        if any(node.is_server for node in nodes):
             self._nodes.kubectl(
                 cluster,
                 *("delete", "configmap", "--namespace", CONFIG_MAP_NAMESPACE, "--ignore-not-found"),

@@ -49,9 +49,9 @@ def delete(k3d: str, name: str) -> list[str]:
     return [k3d, "cluster", "delete", name]
 
 
-def restart(k3d: str, name: str) -> list[str]:
-    """Not `docker restart`, which loses what k3d writes into a node's /etc/hosts."""
-    return [k3d, "cluster", "restart", name]
+def restart(k3d: str, name: str) -> list[list[str]]:
+    """Not `docker restart`, which loses what k3d writes into a node's /etc/hosts; `cluster restart` came with 5.9."""
+    return [[k3d, "cluster", "stop", name], [k3d, "cluster", "start", name]]
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:

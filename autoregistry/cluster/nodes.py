@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoregistry.cluster.files import Mirror, config_map, endpoints, hosts_path
+from autoregistry.cluster.files import (
+    CERTS,
+    REGISTRIES,
+    Mirror,
+    config_map,
+    endpoints,
+    hosts_path,
+    mirrors_of,
+)
 from autoregistry.cluster.pods import Use, uses
 from autoregistry.engine.container import Container
 from autoregistry.engine.containers import Ran
@@ -19,6 +27,9 @@ ROLE_LABEL = "k3d.role"
 NETWORK_LABEL = "k3d.cluster.network"
 ROLES = ("server", "agent")
 PULL_SECONDS = 600.0
+# A k3s that is too old for `hosts.toml` has no such folder: registries.yaml alone counts there.
+_OLDER = "== registries.yaml\n"
+_MIRROR = f"""if [ -d "$2" ]; then cat "$1" 2>/dev/null; else printf '{_OLDER}'; cat "$3" 2>/dev/null; fi"""
 _QUOTED = re.compile(r' (?:err|msg)="(.*?)"(?: \w+=|$)')
 _BEFORE_THE_CAUSE = re.compile(
     r"^(?:pulling image: |rpc error: code = \w+ desc = "
@@ -85,18 +96,17 @@ class Nodes:
 
     def endpoints(self, node: Node, name: str) -> list[str]:
         """Where this node's containerd pulls `name/...` from; empty where it has no file for it."""
-        return endpoints(self._mirror_file(node, name) or "")
+        argv = ["sh", "-c", _MIRROR, "sh", hosts_path(name), CERTS, REGISTRIES]
+        try:
+            shown = self._containers.exec(node.name, argv, timeout=10).stdout
+        except (DockerRefused, DockerUnreachable):
+            return []  # it has ended since it was listed, or hangs: the others are asked all the same
+        _, is_older, registries = shown.partition(_OLDER)
+        return mirrors_of(registries).get(name, []) if is_older else endpoints(shown)
 
     def attached(self, name: str) -> list[Node]:
         """The running nodes that have a file for images of this name."""
         return [node for node in self.all() if node.is_running and self.endpoints(node, name)]
-
-    def _mirror_file(self, node: Node, name: str) -> str | None:
-        try:
-            ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
-        except (DockerRefused, DockerUnreachable):
-            return None  # it has ended since it was listed, or hangs: the others are asked all the same
-        return ran.stdout if ran.code == 0 else None
 
     def server(self, cluster: str) -> Node:
         """A running server, where kubectl is. Raises ClusterRefused."""

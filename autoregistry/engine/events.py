@@ -51,14 +51,14 @@ def image_events(
 def container_events(
     daemon: Daemon, *labels: str, actions: tuple[str, ...] = ("start",)
 ) -> Generator[dict[str, str] | None, None, None]:
-    """The labels, and `name`, of each container with these labels that starts from now on; blocks.
+    """The labels, `name` and `action` of each container with these labels that starts from now on; blocks.
 
     None comes first, once Docker is listened to: who asks it then how things are misses nothing between the two.
     Raises DockerUnreachable when the daemon goes away.
     """
     filters = {"type": ["container"], "event": list(actions), "label": list(labels)}
     for line in _followed(daemon, filters, None, SILENCE_SECONDS):
-        yield None if line is None else dict(line["Actor"]["Attributes"])
+        yield None if line is None else {**line["Actor"]["Attributes"], "action": line["Action"]}
 
 
 def _followed(

@@ -1,8 +1,8 @@
-"""Looking after clusters by itself: addresses after Docker has started, networks of clusters that are gone.
+"""Looking after clusters by itself: addresses after Docker has started, and which networks we are on.
 
 For a minute each time that Docker has come back, ourselves included, nodes that stayed down because another node
-got their address are given it back; at other times nobody takes an address. After that it waits for containers that
-are removed.
+got their address are given it back; at other times nobody takes an address. Networks of clusters that are gone are
+left; those of clusters that pull from us are joined, where `down` and `up` or the way they were made has us away.
 """
 
 from __future__ import annotations
@@ -18,54 +18,67 @@ from autoregistry.events import Emit, Notice
 
 LOOKS = 15
 LOOK_SECONDS = 4.0
+_Tell = Callable[[str], None]
 
 
 class Tending:
-    """Goes on for as long as it runs; `removals` gives one thing when it begins, and one for each removal."""
+    """Goes on for as long as it runs.
+
+    `changes` gives None when Docker is listened to, and then `start` or `destroy` for each container of k3d's.
+    """
 
     def __init__(
         self,
         give_back: Callable[[], list[Collision]],
         leave_gone: Callable[[], list[str]],
-        removals: Callable[[], Iterator[object]],
+        rejoin: Callable[[], list[str]],
+        changes: Callable[[], Iterator[str | None]],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._give_back = give_back
         self._leave_gone = leave_gone
-        self._removals = removals
+        self._rejoin = rejoin
+        self._changes = changes
         self._look_seconds = look_seconds
+        self._stopped = threading.Event()
 
     async def run(self, emit: Emit) -> None:
         """Until cancelled."""
-        loop, stopped = asyncio.get_running_loop(), threading.Event()
+        loop = asyncio.get_running_loop()
 
         def tell(sentence: str) -> None:
             with suppress(RuntimeError):  # the loop is closed: we are stopping
                 loop.call_soon_threadsafe(emit, Notice(sentence))
 
-        arguments = (stopped, tell)
-        thread = threading.Thread(target=self._follow, args=arguments, daemon=True, name="tending")
-        thread.start()
+        self._begin(self._follow, tell)
         try:
             await asyncio.Event().wait()
         finally:
-            stopped.set()
+            self._stopped.set()
 
-    def _follow(self, stopped: threading.Event, tell: Callable[[str], None]) -> None:
-        while not stopped.is_set():
+    def _begin(self, work: Callable[[_Tell], None], tell: _Tell) -> None:
+        threading.Thread(target=work, args=(tell,), daemon=True, name="tending").start()
+
+    def _follow(self, tell: _Tell) -> None:
+        while not self._stopped.is_set():
             with suppress(AutoregistryError):
-                for _ in range(LOOKS):
-                    for taken in self._give_back():
-                        tell(
-                            f"{taken.owner} has its address {taken.address} back from {taken.holder}, and runs"
-                        )
-                    self._leave(tell)
-                    if stopped.wait(self._look_seconds):
-                        return
-                for _ in self._removals():
-                    self._leave(tell)
-            stopped.wait(self._look_seconds)
+                for change in self._changes():
+                    if change is None:
+                        self._begin(self._look_for_a_minute, tell)
+                    if change != "start":
+                        for network in self._leave_gone():
+                            tell(f"left network {network}: its cluster is gone")
+                    # Not when a node is removed: the others of its cluster follow, and we have left it.
+                    if change != "destroy":
+                        for network in self._rejoin():
+                            tell(f"joined network {network}: its nodes pull from here")
+            self._stopped.wait(self._look_seconds)
 
-    def _leave(self, tell: Callable[[str], None]) -> None:
-        for network in self._leave_gone():
-            tell(f"left network {network}: its cluster is gone")
+    def _look_for_a_minute(self, tell: _Tell) -> None:
+        with suppress(AutoregistryError):
+            for _ in range(LOOKS):
+                for taken in self._give_back():
+                    address = f"its address {taken.address} back from {taken.holder}"
+                    tell(f"{taken.owner} has {address}, and runs")
+                if self._stopped.wait(self._look_seconds):
+                    return

@@ -141,7 +141,7 @@ def _backend(options: Options, host: Host) -> Service:
                 host, "CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:5000/v2/"
             ),
             environment={
-                "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # for `autoregistry gc`
+                "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # a user's tools may
                 "OTEL_TRACES_EXPORTER": "none",  # registry 3 looks for a collector otherwise
                 **NO_PROXIES,
             },

@@ -18,11 +18,14 @@ from autoregistry.errors import PortTaken
 from autoregistry.stack.model import PROXY
 
 _LISTENING = "0A"
+_BOTH = "127.0.0.1 and ::1"
+EVERY_ADDRESS = ("127.0.0.1", _BOTH)
+"""Where a port is heard that is published on all addresses."""
 # As /proc/net writes them: 0.0.0.0, 127.0.0.1, ::, ::1, ::ffff:0.0.0.0, ::ffff:127.0.0.1.
 _ADDRESSES = {
     "00000000": "127.0.0.1",
     "0100007F": "127.0.0.1",
-    "0" * 32: "127.0.0.1 and ::1",
+    "0" * 32: _BOTH,
     "0" * 24 + "01000000": "::1",
     "0000000000000000FFFF000000000000": "127.0.0.1",
     "0000000000000000FFFF00000100007F": "127.0.0.1",

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from autoregistry.cli import daemons
 from autoregistry.cluster.files import Mirror, config_map, hosts_toml
+from autoregistry.stack import ports
+from autoregistry.stack.ports import Listener
 from tests.cli.conftest import Type
 from tests.cli.test_stack_commands import PORT
 from tests.fakes.engine import FakeEngine
@@ -114,6 +117,27 @@ def test_a_machine_that_is_well_word_for_word(node: Node, engine: FakeEngine, ty
     assert typed("doctor").stdout.startswith("✓ docker  Docker 28.5.2")
 
 
+def test_all_addresses_are_ours_where_the_port_is_exposed(
+    node: Node, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = [Listener(address) for address in ("127.0.0.1", "127.0.0.1 and ::1")]
+    monkeypatch.setattr(daemons, "is_local", lambda daemon: True)
+    monkeypatch.setattr(ports, "listeners", lambda port: heard if port == int(PORT) else [])
+    (sentence, _), *others = ill(typed)
+    assert typed("up", "--expose").exit_code == 0
+
+    assert sentence.startswith(f"127.0.0.1 and ::1 port {PORT} belongs to ")
+    assert (others, ill(typed)) == ([], [])
+
+
+def test_a_container_that_was_stopped_is_started_by_up(
+    node: Node, engine: FakeEngine, typed: Type
+) -> None:
+    engine.containers["autoregistry-backend"]["State"] = {"Status": "exited"}
+
+    assert ("autoregistry-backend is exited", "autoregistry up") in ill(typed)
+
+
 def test_a_node_that_pulls_from_elsewhere_is_named(node: Node, typed: Type) -> None:
     """The file is there and names us, but not first."""
     node.road = Mirror(OURS.names, ("http://other:5000", OURS.endpoints[0]), "")
@@ -210,7 +234,7 @@ def test_a_server_whose_address_another_node_took_is_named(
     server["State"] = {"Status": "exited", "Error": "Address already in use"}
     server["NetworkSettings"]["Networks"][NETWORK]["IPAddress"] = ""
 
-    mend = "k3d cluster restart dev"
+    mend = "k3d cluster stop dev && k3d cluster start dev"
     assert ill(typed)[:2] == [
         (f"{SERVER} and k3d-dev-agent-0 both want 10.9.0.3 on network k3d-dev", mend),
         (f"{SERVER} does not run: Address already in use", mend),

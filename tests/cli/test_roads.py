@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
+from autoregistry.cluster import k3d
 from tests.cli.conftest import Type
+from tests.cli.test_doctor import made
+from tests.fakes.engine import FakeEngine
 
 
 def test_generate_for_a_serve_at_another_port(typed: Type) -> None:
@@ -28,4 +33,71 @@ def test_the_containers_port_is_for_up_to_choose(typed: Type, words: tuple[str, 
     assert (refused.exit_code, refused.stderr) == (
         2,
         "error: --port is for --via host\nhint: autoregistry up --port 5007\n",
+    )
+
+
+def test_a_file_names_the_command_that_makes_it_again(typed: Type, tmp_path: Path) -> None:
+    file = tmp_path / "registries.yaml"
+    road = ("--via", "host", "--port", "5007")
+    typed("generate", "registries", *road, "-o", str(file))
+    first = file.read_text().splitlines()[0]
+    file.write_text("mine\n")
+    refused = typed("generate", "registries", *road, "-o", str(file))
+
+    command = "autoregistry generate registries --via host --port 5007"
+    assert first.endswith(f": {command}")
+    assert f"hint: {command} --output {file} --force" in refused.stderr.replace("\n", " ").replace(
+        "  ", " "
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("restart", "app:dev"), "autoregistry cluster attach --all --via host --port 5007"),
+        (
+            ("refresh", "app:dev", "--cluster", "dev"),
+            "autoregistry cluster attach dev --via host --port 5007",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_the_serve_that_is_named_is_the_one_nodes_are_attached_to(
+    engine: FakeEngine,
+    typed: Type,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    hint: str,
+) -> None:
+    made(engine)
+    monkeypatch.setenv("AUTOREGISTRY_NAME", "localhost:5007")
+
+    assert typed(*words).stderr.endswith(f"attached\nhint: {hint}\n")
+
+
+def test_a_cluster_that_stopped_half_made_is_to_be_deleted(
+    engine: FakeEngine, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load balancer is started last: an interrupted `k3d cluster create` leaves it created only."""
+    monkeypatch.setattr(k3d, "program", lambda: "k3d")
+    made(engine)
+    complete = typed("cluster", "create", "dev")
+    labels = {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "loadbalancer"}
+    balancer = {**engine.containers["k3d-dev-server-0"], "Id": "lb", "Name": "/k3d-dev-serverlb"}
+    balancer |= {"Config": {"Image": "k3d-proxy", "Labels": labels}, "State": {"Status": "created"}}
+    engine.containers["k3d-dev-serverlb"] = balancer
+    half = typed("cluster", "create", "dev")
+
+    assert complete.stderr.endswith("is there already\nhint: autoregistry cluster attach dev\n")
+    assert half.stderr.endswith(", half made\nhint: autoregistry cluster delete dev\n")
+
+
+def test_a_cluster_that_is_stopped_cannot_be_let_go(engine: FakeEngine, typed: Type) -> None:
+    made(engine)
+    engine.containers["k3d-dev-server-0"]["State"] = {"Status": "exited"}
+
+    refused = typed("cluster", "detach", "dev")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "error: cluster dev does not run\nhint: k3d cluster start dev\n",
     )

@@ -150,7 +150,7 @@ def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
                 "nodes": 1,
                 "running": 1,
                 "attached": 1,
-                "via": "the host's address",
+                "via": "Docker's network, which the registry is not on",
             }
         ],
         "nodes": [],
@@ -161,6 +161,8 @@ def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
 
 def test_status_for_people_fits_80_columns(up: FakeEngine, typed: Type) -> None:
     _node(up, "dev")
+    _node(up, "other")
+    up.containers["autoregistry"]["NetworkSettings"]["Networks"]["k3d-dev"] = {}
     shown = typed("status").stdout.splitlines()
 
     assert shown == [
@@ -168,7 +170,8 @@ def test_status_for_people_fits_80_columns(up: FakeEngine, typed: Type) -> None:
         f"  Docker               28.5.2, containerd store, {up.host}",
         f"✓ autoregistry         running, healthy, {IMAGE}",
         "✓ autoregistry-backend running, healthy, registry:2",
-        "✓ cluster dev          1 of 1 nodes attached, by the host's address",
+        "✓ cluster dev          1 of 1 nodes attached, by Docker's network",
+        "✗ cluster other        not joined; try: autoregistry cluster attach other",
         "  disk                 1.2 MB",
         "  pushed               shop/api:dev  12.3 MB  sha256:0123456789ab",
     ]

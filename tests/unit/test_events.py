@@ -12,7 +12,7 @@ from autoregistry.engine.connect import Daemon
 from autoregistry.engine.events import container_events
 from autoregistry.proxy.returns import Nodes, comings
 
-STARTED = {"Actor": {"Attributes": {"name": "k3d-dev-agent-1"}}, "timeNano": 2}
+STARTED = {"Actor": {"Attributes": {"name": "k3d-dev-agent-1"}}, "Action": "start", "timeNano": 2}
 
 
 class Docker:
@@ -47,7 +47,7 @@ def test_nothing_is_said_before_docker_is_listened_to() -> None:
 
     assert next(events) is None
     assert docker.nodes == ["k3d-dev-server-0", "k3d-dev-agent-0"]
-    assert next(events) == {"name": "k3d-dev-agent-1"}
+    assert next(events) == {"name": "k3d-dev-agent-1", "action": "start"}
 
 
 def test_a_node_that_starts_meanwhile_is_not_missed() -> None:

@@ -28,6 +28,8 @@ class Engine:
 
     there: list[Container]
     can_choose: bool = True
+    mirror: str = ""
+    """Where the node pulls from."""
     did: list[str] = field(default_factory=list)
 
     def list(self, *labels: str) -> list[Container]:
@@ -53,6 +55,8 @@ class Engine:
         return frozenset({"10.0.0.253"})
 
     def exec(self, *_: object, **__: object) -> Ran:
+        if self.mirror:
+            return Ran(0, f'== localhost:5000\nserver = "{self.mirror}"\n', "")
         raise AssertionError
 
     def put_file(self, *_: object) -> None:
@@ -98,3 +102,33 @@ FARTHER = "{'IPv4Address': '10.0.0.251'}"
 )
 def test_where_the_registry_goes(engine: Engine, expected: list[str]) -> None:
     assert join(engine) == expected
+
+
+AWAY = replace(container("autoregistry", ""), networks={}, joined=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("there", "mirror", "expected"),
+    [
+        pytest.param([AWAY], "http://autoregistry:5000", ["k3d-dev"], id="it pulls from us"),
+        pytest.param([AWAY], "http://host.k3d.internal:5000", [], id="by the host's address"),
+        pytest.param([AWAY], "http://other:5000", [], id="from elsewhere"),
+        pytest.param(
+            [container("autoregistry", "10.0.0.9")],
+            "http://autoregistry:5000",
+            [],
+            id="we are there",
+        ),
+        pytest.param([], "http://autoregistry:5000", [], id="there are no containers of ours"),
+    ],
+)
+def test_a_network_is_joined_again_where_nodes_pull_from_us(
+    there: list[Container], mirror: str, expected: list[str]
+) -> None:
+    engine = Engine([node("10.0.0.3"), *there], mirror=mirror)
+    nodes, files = Nodes(engine), MirrorFiles(engine)
+    ours = Mirror.of(5000, "autoregistry")
+    attachment = Attachment(engine, engine, nodes, files, ours, ("autoregistry",))
+
+    assert attachment.rejoin() == expected
+    assert len(engine.did) == len(expected)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from autoregistry.cli.k3dflags import own_choices
+from autoregistry.errors import SettingInvalid
 
 DOCKER_IO = {"mirrors": {"docker.io": {"endpoint": ["http://cache:5000"]}}}
 QUAY_IO = {"mirrors": {"quay.io": {"endpoint": ["http://other:5000"]}}}
@@ -63,3 +64,16 @@ def test_a_network_chosen_in_the_config_is_respected(
     own = own_choices(["--config", _file(tmp_path, "k3d.yaml", chosen)])
 
     assert own.has_network
+
+
+def test_registries_in_a_config_that_say_nothing_are_nothing(tmp_path: Path) -> None:
+    config = _file(tmp_path, "k3d.yaml", {"registries": {"config": "# later\n# or never\n"}})
+
+    assert own_choices(["--config", config]).registries == {}
+
+
+def test_registries_in_a_config_that_cannot_be_read_are_one_error(tmp_path: Path) -> None:
+    config = _file(tmp_path, "k3d.yaml", {"registries": {"config": "mirrors:\n  - {\n"}})
+
+    with pytest.raises(SettingInvalid, match=r"registries\.config in .*k3d\.yaml cannot be read"):
+        own_choices(["--config", config])

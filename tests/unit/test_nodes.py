@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import pytest
 
+from autoregistry.cluster.files import REGISTRIES, hosts_path
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.containers import Containers, Ran
 from autoregistry.errors import ClusterRefused, DockerUnreachable
+from tests.fakes.nodefiles import NodeFiles
 from tests.fakes.nodes import node
 
-IMAGE = "localhost:5000/app:dev"
+NAME = "localhost:5000"
+IMAGE = f"{NAME}/app:dev"
+HOSTS_TOML = 'server = "http://autoregistry:5000"\n'
+YAML = f"mirrors: {{'{NAME}': {{endpoint: ['http://autoregistry:5000']}}}}\n"
 
 
 class Silent(Containers):
@@ -65,3 +73,26 @@ def test_a_node_that_hangs_is_named_and_not_docker() -> None:
 )
 def test_a_node_says_why_it_cannot_be_asked(state: str, away: str) -> None:
     assert away == Node("dev", "a", "agent", "net", state == "running", "k3s", state).away
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({hosts_path(NAME): HOSTS_TOML}, ["http://autoregistry:5000"], id="hosts.toml"),
+        pytest.param(
+            {REGISTRIES: YAML}, ["http://autoregistry:5000"], id="a k3s without the folder"
+        ),
+        pytest.param(
+            {REGISTRIES: YAML, hosts_path("docker.io"): HOSTS_TOML}, [], id="not read while it runs"
+        ),
+        pytest.param({}, [], id="nothing"),
+    ],
+)
+def test_where_a_node_pulls_from(
+    tmp_path: Path, files: dict[str, str], expected: list[str]
+) -> None:
+    engine = NodeFiles(tmp_path)
+    for path, text in files.items():
+        engine.put_file("a", path, text)
+
+    assert Nodes(cast(Containers, engine)).endpoints(node("a"), NAME) == expected
