@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,45 @@ def test_a_k3s_too_old_to_be_told_while_it_runs_is_restarted_if_that_is_wished(
     assert listed[OTHER]["attached"] == 1
     assert OTHER not in clusters.listed()
     wait_for(lambda: f"k3d-{OTHER}" not in networks(), "the network to go")
+
+
+@OTHER_STORE
+def test_after_down_and_up_the_clusters_pull_again(clusters: Clusters) -> None:
+    clusters.ok("down")
+    clusters.ok("up", "--port", str(clusters.port))
+
+    wait_for(lambda: _is_well(clusters), "everything to be well")
+
+
+@OTHER_STORE
+def test_a_generated_file_and_k3d_alone_are_enough(clusters: Clusters, tmp_path: Path) -> None:
+    file = tmp_path / "registries.yaml"
+    clusters.ok("generate", "registries", "-o", str(file))
+    clusters.k3d("cluster", "create", OTHER, "--registry-config", str(file), *clusters.flags)
+    said = {
+        check["sentence"]: check["is_well"]
+        for check in _checks(clusters)
+        if check["about"] == OTHER
+    }
+
+    assert said[f"the registry is on network k3d-{OTHER}"]
+    assert said[f"k3d-{OTHER}-server-0 pulled an image that was only built"]
+
+
+@OTHER_STORE
+def test_an_interrupted_create_leaves_nothing_behind(clusters: Clusters) -> None:
+    clusters.k3d("cluster", "delete", OTHER)
+    process = clusters.start("cluster", "create", OTHER, "--", *clusters.flags)
+    there = ("ps", "--quiet", "--filter", f"label=k3d.cluster={OTHER}")
+    wait_for(lambda: clusters.engine.cli(*there).stdout, "a node to start")
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    containers = clusters.engine.cli("ps", "--all", "--format", "{{.Names}}").stdout
+    networks = clusters.engine.cli("network", "ls", "--format", "{{.Name}}").stdout
+
+    assert process.returncode == 130
+    assert f"interrupted; what there is of cluster {OTHER} is removed" in told
+    assert f"k3d-{OTHER}" not in containers + networks
 
 
 @OTHER_STORE
