@@ -69,10 +69,12 @@ def give_back(containers: Containers) -> list[Collision]:
     found = [c for c in collisions(everybody) if c.owner in down and c.is_by_chance]
     for holder in sorted({collision.holder for collision in found}):
         containers.stop(holder, STOP_SECONDS)
-    for owner in sorted({collision.owner for collision in found}):
-        containers.start(owner)
-    for holder in sorted({collision.holder for collision in found}):
-        containers.start(holder)
+    try:
+        for owner in sorted({collision.owner for collision in found}):
+            containers.start(owner)
+    finally:  # somebody may have been quicker: those that we stopped are started all the same
+        for holder in sorted({collision.holder for collision in found}):
+            containers.start(holder)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,18 +96,28 @@ class Nodes:
         )
 
     def endpoints(self, node: Node, name: str) -> list[str]:
-        """Where this node's containerd pulls `name/...` from; empty where it has no file for it."""
+        """Where this node's containerd pulls `name/...` from; empty where it has no file for it.
+
+        Raises ClusterRefused, by the node's name, where it hangs.
+        """
         argv = ["sh", "-c", _MIRROR, "sh", hosts_path(name), CERTS, REGISTRIES]
         try:
             shown = self._containers.exec(node.name, argv, timeout=10).stdout
-        except (DockerRefused, DockerUnreachable):
-            return []  # it has ended since it was listed, or hangs: the others are asked all the same
+        except DockerRefused:
+            return []  # it has ended since it was listed
+        except DockerUnreachable as exc:
+            raise ClusterRefused(f"{node.name} did not say where it pulls from") from exc
         _, is_older, registries = shown.partition(_OLDER)
         return mirrors_of(registries).get(name, []) if is_older else endpoints(shown)
 
     def attached(self, name: str) -> list[Node]:
         """The running nodes that have a file for images of this name."""
-        return [node for node in self.all() if node.is_running and self.endpoints(node, name)]
+        found = []
+        for node in self.all():
+            with suppress(ClusterRefused):  # it hangs: the others are asked all the same
+                if node.is_running and self.endpoints(node, name):
+                    found.append(node)
+        return found
 
     def server(self, cluster: str) -> Node:
         """A running server, where kubectl is. Raises ClusterRefused."""

@@ -98,6 +98,8 @@ def _read(line: dict[str, Any]) -> ImageEvent | None:
         return None
     attributes = actor.get("Attributes") or {}
     identity = str(actor.get("ID") or "")
-    reference = str(attributes.get("name") or identity)
+    # A pull's name is without its tag (moby daemon/containerd/image_pull.go, distribution/pull.go): its Id has it.
+    name = "" if line.get("Action") == "pull" else attributes.get("name")
+    reference = str(name or identity)
     nanoseconds = line.get("timeNano")
     return ImageEvent(reference, identity, nanoseconds if isinstance(nanoseconds, int) else 0)

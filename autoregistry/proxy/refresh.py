@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Use, Workload
 from autoregistry.cluster.workloads import behind, restart, wake
 from autoregistry.errors import AutoregistryError
-from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, WorkloadRestarted
+from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
 
 _T = TypeVar("_T")
@@ -33,6 +34,10 @@ AT_ONCE_ON_A_NODE = 2
 SETTLE_SECONDS = 0.1
 # A node that takes longer is named, and waited for by nobody; it goes on.
 LATE_SECONDS = 30.0
+# Docker may be too busy to say which nodes there are.
+AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0)
+# A pod that is being created may be pulling what the tag was before: its node is looked at until it holds something.
+LOOK_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
 class Nodes(Protocol):
@@ -61,6 +66,8 @@ class _Round:
     busy: set[Node] = field(default_factory=set)
     """The attached nodes that have not yet said how it went."""
     pods: dict[str, asyncio.Task[list[Use]]] = field(default_factory=dict)
+    is_over: bool = False
+    """Nobody waits for those that are busy any more."""
 
 
 class Refresh:
@@ -77,13 +84,14 @@ class Refresh:
         self._wanted: dict[Image, str] = {}
         self._running: dict[Image, asyncio.Task[None]] = {}
         self._latest: dict[Image, str] = {}
-        self._late: set[asyncio.Task[NodeRefreshed | None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pulls: WeakValueDictionary[tuple[str, Image], asyncio.Lock] = WeakValueDictionary()
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(AT_ONCE_ON_A_NODE)
         )
 
     def close(self) -> None:
-        for task in (*self._running.values(), *self._late):
+        for task in (*self._running.values(), *self._tasks):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -91,15 +99,19 @@ class Refresh:
         """The registry has this digest under the tag now: nodes with another one pull it."""
         self._wanted[image] = digest
         if image not in self._running:
-            self._running[image] = asyncio.create_task(self._follow(image))
+            self._running[image] = asyncio.create_task(self._settle(image))
 
-    async def _follow(self, image: Image) -> None:
-        try:
-            while (digest := self._wanted.pop(image, None)) is not None:
-                await asyncio.sleep(SETTLE_SECONDS)
-                await self.bring(image, self._wanted.pop(image, digest))
-        finally:
-            del self._running[image]
+    async def _settle(self, image: Image) -> None:
+        await asyncio.sleep(SETTLE_SECONDS)
+        del self._running[image]
+        self._go_on(self.bring(image, self._wanted.pop(image)))
+
+    def _go_on(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Until it ends, or we do, whether or not somebody waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def bring(self, image: Image, digest: str, only: str | None = None) -> None:
         """Refresh, and restart what runs an old copy where that was asked for."""
@@ -114,70 +126,83 @@ class Refresh:
         this = _Round(image, digest, tuple(self._names.in_docker(image)), only)
         if only is None:
             self._latest[image] = digest
-        found = await self._in_thread(self._nodes.all) or []
-        nodes = [node for node in found if only in (None, node.name)]
-        tasks = [asyncio.create_task(self._one(this, n)) for n in nodes if n.is_running]
-        done, late = await asyncio.wait(tasks, timeout=LATE_SECONDS) if tasks else (set(), set())
-        for task in late:
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+        nodes = [node for node in await self._everybody(image) if only in (None, node.name)]
+        tasks = [self._go_on(self._one(this, n, *LOOK_SECONDS)) for n in nodes if n.is_running]
+        done, _ = await asyncio.wait(tasks, timeout=LATE_SECONDS) if tasks else (set(), set())
+        this.is_over = True
         told = [event for task in done if (event := task.result()) is not None]
         still = f"it is still at it after {LATE_SECONDS:.0f} s"
         told += [self._tell(this, node, LATE_SECONDS, still) for node in this.busy]
-        told += [
-            self._tell(this, node, 0.0, node.away)
-            for node in nodes
-            if node.away and node.cluster in this.concerned
-        ]
-        return told
+        away = [node for node in nodes if node.away and node.cluster in this.concerned]
+        return [*told, *(self._tell(this, node, 0.0, node.away) for node in away)]
 
-    async def _one(self, this: _Round, node: Node) -> NodeRefreshed | None:
-        if not await self._in_thread(lambda: self._nodes.endpoints(node, self._names.primary)):
-            return None
+    async def _everybody(self, image: Image) -> list[Node]:
+        for pause in AGAIN_SECONDS:
+            if (found := await self._in_thread(self._nodes.all)) is not None:
+                return found
+            await asyncio.sleep(pause)
+        self._emit(Notice(f"Docker does not name the nodes: autoregistry refresh {image}"))
+        return []
+
+    async def _one(self, this: _Round, node: Node, *looks: float) -> NodeRefreshed | None:
         began, cause = time.monotonic(), ""
-        this.busy.add(node)
         try:
-            async with self._turns[node.name]:
-                is_old = this.only is None and self._latest[this.image] != this.digest
-                if is_old or not await self._pull(this, node):
+            if not await self._ask(self._nodes.endpoints, node, self._names.primary):
+                return None
+            this.busy.add(node)
+            pulls = self._pulls.setdefault((node.name, this.image), asyncio.Lock())
+            async with pulls, self._turns[node.name]:
+                if this.only is None and self._latest[this.image] != this.digest:
                     return None
+                has_pulled = await self._pull(this, node)
         except AutoregistryError as exc:
-            cause = _cause(node, exc.message)
+            has_pulled, cause = True, _cause(node, exc.message)
         finally:
             this.busy.discard(node)
+        if has_pulled is None and looks:
+            self._go_on(self._look_again(this, node, *looks))
+        if not has_pulled:
+            return None
+        if self._restarts and this.is_over and not cause:
+            self._go_on(self._restart(this.image, set()))
         return self._tell(this, node, time.monotonic() - began, cause)
 
-    async def _pull(self, this: _Round, node: Node) -> bool:
-        """Whether it had to. Raises AutoregistryError where it could not."""
-        loop = asyncio.get_running_loop()
-        held = await loop.run_in_executor(self._threads, self._nodes.held, node)
-        old = [r for r in this.references if r in held and this.digest not in held[r]]
-        if any(r in held for r in this.references):
+    async def _look_again(self, this: _Round, node: Node, pause: float, *looks: float) -> None:
+        await asyncio.sleep(pause)
+        this.pods.pop(node.cluster, None)
+        await self._one(this, node, *looks)
+
+    async def _pull(self, this: _Round, node: Node) -> bool | None:
+        """Whether it had to; None where a pod is being created, so that it will soon hold we do not know what.
+
+        Raises AutoregistryError where it could not.
+        """
+        held = await self._ask(self._nodes.held, node)
+        holding = [r for r in this.references if r in held]
+        old = [r for r in holding if this.digest not in held[r]]
+        pods = [] if old else await self._pods(this, node)
+        waiting = [use for use in pods if use.waiting_because]
+        if holding or waiting:
             this.concerned.add(node.cluster)
-        waiting = [] if old else await self._waiting(this, node)
+        elif any(not use.digest for use in pods):
+            return None
         if waiting:
-            this.concerned.add(node.cluster)
             old = sorted({use.reference for use in waiting})
         if old:
             self._emit(NodeRefreshing(node.cluster, node.name, this.image))
         for reference in old:
-            await loop.run_in_executor(self._threads, self._nodes.pull, node, reference)
+            await self._ask(self._nodes.pull, node, reference)
         if waiting:
             with suppress(AutoregistryError):  # they are gone, or wake up by themselves
-                await loop.run_in_executor(
-                    self._threads, wake, self._nodes, node.cluster, waiting, this.digest
-                )
+                await self._ask(wake, self._nodes, node.cluster, waiting, this.digest)
         return bool(old)
 
-    async def _waiting(self, this: _Round, node: Node) -> list[Use]:
-        """The pods on this node that wait for the image; a cluster is asked once for all its nodes."""
+    async def _pods(self, this: _Round, node: Node) -> list[Use]:
+        """The uses of the image by pods on this node; a cluster is asked once for all its nodes."""
         if node.cluster not in this.pods:
             this.pods[node.cluster] = asyncio.create_task(self._uses(node.cluster))
-        return [
-            use
-            for use in await this.pods[node.cluster]
-            if use.node == node.name and use.waiting_because and use.reference in this.references
-        ]
+        found = await this.pods[node.cluster]
+        return [u for u in found if u.node == node.name and u.reference in this.references]
 
     async def _uses(self, cluster: str) -> list[Use]:
         return await self._in_thread(lambda: self._nodes.uses(cluster)) or []
@@ -193,22 +218,28 @@ class Refresh:
         attached = await self._in_thread(lambda: self._nodes.attached(self._names.primary)) or []
         for cluster in sorted({node.cluster for node in attached}):
             members = [n for n in attached if n.cluster == cluster and n.name not in failed]
-            for workload in (
-                await self._in_thread(partial(self._restart_in, cluster, members, references)) or []
-            ):
+            restarted = partial(self._restart_in, cluster, members, references)
+            for workload in await self._in_thread(restarted) or []:
                 self._emit(WorkloadRestarted(cluster, str(workload), image))
 
     def _restart_in(
         self, cluster: str, members: list[Node], references: frozenset[str]
     ) -> list[Workload]:
-        found = behind(self._nodes, cluster, members, references).restart
-        for workload in found:
-            restart(self._nodes, cluster, workload)
-        return list(found)
+        done = []
+        for workload in behind(self._nodes, cluster, members, references).restart:
+            with suppress(AutoregistryError):  # it is gone: the others are restarted all the same
+                restart(self._nodes, cluster, workload)
+                done.append(workload)
+        return done
+
+    async def _ask(self, question: Callable[..., _T], *about: Any) -> _T:  # noqa: ANN401  # whatever it takes
+        """In a thread: all of it blocks."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(question, *about))
 
     async def _in_thread(self, question: Callable[[], list[_T]]) -> list[_T] | None:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+            return await self._ask(question)
         except AutoregistryError:
             return None  # Docker, or that cluster's server, is away: there is nobody to refresh
 

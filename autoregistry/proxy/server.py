@@ -148,12 +148,9 @@ class Server:
             case "GET" | "HEAD", Manifest():
                 return await self._pull(request, ask, wanted)
             case "PUT", Manifest(repository, str(tag)) if not self._pulls.is_own_push(ask):
-                image = Image(repository, tag)
-                # Shielded: the backend may have taken it by the time the client hangs up.
-                held = await asyncio.shield(self._pulls.hand_push(ask, image))
-                if held.status < 300:
-                    self._emit(HandPushSeen(image, _client(request), held.digest or ""))
-                return await self._forward(request, held)
+                return await self._hand_push(request, ask, Image(repository, tag))
+            case "PUT", Manifest(repository, str(tag)) if self._pulls.is_late(repository, tag):
+                return own(Answer.PUSH_FAILED, "somebody else has pushed it meanwhile")
             case "GET", Blob(repository) if self._redirects(host):
                 # Asked first: what it has lost we must know of, and it would be asked for there.
                 async with await self._pulls.blob(replace(ask, method="HEAD"), repository) as held:
@@ -171,6 +168,24 @@ class Server:
                 )
             case _:
                 return await self._forward(request, await self._backend.send(ask))
+
+    async def _hand_push(self, request: web.Request, ask: Ask, image: Image) -> web.StreamResponse:
+        async def push() -> Held:
+            held = await self._pulls.hand_push(ask, image)
+            if held.status < 300:
+                self._emit(HandPushSeen(image, _client(request), held.digest or ""))
+            return held
+
+        # Shielded: the backend may have taken it by the time the client hangs up.
+        pushing = asyncio.create_task(push())
+        try:
+            held = await asyncio.shield(pushing)
+        except asyncio.CancelledError:
+            await asyncio.wait({pushing})
+            if pushing.exception() is None:
+                await pushing.result().close()
+            raise
+        return await self._forward(request, held)
 
     async def _pull(self, request: web.Request, ask: Ask, wanted: Manifest) -> web.StreamResponse:
         began, client = time.monotonic(), _client(request)

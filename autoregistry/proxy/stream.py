@@ -85,7 +85,7 @@ class Stream:
             case "push-progress" if isinstance(event, PushProgress):
                 if event.image in self.running:
                     began = self.running[event.image]
-                    self.running[event.image] = {**said, **began}
+                    self.running[event.image] = {**began, **said}
 
     def close(self) -> None:
         """End every connection: the server waits for its handlers."""

@@ -78,6 +78,7 @@ class Sync:
         self._flights: dict[tuple[Image, str], asyncio.Task[Outcome]] = {}
         self._refusals: dict[str, str] = {}
         self._incomplete: set[str] = set()
+        self._overtaken: set[Image] = set()
         self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
 
     async def compare(
@@ -134,6 +135,14 @@ class Sync:
             self._incomplete.clear()
         self._incomplete.add(repository)
 
+    def overtake(self, image: Image, digest: str) -> None:
+        """Somebody else has set this tag: a push of ours that is under way must not undo that."""
+        if image in self.in_flight and (image, digest) not in self._flights:
+            self._overtaken.add(image)
+
+    def is_overtaken(self, image: Image) -> bool:
+        return image in self._overtaken
+
     async def settle(self, seconds: float) -> list[Image]:
         """Wait for the flights under way, so long at most; those that are left."""
         if self._flights:
@@ -169,11 +178,15 @@ class Sync:
             self._journal.set_stale(image, because.value)
             self._refusals.pop(image.repository, None)
             self._incomplete.discard(image.repository)
+            self._overtaken.discard(image)
             self._emit(PushStarted(image, facts.local.identity, because.value))
             has_company = self._has_company(image)
             try:
                 progress = await self._questions.push(image, self._reporter(image))
             except PushRefused:
+                if self.is_overtaken(image):
+                    pushes += 1
+                    continue
                 is_named = image.repository in self._refusals
                 if is_named or not (has_company or self._has_company(image)) or not repeats:
                     raise
@@ -186,14 +199,15 @@ class Sync:
             raise PushRefused("Docker's image kept changing while it was pushed")
         if isinstance(facts.local, Unreachable):
             raise DockerUnreachable("Docker went away before its push was confirmed")
-        if pushed_identity is None:
+        if not pushes:
             self._journal.in_step(image)
             return 0
         if facts.verdict is not Verdict.PUSHED_BY_HAND:
             self._journal.set_by_us(image)
         digest = facts.registry.digest if facts.registry else ""
         seconds = time.monotonic() - began
-        self._emit(PushFinished(image, pushed_identity, digest, pushed_bytes, seconds))
+        identity = facts.local.identity if facts.local else ""
+        self._emit(PushFinished(image, pushed_identity or identity, digest, pushed_bytes, seconds))
         return pushed_bytes
 
     def _has_company(self, image: Image) -> bool:

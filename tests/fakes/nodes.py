@@ -40,6 +40,11 @@ class FakeNodes:
     silent: set[str] = field(default_factory=set)
     """Names of nodes that do not say what they hold."""
 
+    mute: set[str] = field(default_factory=set)
+    """Names of nodes that do not say where they pull from."""
+    failures: int = 0
+    """How often Docker does not say which nodes there are."""
+
     came: queue.Queue[str] = field(default_factory=queue.Queue)
     """Names of nodes that have just started."""
 
@@ -48,12 +53,17 @@ class FakeNodes:
             yield self.came.get()
 
     def all(self) -> list[Node]:
+        if self.failures:
+            self.failures -= 1
+            raise DockerRefused("Docker does not answer in time")
         return sorted([*self.images, *self.others])
 
     def attached(self, name: str) -> list[Node]:
         return sorted(self.images)
 
     def endpoints(self, node: Node, name: str) -> list[str]:
+        if node.name in self.mute:
+            raise ClusterRefused(f"{node.name} did not say where it pulls from")
         return ["http://autoregistry:5000/v2"] if node in self.images else []
 
     def held(self, node: Node) -> dict[str, frozenset[str]]:

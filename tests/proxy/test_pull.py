@@ -202,6 +202,34 @@ async def test_a_push_by_hand_while_docker_is_away_is_respected_too(lab: Lab) ->
     assert theirs.digest == answer.headers["Docker-Content-Digest"]
 
 
+async def test_a_push_by_hand_in_the_middle_of_ours_is_not_undone(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.3
+    pull = asyncio.create_task(lab.pull())
+    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    theirs = await _hand_push(lab, "theirs")
+    first, second = await pull, await lab.pull()
+
+    assert theirs.digest == first.headers["Docker-Content-Digest"]
+    assert theirs.digest == second.headers["Docker-Content-Digest"]
+    assert second.headers["Autoregistry"] == "pushed-by-hand"
+    assert lab.docker.pushed == [(APP, "v1")]
+
+
+async def test_the_same_image_pushed_by_hand_in_the_middle_of_ours_is_up_to_date(lab: Lab) -> None:
+    """What a script that builds and pushes does."""
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.3
+    pull = asyncio.create_task(lab.pull())
+    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    await _hand_push(lab, "v1")
+    first, second = await pull, await lab.pull()
+
+    assert first.status_code == 200
+    assert second.headers["Autoregistry"] == "up-to-date"
+    assert lab.docker.pushed == [(APP, "v1")]
+
+
 async def test_a_push_by_hand_ends_what_was_known_against_the_tag(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     lab.docker.push_error = "disk full"

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from autoregistry.cluster.pods import Use, Workload
-from autoregistry.events import NodeRefreshed, WorkloadRestarted
+from autoregistry.events import NodeRefreshed, Notice, WorkloadRestarted
 from autoregistry.names import Image
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.fakes.nodes import node, waiting
@@ -106,6 +106,65 @@ async def test_a_node_that_hangs_is_named_and_the_others_get_the_next_image_too(
     assert [pulled for pulled in lab.nodes.pulled if pulled[0] == "b"] == [("b", APP)] * 3
 
 
+async def test_a_node_that_hangs_keeps_no_other_from_the_next_build(lab: Lab) -> None:
+    lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
+    lab.nodes.hung = {"a": (wakes := threading.Event())}
+
+    for content in ("v2", "v3"):
+        lab.docker.build(APP, content)
+        await lab.pull()
+        await until(lambda: _refreshed(lab) == [("b", "")])
+        lab.events.clear()
+    wakes.set()
+    await until(lambda: _refreshed(lab) == [("a", "")] * 2)
+
+
+async def test_a_node_that_pulls_what_was_before_is_made_to_pull_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod is being created: its node holds nothing yet, and then the old image, by whoever asked first."""
+    monkeypatch.setattr("autoregistry.proxy.refresh.LOOK_SECONDS", (0.05,) * 100)
+    lab.docker.build(APP, "v2")
+    lab.nodes.images = {node("a"): {}}
+    lab.nodes.pods = [replace(waiting("a", APP), waiting_because="")]
+
+    await lab.pull()
+    await asyncio.sleep(0.3)
+    before = list(lab.nodes.pulled)
+    lab.nodes.images = {node("a"): {APP: OLD}}
+    await until(lambda: _refreshed(lab))
+
+    assert (before, lab.nodes.pulled) == ([], [("a", APP)])
+
+
+async def test_a_docker_that_is_busy_is_asked_for_the_nodes_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.refresh.AGAIN_SECONDS", (0.01,) * 3)
+    lab.nodes.images = {node("a"): {APP: OLD}}
+    lab.nodes.failures = 2
+    lab.docker.build(APP, "v2")
+    await lab.pull()
+    await until(lambda: _refreshed(lab) == [("a", "")])
+    lab.nodes.failures = 1000
+    lab.docker.build(APP, "v3")
+    await lab.pull()
+    told = "Docker does not name the nodes: autoregistry refresh app:dev"
+
+    await until(lambda: Notice(told) in lab.events)
+
+
+async def test_a_node_that_does_not_say_where_it_pulls_from_is_named(lab: Lab) -> None:
+    lab.docker.build(APP, "v2")
+    lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
+    lab.nodes.mute = {"a"}
+
+    await lab.pull()
+    await until(lambda: len(_refreshed(lab)) == 2)
+
+    assert {("a", "did not say where it pulls from"), ("b", "")} == set(_refreshed(lab))
+
+
 async def test_a_node_that_comes_back_pulls_what_has_changed_meanwhile(lab: Lab) -> None:
     changed, same, unknown = (f"{NAME}/{name}:dev" for name in ("changed", "same", "unknown"))
     lab.docker.build(changed, "v2")
@@ -161,6 +220,28 @@ async def test_what_runs_an_old_copy_is_restarted_where_that_was_asked_for(idle_
     assert [WorkloadRestarted("dev", "deployment/app in shop", Image("app", "dev"))] == [
         e for e in lab.events if isinstance(e, WorkloadRestarted)
     ]
+
+
+async def test_what_runs_on_a_node_that_was_late_is_restarted_then(
+    idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.refresh.LATE_SECONDS", 0.1)
+    lab = idle_lab
+    lab.settings = replace(lab.settings, restart_workloads=True)
+    lab.docker.build(APP, "v2")
+    lab.nodes.images = {node("a"): {APP: OLD}}
+    lab.nodes.hung = {"a": (wakes := threading.Event())}
+    lab.nodes.pods = [Use(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")]
+    async with lab.serving():
+        await lab.pull()
+        await until(lambda: _refreshed(lab) == [("a", "it is still at it after 0 s")])
+        await asyncio.sleep(0.2)
+        before = list(lab.nodes.said)
+        wakes.set()
+        await until(lambda: lab.nodes.said)
+
+    assert before == []
+    assert lab.nodes.said[0][1][:2] == ("rollout", "restart")
 
 
 async def test_pods_that_wait_are_told_how_far_the_push_is_and_why_it_failed(

@@ -31,6 +31,8 @@ from autoregistry.events import (
 from autoregistry.names import Digest, Image, Manifest
 from autoregistry.proxy import status
 from autoregistry.proxy.codec import from_json, to_json
+from autoregistry.proxy.history import History
+from autoregistry.proxy.stream import Stream
 from tests.fakes.nodes import node
 from tests.proxy.conftest import NAME, Lab
 
@@ -103,6 +105,17 @@ async def test_a_pull_is_told_from_its_question_to_its_answer(lab: Lab) -> None:
     kinds = [said["type"] for said in seen]
     assert [kinds[0], kinds[1]] == ["pull-seen", "push-started"]
     assert "push-progress" in kinds
+
+
+def test_what_runs_is_as_far_as_was_last_said() -> None:
+    stream = Stream(History(), "1")
+    stream.emit(PushStarted(IMAGE, "sha256:one", "missing"))
+    for done in (1, 50, 99):
+        stream.emit(PushProgress(IMAGE, done, 100, 0, 1))
+
+    (running,) = stream.running.values()
+    assert (running["done_bytes"], running["because"]) == (99, "missing")
+    assert "started_at" in running
 
 
 async def test_who_comes_back_is_told_what_was_missed(lab: Lab) -> None:

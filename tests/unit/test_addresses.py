@@ -9,6 +9,7 @@ import pytest
 
 from autoregistry.cluster.addresses import Collision, collisions, far_address, give_back
 from autoregistry.engine.container import Container, container_of
+from autoregistry.errors import DockerRefused
 
 NETWORK = "k3d-dev"
 TAKEN = "failed to set up container networking: Address already in use"
@@ -41,12 +42,16 @@ class Engine:
 
     there: list[Container]
     did: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    """Who cannot be started."""
 
     def list(self, *labels: str) -> list[Container]:
         return self.there
 
     def start(self, container: str) -> None:
         self.did.append(f"start {container}")
+        if container in self.refused:
+            raise DockerRefused(TAKEN)
 
     def stop(self, container: str, seconds: int = 0) -> None:
         self.did.append(f"stop {container}")
@@ -90,6 +95,14 @@ def test_the_one_by_chance_makes_room() -> None:
     engine = Engine([SERVER, AGENT, OTHER])
 
     assert [collision.owner for collision in give_back(engine)] == ["server"]
+    assert engine.did == ["stop agent", "start server", "start agent"]
+
+
+def test_who_made_room_is_started_again_though_the_other_cannot() -> None:
+    engine = Engine([SERVER, AGENT, OTHER], refused={"server"})
+
+    with pytest.raises(DockerRefused):
+        give_back(engine)
     assert engine.did == ["stop agent", "start server", "start agent"]
 
 

@@ -9,9 +9,15 @@ from typing import Any, cast
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.engine.connect import Daemon
-from autoregistry.engine.events import container_events
+from autoregistry.engine.events import ImageEvent, container_events, image_events
 from autoregistry.proxy.returns import Nodes, comings
 
+PULLED = {
+    "Type": "image",
+    "Action": "pull",
+    "Actor": {"ID": "localhost:5000/app:v1", "Attributes": {"name": "localhost:5000/app"}},
+    "timeNano": 1,
+}
 STARTED = {"Actor": {"Attributes": {"name": "k3d-dev-agent-1"}}, "Action": "start", "timeNano": 2}
 
 
@@ -20,7 +26,8 @@ class Docker:
 
     host = "unix:///nowhere"
 
-    def __init__(self) -> None:
+    def __init__(self, line: dict[str, Any] = STARTED) -> None:
+        self.line = line
         self.headers: dict[str, str] = {}
         self.nodes = ["k3d-dev-server-0"]
 
@@ -34,7 +41,7 @@ class Docker:
     def __exit__(self, *_: object) -> None: ...
 
     def iter_lines(self, chunk_size: None) -> Iterator[bytes]:
-        yield json.dumps(STARTED).encode()
+        yield json.dumps(self.line).encode()
 
     def attached(self, name: str) -> list[Node]:
         place = {"cluster": "dev", "network": "k3d-dev", "role": "server", "image": ""}
@@ -55,3 +62,10 @@ def test_a_node_that_starts_meanwhile_is_not_missed() -> None:
     names = islice(comings(cast(Daemon, docker), cast(Nodes, docker), "localhost:5000"), 3)
 
     assert list(names) == ["k3d-dev-server-0", "k3d-dev-agent-0", "k3d-dev-agent-1"]
+
+
+def test_a_pull_is_of_the_tag_that_was_pulled() -> None:
+    """Its name is without the tag, on both image stores: `app` would be taken for `app:latest`."""
+    events = image_events(cast(Daemon, Docker(PULLED)), None)
+
+    assert list(events) == [None, ImageEvent("localhost:5000/app:v1", "localhost:5000/app:v1", 1)]
