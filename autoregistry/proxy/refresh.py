@@ -36,7 +36,7 @@ SETTLE_SECONDS = 0.1
 LATE_SECONDS = 30.0
 # Docker may be too busy to say which nodes there are.
 AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0)
-# A pod that is being created may be pulling what the tag was before: its node is looked at until it holds something.
+# A pod that is being created may be pulling what the tag was before: its node is looked at until that is over.
 LOOK_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -154,12 +154,12 @@ class Refresh:
             async with pulls, self._turns[node.name]:
                 if this.only is None and self._latest[this.image] != this.digest:
                     return None
-                has_pulled = await self._pull(this, node)
+                has_pulled, is_unsure = await self._pull(this, node)
         except AutoregistryError as exc:
-            has_pulled, cause = True, _cause(node, exc.message)
+            has_pulled, is_unsure, cause = True, False, _cause(node, exc.message)
         finally:
             this.busy.discard(node)
-        if has_pulled is None and looks:
+        if is_unsure and looks:
             self._go_on(self._look_again(this, node, *looks))
         if not has_pulled:
             return None
@@ -172,20 +172,18 @@ class Refresh:
         this.pods.pop(node.cluster, None)
         await self._one(this, node, *looks)
 
-    async def _pull(self, this: _Round, node: Node) -> bool | None:
-        """Whether it had to; None where a pod is being created, so that it will soon hold we do not know what.
+    async def _pull(self, this: _Round, node: Node) -> tuple[bool, bool]:
+        """Whether it had to, and whether a pod is being created there, so that a pull of before may yet end last.
 
         Raises AutoregistryError where it could not.
         """
         held = await self._ask(self._nodes.held, node)
+        asking = self._go_on(self._pods(this, node))
         holding = [r for r in this.references if r in held]
         old = [r for r in holding if this.digest not in held[r]]
-        pods = [] if old else await self._pods(this, node)
-        waiting = [use for use in pods if use.waiting_because]
+        waiting = [] if old else [use for use in await asking if use.waiting_because]
         if holding or waiting:
             this.concerned.add(node.cluster)
-        elif any(not use.digest for use in pods):
-            return None
         if waiting:
             old = sorted({use.reference for use in waiting})
         if old:
@@ -195,7 +193,7 @@ class Refresh:
         if waiting:
             with suppress(AutoregistryError):  # they are gone, or wake up by themselves
                 await self._ask(wake, self._nodes, node.cluster, waiting, this.digest)
-        return bool(old)
+        return bool(old), any(not use.digest and not use.waiting_because for use in await asking)
 
     async def _pods(self, this: _Round, node: Node) -> list[Use]:
         """The uses of the image by pods on this node; a cluster is asked once for all its nodes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ SERVER, AGENTS = f"k3d-{MAIN}-server-0", (f"k3d-{MAIN}-agent-0", f"k3d-{MAIN}-ag
 INGEST = "/var/lib/rancher/k3s/agent/containerd/io.containerd.content.v1.content/ingest"
 _REASON = "status.containerStatuses[*].state.waiting.reason"
 IMAGES, ROUNDS = 5, 10
+RACED_BYTES = 40_000_000
+ON_AGENT = json.dumps({"spec": {"nodeName": AGENTS[0]}})
 
 
 def _held(clusters: Clusters, node: str, name: str) -> str:
@@ -85,6 +88,37 @@ def test_fifty_rebuilds_are_on_the_nodes_before_anybody_asks(clusters: Clusters)
     unwell = [said for said in pulls if said["answer"] not in ("up-to-date", "pushed")]
     assert after == ["up-to-date"] * len(wanted)
     assert unwell == []
+
+
+@ONE_STORE
+def test_a_node_that_pulls_while_the_tag_changes_has_the_last_build(clusters: Clusters) -> None:
+    """It holds nothing that could be old yet: the kubelet is at it, and a slow machine makes that last."""
+    image, name = f"{clusters.name}/raced:dev", "raced:dev"
+    build(clusters.engine, image, "one", random_bytes=RACED_BYTES)
+    build(clusters.engine, f"{clusters.name}/raced:two", "two")
+    clusters.ok("push", "raced*")
+
+    def said(answer: str) -> bool:
+        return any(
+            (said["manifest"], said["answer"]) == (name, answer)
+            for said in clusters.status()["pulls"]
+        )
+
+    clusters.engine.cli("update", "--cpus", "0.1", AGENTS[0])
+    clusters.kubectl("run", "raced", "--image", image, "--overrides", ON_AGENT)
+    wait_for(lambda: said("up-to-date"), "the kubelet to ask")
+    clusters.engine.cli("tag", f"{clusters.name}/raced:two", image)
+    wait_for(lambda: f"{name}  pushed in" in _log(clusters), "the push")
+    is_at_it = not _held(clusters, AGENTS[0], name)
+    clusters.engine.cli("update", "--cpus", str(os.cpu_count()), AGENTS[0])
+    wait_for(lambda: f"{name}  {AGENTS[0]} has it now" in _log(clusters), "the last build", 60)
+    clusters.kubectl("delete", "pod", "raced", "--now")
+
+    assert is_at_it
+    rows = {row["image"]: row for row in clusters.status()["images"]}
+    assert (
+        _held(clusters, AGENTS[0], name) == rows[name]["registry"] == rows["raced:two"]["registry"]
+    )
 
 
 def test_an_image_for_another_processor_is_named_as_it_is_pushed(clusters: Clusters) -> None:
