@@ -18,7 +18,7 @@ from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
 from autoregistry.cluster.files import Mirror, registries_yaml
 from autoregistry.cluster.gone import remove_left
-from autoregistry.cluster.nodes import CLUSTER_LABEL, Node
+from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, Node
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, SettingInvalid
 from autoregistry.stack.model import PROXY
@@ -53,7 +53,8 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
     clusters = Clusters.here()
     mirror = clusters.mirror(via, port)
     if there := clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
-        has_begun_only = any(container.state == "created" for container in there)
+        has_server = any(container.labels.get(ROLE_LABEL) == "server" for container in there)
+        has_begun_only = not has_server or any(c.state == "created" for c in there)
         raise ClusterRefused(
             f"a k3d cluster {name} is there already" + (", half made" if has_begun_only else ""),
             f"autoregistry cluster {'delete' if has_begun_only else 'attach'} {name}",
@@ -144,7 +145,8 @@ def delete(name: str) -> None:
       autoregistry cluster delete dev
     """
     clusters = Clusters.here()
-    clusters.nodes.of(name)
+    if not clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
+        clusters.nodes.of(name)
     _delete(clusters, k3d.program(), name)
 
 
@@ -155,6 +157,8 @@ def _delete(clusters: Clusters, program: str, name: str) -> None:
     if nodes:
         clusters.attachment().leave(name)
     k3d.run(k3d.delete(program, name), clusters.k3d_environment)
+    for left in clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
+        clusters.containers.remove(left.identity)
     for network in networks:
         remove_left(Networks(clusters.daemon), network)
 

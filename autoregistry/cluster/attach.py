@@ -15,7 +15,7 @@ from autoregistry.cluster.files import CONFIG_MAP, CONFIG_MAP_NAMESPACE, Mirror
 from autoregistry.cluster.mirrors import MirrorFiles, plain
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.container import Container
-from autoregistry.errors import ClusterRefused, DockerRefused
+from autoregistry.errors import AutoregistryError, ClusterRefused, DockerRefused
 
 
 class Containers(Protocol):
@@ -95,12 +95,13 @@ class Attachment:
                 node.network in networks for networks in shared
             )
             if node.is_running and not is_joined and self._is_told(node):
-                self.join(node.cluster)
-                found.append(node.network)
+                with suppress(AutoregistryError):  # the next start of a node is the next try
+                    self.join(node.cluster)
+                    found.append(node.network)
         return found
 
     def _is_told(self, node: Node) -> bool:
-        with suppress(DockerRefused):  # it has ended since it was listed
+        with suppress(AutoregistryError):  # it has ended since it was listed, or hangs
             known = self._files.known(node).items()
             return any(
                 name in self._mirror.names and self._mirror.endpoints[0] in plain(ends)
@@ -134,9 +135,17 @@ class Attachment:
     def detach(self, cluster: str) -> None:
         """Take back what `attach` or `create` did, for good: a node that starts again stays detached.
 
-        Raises ClusterRefused where no node runs: what is in one that is stopped cannot be taken out.
+        Raises ClusterRefused where a node does not run: what is in it cannot be taken out.
         """
         nodes = self.running(cluster)
+        for node in self._nodes.of(cluster):
+            if node.away:
+                mend = (
+                    f"docker unpause {node.name}"
+                    if node.state == "paused"
+                    else f"k3d cluster start {cluster}"
+                )
+                raise ClusterRefused(f"{node.name}: {node.away}, and keeps what it was told", mend)
         for node in nodes:
             self._files.detach(node, self._mirror)
         if any(node.is_server for node in nodes):

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from autoregistry.errors import SettingInvalid
+
 CERTS = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
 """Where k3s has containerd look for hosts.toml (k3s pkg/agent/containerd/config.go)."""
 REGISTRIES = "/etc/rancher/k3s/registries.yaml"
@@ -72,8 +74,11 @@ def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str
 
 
 def mirrors_of(registries: str) -> dict[str, list[str]]:
-    """The mirrors of a registries.yaml, and where each pulls from."""
-    mirrors = _mapping(_mapping(registries).get("mirrors"))
+    """The mirrors of a registries.yaml, and where each pulls from; none where it cannot be read."""
+    try:
+        mirrors = _mapping(_mapping(registries).get("mirrors"))
+    except SettingInvalid:
+        return {}
     return {str(n): list(_mapping(m).get("endpoint") or []) for n, m in mirrors.items()}
 
 
@@ -127,8 +132,11 @@ def hosting(config_map: str) -> dict[str, Any]:
 
 
 def _mapping(value: object) -> dict[str, Any]:
-    """A mapping, or the text of one; empty where it is anything else."""
-    read = yaml.safe_load(value) if isinstance(value, str) else value
+    """A mapping, or the text of one; empty where it is anything else. Raises SettingInvalid where it is not YAML."""
+    try:
+        read = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError as exc:
+        raise SettingInvalid(f"this is not YAML: {exc}") from exc
     return read if isinstance(read, dict) else {}
 
 

@@ -141,7 +141,7 @@ class Pulls:
 
     def is_late(self, repository: str, tag: str) -> bool:
         """Whether our push must not set this tag any more: somebody else has, while it was under way."""
-        return self._sync.is_overtaken(Image(repository, tag))
+        return Image(repository, tag) in self._sync.overtaken
 
     async def asked_by_push(self, ask: Ask) -> Held:
         """What is there already. The unreadable counts as missing: the containerd store gives up over a 500."""
@@ -159,9 +159,15 @@ class Pulls:
 
     async def hand_push(self, ask: Ask, image: Image) -> Held:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
-        local, held = await asyncio.gather(self._questions.inspect(image), self._backend.send(ask))
+
+        async def send() -> Held:
+            held = await self._backend.send(ask)
+            if held.status < 300:
+                self._sync.overtake(image, held.digest or "")
+            return held
+
+        local, held = await asyncio.gather(self._questions.inspect(image), send())
         if held.status < 300:
-            self._sync.overtake(image, held.digest or "")
             match local:
                 case LocalImage():
                     self._journal.set_by_hand(image, local.identity)

@@ -66,6 +66,8 @@ class _Round:
     busy: set[Node] = field(default_factory=set)
     """The attached nodes that have not yet said how it went."""
     pods: dict[str, asyncio.Task[list[Use]]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    """The names of those that could not."""
     is_over: bool = False
     """Nobody waits for those that are busy any more."""
 
@@ -85,7 +87,7 @@ class Refresh:
         self._running: dict[Image, asyncio.Task[None]] = {}
         self._latest: dict[Image, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._pulls: WeakValueDictionary[tuple[str, Image], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, Image], asyncio.Lock] = WeakValueDictionary()
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(AT_ONCE_ON_A_NODE)
         )
@@ -150,13 +152,14 @@ class Refresh:
             if not await self._ask(self._nodes.endpoints, node, self._names.primary):
                 return None
             this.busy.add(node)
-            pulls = self._pulls.setdefault((node.name, this.image), asyncio.Lock())
-            async with pulls, self._turns[node.name]:
+            lock = self._locks.setdefault((node.name, this.image), asyncio.Lock())
+            async with lock, self._turns[node.name]:
                 if this.only is None and self._latest[this.image] != this.digest:
                     return None
                 has_pulled, is_unsure = await self._pull(this, node)
         except AutoregistryError as exc:
             has_pulled, is_unsure, cause = True, False, _cause(node, exc.message)
+            this.failed.add(node.name)
         finally:
             this.busy.discard(node)
         if is_unsure and looks:
@@ -164,7 +167,7 @@ class Refresh:
         if not has_pulled:
             return None
         if self._restarts and this.is_over and not cause:
-            self._go_on(self._restart(this.image, set()))
+            self._go_on(self._restart(this.image, this.failed | {n.name for n in this.busy}))
         return self._tell(this, node, time.monotonic() - began, cause)
 
     async def _look_again(self, this: _Round, node: Node, pause: float, *looks: float) -> None:
@@ -173,10 +176,7 @@ class Refresh:
         await self._one(this, node, *looks)
 
     async def _pull(self, this: _Round, node: Node) -> tuple[bool, bool]:
-        """Whether it had to, and whether a pod is being created there, so that a pull of before may yet end last.
-
-        Raises AutoregistryError where it could not.
-        """
+        """Whether it had to, and whether a pull of before may yet end last. Raises AutoregistryError."""
         held = await self._ask(self._nodes.held, node)
         asking = self._go_on(self._pods(this, node))
         holding = [r for r in this.references if r in held]
@@ -193,7 +193,8 @@ class Refresh:
         if waiting:
             with suppress(AutoregistryError):  # they are gone, or wake up by themselves
                 await self._ask(wake, self._nodes, node.cluster, waiting, this.digest)
-        return bool(old), any(not use.digest and not use.waiting_because for use in await asking)
+        starting = [use for use in await asking if not use.waiting_because]
+        return bool(old), any(not use.digest or not holding for use in starting)
 
     async def _pods(self, this: _Round, node: Node) -> list[Use]:
         """The uses of the image by pods on this node; a cluster is asked once for all its nodes."""

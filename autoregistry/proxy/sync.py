@@ -78,7 +78,8 @@ class Sync:
         self._flights: dict[tuple[Image, str], asyncio.Task[Outcome]] = {}
         self._refusals: dict[str, str] = {}
         self._incomplete: set[str] = set()
-        self._overtaken: set[Image] = set()
+        self._pushing: dict[Image, str] = {}
+        self.overtaken: set[Image] = set()
         self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
 
     async def compare(
@@ -137,11 +138,8 @@ class Sync:
 
     def overtake(self, image: Image, digest: str) -> None:
         """Somebody else has set this tag: a push of ours that is under way must not undo that."""
-        if image in self.in_flight and (image, digest) not in self._flights:
-            self._overtaken.add(image)
-
-    def is_overtaken(self, image: Image) -> bool:
-        return image in self._overtaken
+        if self._pushing.get(image, digest) != digest:
+            self.overtaken.add(image)
 
     async def settle(self, seconds: float) -> list[Image]:
         """Wait for the flights under way, so long at most; those that are left."""
@@ -178,13 +176,14 @@ class Sync:
             self._journal.set_stale(image, because.value)
             self._refusals.pop(image.repository, None)
             self._incomplete.discard(image.repository)
-            self._overtaken.discard(image)
+            self.overtaken.discard(image)
             self._emit(PushStarted(image, facts.local.identity, because.value))
             has_company = self._has_company(image)
+            self._pushing[image] = facts.local.identity
             try:
                 progress = await self._questions.push(image, self._reporter(image))
             except PushRefused:
-                if self.is_overtaken(image):
+                if image in self.overtaken:
                     pushes += 1
                     continue
                 is_named = image.repository in self._refusals
@@ -192,6 +191,8 @@ class Sync:
                     raise
                 repeats -= 1
                 continue
+            finally:
+                del self._pushing[image]
             pushes += 1
             pushed_bytes += progress.done_bytes
             pushed_identity, pushed_digest = facts.local.identity, progress.digest
@@ -206,8 +207,7 @@ class Sync:
             self._journal.set_by_us(image)
         digest = facts.registry.digest if facts.registry else ""
         seconds = time.monotonic() - began
-        identity = facts.local.identity if facts.local else ""
-        self._emit(PushFinished(image, pushed_identity or identity, digest, pushed_bytes, seconds))
+        self._emit(PushFinished(image, pushed_identity or "", digest, pushed_bytes, seconds))
         return pushed_bytes
 
     def _has_company(self, image: Image) -> bool:

@@ -75,10 +75,10 @@ class Tending:
             self._stopped.wait(self._look_seconds)
 
     def _look_for_a_minute(self, tell: _Tell) -> None:
-        with suppress(AutoregistryError):
-            for _ in range(LOOKS):
+        for _ in range(LOOKS):
+            with suppress(AutoregistryError):  # Docker is busy, or somebody was quicker
                 for taken in self._give_back():
                     address = f"its address {taken.address} back from {taken.holder}"
                     tell(f"{taken.owner} has {address}, and runs")
-                if self._stopped.wait(self._look_seconds):
-                    return
+            if self._stopped.wait(self._look_seconds):
+                return

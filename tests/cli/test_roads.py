@@ -101,3 +101,26 @@ def test_a_cluster_that_is_stopped_cannot_be_let_go(engine: FakeEngine, typed: T
         1,
         "error: cluster dev does not run\nhint: k3d cluster start dev\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "away", "mend"),
+    [
+        ("exited", "it does not run", "k3d cluster start dev"),
+        ("paused", "it is paused", "docker unpause k3d-dev-agent-0"),
+    ],
+)
+def test_a_cluster_is_let_go_as_a_whole_or_not_at_all(
+    engine: FakeEngine, typed: Type, state: str, away: str, mend: str
+) -> None:
+    made(engine)
+    agent = {**engine.containers["k3d-dev-server-0"], "Id": "a", "Name": "/k3d-dev-agent-0"}
+    agent["Config"] = {
+        "Image": "k3s",
+        "Labels": {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "agent"},
+    }
+    engine.containers["k3d-dev-agent-0"] = {**agent, "State": {"Status": state}}
+
+    assert typed("cluster", "detach", "dev").stderr == (
+        f"error: k3d-dev-agent-0: {away}, and keeps what it was told\nhint: {mend}\n"
+    )

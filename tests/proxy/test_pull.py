@@ -13,6 +13,7 @@ from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Answer, PullAnswered
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.proxy.conftest import NAME, Lab
+from tests.proxy.test_refresh import until
 
 APP = f"{NAME}/app:dev"
 
@@ -214,6 +215,22 @@ async def test_a_push_by_hand_in_the_middle_of_ours_is_not_undone(lab: Lab) -> N
     assert theirs.digest == second.headers["Docker-Content-Digest"]
     assert second.headers["Autoregistry"] == "pushed-by-hand"
     assert lab.docker.pushed == [(APP, "v1")]
+
+
+async def test_a_newer_build_pushed_by_hand_in_the_middle_of_ours_stands(lab: Lab) -> None:
+    """Though its own push waits for its turn behind ours."""
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.3
+    pulls = [asyncio.create_task(lab.pull())]
+    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    newer = lab.docker.build(APP, "v2")
+    pulls.append(asyncio.create_task(lab.pull()))
+    await until(lambda: len(lab.docker.inspected) > 1)
+    await _hand_push(lab, "v2")
+    answers = [*await asyncio.gather(*pulls), await lab.pull()]
+
+    assert {answer.headers["Docker-Content-Digest"] for answer in answers} == {newer.digest}
+    assert lab.registry.manifests["app", "dev"][1] == newer.manifest
 
 
 async def test_the_same_image_pushed_by_hand_in_the_middle_of_ours_is_up_to_date(lab: Lab) -> None:

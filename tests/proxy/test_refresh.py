@@ -119,14 +119,21 @@ async def test_a_node_that_hangs_keeps_no_other_from_the_next_build(lab: Lab) ->
     await until(lambda: _refreshed(lab) == [("a", "")] * 2)
 
 
+@pytest.mark.parametrize(
+    "digest",
+    [
+        pytest.param("", id="a pod is being created"),
+        pytest.param("sha256:old", id="it ran between our two questions"),
+    ],
+)
 async def test_a_node_that_pulls_what_was_before_is_made_to_pull_again(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, digest: str
 ) -> None:
-    """A pod is being created: its node holds nothing yet, and then the old image, by whoever asked first."""
+    """It holds nothing yet, and then the old image, by whoever asked first."""
     monkeypatch.setattr("autoregistry.proxy.refresh.LOOK_SECONDS", (0.05,) * 100)
     lab.docker.build(APP, "v2")
     lab.nodes.images = {node("a"): {}}
-    lab.nodes.pods = [replace(waiting("a", APP), waiting_because="")]
+    lab.nodes.pods = [replace(waiting("a", APP), waiting_because="", digest=digest)]
 
     await lab.pull()
     await asyncio.sleep(0.3)

@@ -15,14 +15,17 @@ from autoregistry.proxy.tending import Tending
 
 async def test_docker_that_comes_back_is_looked_after_again() -> None:
     taken = Collision("k3d-dev", "10.0.0.3", "server", "agent", is_by_chance=True)
-    returns: list[list[Collision]] = [[], [taken]]
+    returns: list[list[Collision] | None] = [[], [taken], None]
     did: list[str] = []
     said: list[Event] = []
     everything = asyncio.Event()
     comings = threading.Semaphore(0)
 
     def give_back() -> list[Collision]:
-        return returns.pop() if returns else []
+        found = returns.pop() if returns else []
+        if found is None:
+            raise DockerUnreachable("Docker has just started")
+        return found
 
     def leave_gone() -> list[str]:
         did.append("leave")

@@ -85,6 +85,7 @@ def test_a_node_says_why_it_cannot_be_asked(state: str, away: str) -> None:
         pytest.param(
             {REGISTRIES: YAML, hosts_path("docker.io"): HOSTS_TOML}, [], id="not read while it runs"
         ),
+        pytest.param({REGISTRIES: "mirrors:\n\t- x"}, [], id="not YAML"),
         pytest.param({}, [], id="nothing"),
     ],
 )
