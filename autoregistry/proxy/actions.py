@@ -26,6 +26,7 @@ from autoregistry.proxy.stores import Stores
 from autoregistry.proxy.sync import Sync
 
 MAX_BODY = 64 * 1024
+MAX_PATTERNS = 100
 LONGEST_WAIT = 30.0
 
 
@@ -56,8 +57,10 @@ class Actions:
         patterns = asked.get("images")
         if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
             return _refused(400, 'say which: {"images": ["shop/api:dev"]}')
+        if len(patterns) > MAX_PATTERNS:
+            return _refused(400, f"at most {MAX_PATTERNS} names at once; a pattern counts as one")
         wait = asked.get("wait")
-        seconds = min(float(wait), LONGEST_WAIT) if isinstance(wait, int | float) else 0.0
+        seconds = float(max(0, min(wait, LONGEST_WAIT))) if isinstance(wait, int | float) else 0.0
         last = str(self._history.last)
         # Listing all of Docker's images takes seconds where there are hundreds: an exact name needs none.
         there = sorted(await self._stores.in_docker()) if any(map(is_pattern, patterns)) else []
@@ -156,7 +159,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
             raise web.HTTPRequestEntityTooLarge(MAX_BODY, len(text))
     try:
         asked = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, dict):
         raise web.HTTPBadRequest(text="send a JSON object\n")

@@ -16,10 +16,11 @@ from autoregistry.settings import Settings
 def framing_fault(request: web.Request) -> str | None:
     """What about the body's framing would let it pass for another request at the backend.
 
-    aiohttp takes what follows a request with `Upgrade` or the method CONNECT for another protocol, and so
-    reads no body, whatever length was declared.
+    aiohttp takes what follows a request for a websocket, or the method CONNECT, for another protocol, and so reads
+    no body, whatever length was declared. Any other protocol that is offered may be declined (RFC 9110, 7.8).
     """
-    if request.method == "CONNECT" or "Upgrade" in request.headers:
+    is_other = "websocket" in request.headers.get("Upgrade", "").lower()
+    if request.method == "CONNECT" or is_other:
         return "no other protocol is spoken here"
     if not request.body_exists and request.headers.get("Content-Length", "0").strip("0"):
         return "a length is given, and no body"

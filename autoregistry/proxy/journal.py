@@ -95,7 +95,10 @@ class Journal:
 
     def docker_changed(self, image: Image) -> None:
         """Docker reports the name tagged, loaded or pulled again: it wins over a push by hand from now on."""
-        self._write(image, by_hand=0, docker_had=None)
+        statement = (
+            "UPDATE tags SET by_hand = 0, docker_had = NULL WHERE repository = ? AND tag = ?"
+        )
+        self._execute(statement, (image.repository, image.tag))
 
     def set_stale(self, image: Image, because: str) -> None:
         """Docker has another image than the registry, which is not to be served as long as that is so."""

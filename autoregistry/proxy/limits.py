@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import StreamReader
 
@@ -23,6 +23,10 @@ from autoregistry.settings import Limits
 
 # How long a refused client has to take its answer before the connection is cut.
 _FAREWELL_SECONDS = 2.0
+# Far beyond what anybody needs, and the size of two reads: what comes with a head may be the beginning of a body.
+_HEAD_BYTES = 512 * 1024
+# aiohttp reads 32 requests ahead of the one that is being answered, whatever their heads take.
+web_protocol.MAX_MSG_QUEUE_SIZE = 2
 
 
 class Stalled(Exception):
@@ -112,6 +116,7 @@ class _Handler(web.RequestHandler):
             max_line_size=limits.head_bytes,
             max_field_size=limits.head_bytes,
             max_headers=limits.headers,
+            auto_decompress=False,
         )
 
     def handle_error(
@@ -142,6 +147,7 @@ class Guard(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._active = 0
+        self._head_bytes = 0
         self.on_writable: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -156,9 +162,13 @@ class Guard(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._inner is not None:
-            if not self._active and self._timer is None:
-                self._start_timer()
+            if not self._active:
+                if self._timer is None:
+                    self._start_timer()
+                self._head_bytes += len(data)
             self._inner.data_received(data)
+            if not self._active and self._head_bytes > _HEAD_BYTES and self._inner is not None:
+                self._dismiss(Answer.UNREADABLE, f"no head in {_HEAD_BYTES // 1024} KiB")
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received() if self._inner is not None else None
@@ -181,6 +191,7 @@ class Guard(asyncio.Protocol):
 
     def head_came(self) -> None:
         self._active += 1
+        self._head_bytes = 0
         self._stop_timer()
 
     def answered(self) -> None:

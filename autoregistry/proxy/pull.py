@@ -81,10 +81,13 @@ class Pulls:
         return self._nonce in (ask.header(b"user-agent") or "")
 
     async def _by_tag(self, ask: Ask, image: Image) -> Reply:
-        self._journal.pulled(image)
         sending = asyncio.ensure_future(self._backend.read(ask))
         try:
             facts = await self._sync.compare(image, self._seen(ask, image, sending))
+            if facts.registry or isinstance(
+                facts.local, LocalImage
+            ):  # anybody can ask for any name
+                self._journal.pulled(image)
             if answer := _SERVED.get(facts.verdict):
                 held = await sending
                 return Reply(answer, await self._sentence(facts.verdict, held), held)

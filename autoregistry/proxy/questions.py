@@ -50,6 +50,7 @@ class Questions:
         self._waiting: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
         self._running: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
         self.is_answering = True
+        self._answered = 0.0
 
     def close(self) -> None:
         for executor in (self._askers, self._pushers):
@@ -109,16 +110,31 @@ class Questions:
         return await asyncio.get_running_loop().run_in_executor(self._pushers, push)
 
     async def ask(self, question: Callable[[Images], _T]) -> _T | Unreachable:
-        """Any other question, bounded in time. A daemon that hangs or refuses counts as unreachable."""
-        loop, began = asyncio.get_running_loop(), time.monotonic()
+        """Any other question, bounded in time. A daemon that hangs or refuses counts as unreachable.
+
+        One that waits behind others is no sign of that, as long as those are answered.
+        """
+        began, asked = time.monotonic(), 0.0
+
+        def ask() -> _T:
+            nonlocal asked
+            asked = time.monotonic()
+            return question(self._images)
+
+        answering = asyncio.get_running_loop().run_in_executor(self._askers, ask)
         try:
-            answer = await asyncio.wait_for(
-                loop.run_in_executor(self._askers, question, self._images), QUESTION_SECONDS
-            )
+            while not answering.done():
+                silent = time.monotonic() - (asked or max(began, self._answered))
+                if silent >= QUESTION_SECONDS:
+                    raise TimeoutError
+                await asyncio.wait({answering}, timeout=QUESTION_SECONDS - silent)
+            answer = answering.result()
         except (TimeoutError, DockerUnreachable, DockerRefused):
             self.is_answering = False
             self._timed(time.monotonic() - began, "failed")
             return Unreachable.DOCKER
-        self.is_answering = True
-        self._timed(time.monotonic() - began, "ok")
+        finally:
+            answering.cancel()
+        self.is_answering, self._answered = True, time.monotonic()
+        self._timed(self._answered - (asked or began), "ok")
         return answer

@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
 from autoregistry.proxy.admission import framing_fault, host_name, is_ip, our_hosts
-from autoregistry.proxy.answers import HEADER, own
+from autoregistry.proxy.answers import Forwarded, drop_defaults, own
 from autoregistry.proxy.backend import Ask, Backend, Held
 from autoregistry.proxy.limits import Body, Door, GuardedSite, guard_of
 from autoregistry.proxy.pull import Pulls, Reply
@@ -29,28 +28,8 @@ from autoregistry.settings import Settings
 STOP_SECONDS = 10.0
 OWN_PREFIX = "/_autoregistry"
 
-# aiohttp adds these where an answer lacks them; a forwarded answer stays as it came.
-_DEFAULTS = ("Content-Type", "Server", "Date")
-
 # None: not for this client after all.
 OwnPage = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
-
-
-class Forwarded(web.StreamResponse):
-    """The backend's answer on its way to the client."""
-
-    def __init__(self, held: Held, reply: Reply | None) -> None:
-        headers = CIMultiDict((k.decode("latin-1"), v.decode("latin-1")) for k, v in held.headers)
-        self.absent = [name for name in _DEFAULTS if name not in headers]
-        if reply is not None:
-            headers[HEADER] = reply.answer.word
-        super().__init__(status=held.status, reason=held.reason, headers=headers)
-
-
-async def _drop_defaults(_: web.Request, response: web.StreamResponse) -> None:
-    if isinstance(response, Forwarded):
-        for name in response.absent:
-            response.headers.pop(name, None)
 
 
 class Server:
@@ -72,8 +51,8 @@ class Server:
         self._hosts = our_hosts(settings)
         self._idle = settings.limits.idle_seconds
         app = web.Application(client_max_size=0)
-        app.on_response_prepare.append(_drop_defaults)
-        app.router.add_route("*", "/{any:.*}", self._handle)
+        app.on_response_prepare.append(drop_defaults)
+        app.router.add_route("*", "/{any:(?s:.*)}", self._handle)
         # A client that hangs up ends its own wait; flights belong to nobody and go on.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self._door = Door(settings.limits)
@@ -108,7 +87,24 @@ class Server:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         async with self._door.answering(request):
-            return await self._answer(request)
+            try:
+                answer = await self._answer(request)
+            except web.HTTPException as exc:
+                answer = web.Response(status=exc.status, text=exc.text)
+            if not answer.prepared:
+                await self._send(request, answer)
+            return answer
+
+    async def _send(self, request: web.Request, answer: web.StreamResponse) -> None:
+        """An answer of ours, to somebody who may not read it."""
+        try:
+            async with asyncio.timeout(self._idle):
+                await answer.prepare(request)
+                await answer.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise asyncio.CancelledError from None
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if (host := host_name(request.headers.get("Host", ""))) not in self._hosts and not is_ip(
@@ -119,7 +115,7 @@ class Server:
             )
         path = request.raw_path.partition("?")[0]
         page = self._pages.get((request.method, path))
-        if page is not None and (answer := await page(request)) is not None:
+        if page is not None and (answer := await self._own_page(page, request)) is not None:
             return answer
         wanted = parse_target(request.raw_path)
         if wanted is None:
@@ -139,6 +135,15 @@ class Server:
             if body is not None and body.stalled:
                 return own(Answer.CLIENT_STALLED, f"the body stood still for {self._idle:g} s")
             return own(Answer.BACKEND_UNREACHABLE, exc.message)
+
+    async def _own_page(self, page: OwnPage, request: web.Request) -> web.StreamResponse | None:
+        if request.method == "GET":  # the event stream has no end
+            return await page(request)
+        try:
+            async with asyncio.timeout(self._idle):
+                return await page(request)
+        except TimeoutError:
+            return own(Answer.CLIENT_STALLED, f"no answer within {self._idle:g} s")
 
     async def _registry(
         self, request: web.Request, wanted: Request, host: str, body: Body | None
@@ -205,7 +210,9 @@ class Server:
         self, request: web.Request, held: Held, reply: Reply | None = None
     ) -> web.StreamResponse:
         async with held:
-            response = Forwarded(held, reply)
+            response = Forwarded(held, reply.answer if reply else None)
+            if "Upgrade" in request.headers:
+                response.force_close()  # aiohttp drops what was sent behind it
             await response.prepare(request)
             try:
                 if request.method != "HEAD" and (guard := guard_of(request)) is not None:

@@ -47,6 +47,8 @@ HOP_BY_HOP = frozenset(
     }
 )
 
+# Longer than any line that a client may send: a redirect repeats it.
+_HEAD_BYTES = 64 * 1024
 _NO_DEFAULTS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
@@ -66,9 +68,16 @@ def _as_text(headers: Headers) -> CIMultiDict[str]:
     """As aiohttp takes them: of a name in two spellings it would keep the last value only."""
     spelled: dict[bytes, str] = {}
     return CIMultiDict(
-        (spelled.setdefault(k.lower(), k.decode("latin-1")), v.decode("latin-1"))
-        for k, v in headers
+        (spelled.setdefault(k.lower(), k.decode("latin-1")), text(v)) for k, v in headers
     )
+
+
+def text(value: bytes) -> str:
+    """A header's value so that aiohttp, which writes UTF-8, writes these bytes; others it cannot."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 class _Socket(socket.socket):
@@ -142,6 +151,8 @@ class RawTransport(AiohttpTransport):
             ),
             read_bufsize=READ_BYTES,
             auto_decompress=False,
+            max_line_size=_HEAD_BYTES,
+            max_field_size=_HEAD_BYTES,
             trust_env=False,
             skip_auto_headers=_NO_DEFAULTS,
             cookie_jar=aiohttp.DummyCookieJar(),

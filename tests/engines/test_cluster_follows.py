@@ -107,6 +107,7 @@ def test_a_node_that_pulls_while_the_tag_changes_has_the_last_build(clusters: Cl
     clusters.engine.cli("update", "--cpus", "0.1", AGENTS[0])
     clusters.kubectl("run", "raced", "--image", image, "--overrides", ON_AGENT)
     wait_for(lambda: said("up-to-date"), "the kubelet to ask")
+    clusters.engine.cli("update", "--cpus", "0.03", AGENTS[0])
     clusters.engine.cli("tag", f"{clusters.name}/raced:two", image)
     wait_for(lambda: f"{name}  pushed in" in _log(clusters), "the push")
     is_at_it = not _held(clusters, AGENTS[0], name)

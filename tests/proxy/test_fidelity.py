@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,7 @@ def _fields(head: bytes) -> list[bytes]:
         pytest.param(b"/v2/a/tags/list?n=1;m=%zz", id="odd query"),
         pytest.param(b"/v2/%41pp/tags/list", id="needless encoding"),
         pytest.param(b"/v2/a/tags/list?x#y", id="fragment"),
+        pytest.param(b"/v2/a%0Ab/tags/list", id="encoded line feed"),
     ],
 )
 async def test_the_target_arrives_as_it_was_sent(wire: Wire, target: bytes) -> None:
@@ -162,6 +164,59 @@ async def test_a_body_arrives_framed_as_it_was_sent(
     assert bodies == [b"" if framing.endswith(b" 0") else b"hello"]
     assert framing in wire.backend.seen[0].head
     assert b"X-T" not in wire.backend.seen[0].head
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("body", [gzip.compress(b"A" * 300), b"not gzip"], ids=["gzip", "not"])
+async def test_an_encoded_body_is_not_decoded(wire: Wire, body: bytes, is_chunked: bool) -> None:
+    bodies = []
+
+    async def script(exchange: Exchange) -> None:
+        bodies.append(await exchange.body())
+        exchange.writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+    wire.backend.script = script
+    length = b"%x" % len(body) if is_chunked else b"%d" % len(body)
+    framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: " + length
+    framed = length + b"\r\n" + body + b"\r\n0\r\n\r\n" if is_chunked else body
+    head = b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + framing + b"\r\n"
+    answer = await wire.answer_to(head + b"Content-Encoding: gzip\r\n" + CLOSE + framed)
+
+    assert answer.startswith(b"HTTP/1.1 202 Accepted\r\n")
+    assert bodies == [body]
+    assert b"Content-Encoding: gzip" in wire.backend.seen[0].head
+
+
+async def test_another_protocol_that_is_offered_is_declined(wire: Wire) -> None:
+    """As `curl --http2` and Java's client offer it; what a client sends behind it is asked again by another road."""
+    offer = (
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    )
+    body = b"Content-Length: 5\r\n\r\nhello"
+    answer = await wire.answer_to(b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + offer + body)
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in answer
+    (seen,) = wire.backend.seen
+    assert b"pgrade" not in seen.head
+    assert b"Content-Length: 5" in seen.head
+
+
+async def test_headers_of_other_alphabets_arrive_as_they_were_sent(wire: Wire) -> None:
+    wire.backend.answer = "HTTP/1.1 200 OK\r\nX-Back: ü\r\nContent-Length: 0\r\n\r\n".encode()
+    answer = await wire.answer_to(
+        b"GET /v2/ HTTP/1.1\r\n" + HOST + "X-Forth: é\r\n".encode() + CLOSE
+    )
+
+    assert "\r\nX-Back: ü\r\n".encode() in answer
+    assert "\r\nX-Forth: é\r\n".encode() in wire.backend.seen[0].head
+
+
+async def test_a_long_place_of_a_redirect_arrives(wire: Wire) -> None:
+    place = b"Location: /v2/" + b"a" * 15_000
+    wire.backend.answer = b"HTTP/1.1 307 Elsewhere\r\n" + place + b"\r\nContent-Length: 0\r\n\r\n"
+
+    assert place in await wire.answer_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
 
 
 async def test_a_client_that_waits_for_100_is_told_to_go_on(wire: Wire) -> None:

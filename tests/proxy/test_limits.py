@@ -153,6 +153,52 @@ async def test_a_head_that_cannot_be_read_is_refused(
         assert caplog.records == []
 
 
+async def test_a_head_without_end_is_refused(tmp_path: Path) -> None:
+    """Every line is short enough, and there are not too many."""
+    async with between(tmp_path) as wire, wire.client() as client:
+        await client.send(b"GET /v2/ HTTP/1.1\r\n" + HOST)
+        for number in range(100):
+            await client.send(b"X-%d: " % number + b"a" * 16_000 + b"\r\n")
+        answer = await client.everything()
+
+    assert answer.startswith(b"HTTP/1.1 400 no head in 512 KiB\r\n")
+    assert b"\r\nAutoregistry: unreadable-request\r\n" in answer
+
+
+async def test_requests_behind_one_that_has_no_end_are_not_read(tmp_path: Path) -> None:
+    async with between(tmp_path) as wire, wire.client() as client:
+        await client.send(b"GET /_autoregistry/events HTTP/1.1\r\n" + HOST + b"\r\n")
+        await client.head()
+        request = b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 16_000 + b"\r\n\r\n"
+        client.writer.write(request * 1000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await client.writer.drain()
+        client.writer.transport.abort()
+
+
+async def test_who_says_half_of_what_is_to_be_pushed_is_answered(tmp_path: Path) -> None:
+    head = b"POST /_autoregistry/push HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+    async with between(tmp_path, Limits(idle_seconds=0.3)) as wire, wire.client() as client:
+        await client.send(head + b"Content-Length: 10\r\n\r\n{")
+
+        assert (await client.head()).startswith(b"HTTP/1.1 408 no answer within 0.3 s\r\n")
+
+
+@pytest.mark.parametrize("target", [b"GET /_autoregistry/", b"POST /_autoregistry/push"])
+async def test_who_reads_none_of_our_answers_is_let_go(tmp_path: Path, target: bytes) -> None:
+    async with between(tmp_path, Limits(idle_seconds=0.3)) as wire, wire.client() as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+        async def ask_on() -> None:
+            while True:
+                client.writer.write((target + b" HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
+                await client.writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask_on(), 10)
+
+
 async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 

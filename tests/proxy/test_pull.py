@@ -11,6 +11,7 @@ import pytest
 
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Answer, PullAnswered
+from autoregistry.names import Image
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.proxy.conftest import NAME, Lab
 from tests.proxy.test_refresh import until
@@ -465,3 +466,30 @@ async def test_a_link_that_is_just_being_written_is_read_again(lab: Lab, after_p
     assert len(lab.docker.pushed) == (2 if after_push else 1)
     if after_push:
         assert rebuilt.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_a_docker_that_answers_others_is_not_away(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that waits behind many has not been asked yet: the old image must not be served."""
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    built = lab.docker.build(APP, "v2")
+    monkeypatch.setattr("autoregistry.proxy.questions.QUESTION_SECONDS", 0.2)
+    lab.docker.inspect_seconds = 0.05
+    others = [asyncio.create_task(lab.pull(f"other{number}:dev")) for number in range(100)]
+    await until(lambda: len(lab.docker.inspected) > 3)
+    answer = await lab.pull()
+    await asyncio.gather(*others)
+
+    assert built.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_names_that_nobody_has_leave_nothing_behind(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    for number in range(5):
+        await lab.pull(f"nobody{number}:dev")
+        await lab.client.post("/_autoregistry/push", json={"images": [f"nobody{number}:dev"]})
+
+    assert list(lab.proxy.journal.known()) == [Image("app", "dev")]

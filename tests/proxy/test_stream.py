@@ -265,3 +265,21 @@ async def test_another_sites_page_can_do_nothing(lab: Lab, headers: dict[str, st
     assert by_get.status_code in (400, 404, 405)
     assert lab.docker.pushed == []
     assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        pytest.param('{"images": ["a:b"], "wait": NaN}', 200, id="no number"),
+        pytest.param('{"images": ["a:b"], "wait": 1' + "0" * 400 + "}", 200, id="a great number"),
+        pytest.param("[" * 60_000, 400, id="deep"),
+        pytest.param(json.dumps({"images": ["a:b"] * 101}), 400, id="many"),
+    ],
+)
+async def test_what_is_asked_too_much_of_is_one_clean_answer(
+    lab: Lab, content: str, status: int
+) -> None:
+    sent = {"Content-Type": "application/json"}
+    answer = await lab.client.post("/_autoregistry/push", content=content, headers=sent)
+
+    assert answer.status_code == status
