@@ -17,11 +17,11 @@ from autoregistry.cli.output import stderr, stdout, table
 from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
 from autoregistry.cluster.files import Mirror, registries_yaml
-from autoregistry.cluster.gone import remove_left
+from autoregistry.cluster.gone import leave, remove_left
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, Node
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, SettingInvalid
-from autoregistry.stack.model import PROXY
+from autoregistry.stack.model import BACKEND, PROXY
 
 
 @click.group()
@@ -61,6 +61,8 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
         )
     if via == "container" and not clusters.found.is_running:
         bring_up(clusters.daemon, {})
+    # Of one that was deleted a moment ago: on a network that k3d finds it fixes no addresses.
+    leave(clusters.containers, Networks(clusters.daemon), f"k3d-{name}", (PROXY, BACKEND))
     own = own_choices(flags)
     with tempfile.TemporaryDirectory(prefix="autoregistry-") as folder:
         registries = Path(folder) / "registries.yaml"

@@ -6,6 +6,7 @@ let it remove one: with Docker 28's words for that it does not (k3d pkg/runtimes
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -13,6 +14,9 @@ from typing import Protocol
 from autoregistry.cluster.nodes import CLUSTER_LABEL
 from autoregistry.engine.container import Container
 from autoregistry.errors import DockerRefused
+
+# Who deletes a cluster may create it again at once, and k3d then takes the network that it finds.
+GRACE_SECONDS = 3.0
 
 
 class Containers(Protocol):
@@ -30,21 +34,45 @@ class Networks(Protocol):
     def remove(self, network: str) -> None: ...
 
 
-def leave_gone(containers: Containers, networks: Networks, members: tuple[str, ...]) -> list[str]:
+def leave_gone(
+    containers: Containers,
+    networks: Networks,
+    members: tuple[str, ...],
+    grace_seconds: float = GRACE_SECONDS,
+) -> list[str]:
     """Take these containers off every network of k3d's that no cluster is on any more; the networks left."""
     everybody = containers.list("app=k3d")
-    wanted = {network for c in everybody if c.labels.get(CLUSTER_LABEL) for network in c.networks}
     ours = [c for c in everybody if c.name in members]
     left = [
         network
-        for network in sorted({network for c in ours for network in c.networks} - wanted)
+        for network in sorted(
+            {network for c in ours for network in c.networks} - _wanted(everybody)
+        )
         if (networks.labels(network) or {}).get("app") == "k3d"
     ]
     for network in left:
         for container in ours:
             containers.disconnect(network, container.name)
-        remove_left(networks, network)
+    if left:
+        time.sleep(grace_seconds)
+        for network in set(left) - _wanted(containers.list("app=k3d")):
+            remove_left(networks, network)
     return left
+
+
+def _wanted(everybody: list[Container]) -> set[str]:
+    """The networks of clusters, running or not."""
+    return {network for c in everybody if c.labels.get(CLUSTER_LABEL) for network in c.networks}
+
+
+def leave(
+    containers: Containers, networks: Networks, network: str, members: tuple[str, ...]
+) -> None:
+    """Take these containers off a network that nobody else is on, and remove it if k3d made it."""
+    if set(networks.members(network)) <= set(members):
+        for member in members:
+            containers.disconnect(network, member)
+        remove_left(networks, network)
 
 
 def remove_left(networks: Networks, network: str) -> None:

@@ -144,7 +144,7 @@ def test_an_interrupted_create_leaves_nothing_behind(clusters: Clusters) -> None
     clusters.k3d("cluster", "delete", OTHER)
     process = clusters.start("cluster", "create", OTHER, "--", *clusters.flags)
     there = ("ps", "--quiet", "--filter", f"label=k3d.cluster={OTHER}")
-    wait_for(lambda: clusters.engine.cli(*there).stdout, "a node to start")
+    wait_for(lambda: clusters.engine.cli(*there).stdout or process.poll(), "a node to start")
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     containers = clusters.engine.cli("ps", "--all", "--format", "{{.Names}}").stdout

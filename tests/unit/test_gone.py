@@ -23,9 +23,14 @@ class Engine:
     there: list[Container]
     network: Mapping[str, str] | None
     did: list[str] = field(default_factory=list)
+    comes: Container | None = None
+    """Who is there when it is looked again."""
 
     def list(self, *labels: str) -> list[Container]:
-        return self.there
+        there = self.there
+        if self.comes:
+            self.there = [self.comes]
+        return there
 
     def disconnect(self, network: str, container: str) -> bool:
         self.did.append(f"disconnect {container}")
@@ -58,6 +63,13 @@ def test_what_is_left(
     there: list[Container], labels: Mapping[str, str] | None, expected: list[str]
 ) -> None:
     engine = Engine(there, labels)
-    left = leave_gone(engine, engine, ("autoregistry-backend", "autoregistry"))
+    left = leave_gone(engine, engine, ("autoregistry-backend", "autoregistry"), 0)
 
     assert (engine.did, bool(left)) == (expected, bool(expected))
+
+
+def test_a_cluster_that_is_made_again_at_once_keeps_its_network() -> None:
+    engine = Engine([OURS], {"app": "k3d"}, comes=NODE)
+
+    assert leave_gone(engine, engine, ("autoregistry",), 0) == ["k3d-dev"]
+    assert engine.did == ["disconnect autoregistry"]
