@@ -44,7 +44,7 @@ fuzz: .venv/ready  ## hostile requests, about ten minutes of them
 	@AUTOREGISTRY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/proxy/test_hostile.py -q
 
 AUTOREGISTRY_SOAK_MOMENTS ?= 100
-soak: .venv/ready  ## everybody killed at random moments, on real engines: twenty minutes
+soak: .venv/ready  ## everybody killed at random moments, on real engines: five minutes or more
 	@AUTOREGISTRY_SOAK_MOMENTS=$(AUTOREGISTRY_SOAK_MOMENTS) $(BIN)/python -m pytest tests/engines/test_faults.py -k killed_at -q -s
 
 fmt: .venv/ready  ## format

@@ -18,13 +18,14 @@ from tests.engines.shared import let_go
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker for all tests of a daemon: the two image stores are tested side by side."""
+    """One worker for all tests of a daemon: the two image stores are tested side by side, and beside the others."""
     for item in items:
         if not isinstance(item, pytest.Function) or item.get_closest_marker("xdist_group"):
             continue
         if item.get_closest_marker("engine"):
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
-            item.add_marker(pytest.mark.xdist_group(str(parameters.get("engine", "classic"))))
+            store = parameters.get("engine") or parameters.get("subject") or "no daemon"
+            item.add_marker(pytest.mark.xdist_group(str(store)))
 
 
 def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:

@@ -14,7 +14,7 @@ import pytest
 from dev import lab
 from tests.engines.serving import NODE_ACCEPT, Serve, serving, wait_for
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("containerd")]
 
 MIB = 1 << 20
 LISTENERS = 49
