@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from autoregistry.cluster.files import mapping
 from autoregistry.errors import SettingInvalid
 
 _OURS = ("--registry-config",)
@@ -48,11 +47,8 @@ def own_choices(flags: Sequence[str]) -> Own:
         own.has_network = bool(config.get("network") or config.get("subnet"))
         inline = str((config.get("registries") or {}).get("config") or "")
         if inline:
-            stands = (
-                _mapping(inline, f"registries.config in {place}")
-                if "\n" in inline
-                else _read(inline)
-            )
+            where = f"registries.config in {place}"
+            stands = mapping(inline, where) if "\n" in inline else _read(inline)
             own.registries = _merged(stands, own.registries)
     return own
 
@@ -65,14 +61,6 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 def _read(place: str) -> dict[str, Any]:
     try:
-        return _mapping(Path(place).read_text(), place)
+        return mapping(Path(place).read_text(), place)
     except OSError as exc:
         raise SettingInvalid(f"{place or 'the file'} cannot be read: {exc}") from exc
-
-
-def _mapping(text: str, place: str) -> dict[str, Any]:
-    try:
-        read = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise SettingInvalid(f"{place} cannot be read: {exc}") from exc
-    return read if isinstance(read, dict) else {}

@@ -76,23 +76,23 @@ def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str
 def mirrors_of(registries: str) -> dict[str, list[str]]:
     """The mirrors of a registries.yaml, and where each pulls from; none where it cannot be read."""
     try:
-        mirrors = _mapping(_mapping(registries).get("mirrors"))
+        mirrors = mapping(mapping(registries).get("mirrors"))
     except SettingInvalid:
         return {}
-    return {str(n): list(_mapping(m).get("endpoint") or []) for n, m in mirrors.items()}
+    return {str(n): list(mapping(m).get("endpoint") or []) for n, m in mirrors.items()}
 
 
 def registries_with(registries: str, mirror: Mirror) -> str:
     """A node's registries.yaml with our mirrors in it."""
-    return registries_yaml(mirror, _mapping(registries))
+    return registries_yaml(mirror, mapping(registries))
 
 
 def registries_without(registries: str, mirror: Mirror) -> str | None:
     """A node's registries.yaml without the mirrors that lead to us; None where there are none."""
     ours = {n for n, ends in mirrors_of(registries).items() if mirror.is_road(n, ends)}
-    whole = _mapping(registries)
+    whole = mapping(registries)
     kept = {
-        name: value for name, value in _mapping(whole.get("mirrors")).items() if name not in ours
+        name: value for name, value in mapping(whole.get("mirrors")).items() if name not in ours
     }
     return yaml.safe_dump({**whole, "mirrors": kept}, sort_keys=False) if ours else None
 
@@ -128,15 +128,15 @@ def config_map(mirror: Mirror) -> str:
 
 def hosting(config_map: str) -> dict[str, Any]:
     """What such a ConfigMap, as YAML or JSON, says of the registry."""
-    return _mapping(_mapping(_mapping(config_map).get("data")).get("localRegistryHosting.v1"))
+    return mapping(mapping(mapping(config_map).get("data")).get("localRegistryHosting.v1"))
 
 
-def _mapping(value: object) -> dict[str, Any]:
+def mapping(value: object, place: str = "it") -> dict[str, Any]:
     """A mapping, or the text of one; empty where it is anything else. Raises SettingInvalid where it is not YAML."""
     try:
         read = yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError as exc:
-        raise SettingInvalid(f"this is not YAML: {exc}") from exc
+        raise SettingInvalid(f"{place} cannot be read: {exc}") from exc
     return read if isinstance(read, dict) else {}
 
 

@@ -167,7 +167,7 @@ class Guard(asyncio.Protocol):
                     self._start_timer()
                 self._head_bytes += len(data)
             self._inner.data_received(data)
-            if not self._active and self._head_bytes > _HEAD_BYTES and self._inner is not None:
+            if not self._active and self._head_bytes > _HEAD_BYTES:
                 self._dismiss(Answer.UNREADABLE, f"no head in {_HEAD_BYTES // 1024} KiB")
 
     def eof_received(self) -> bool | None:

@@ -84,9 +84,8 @@ class Pulls:
         sending = asyncio.ensure_future(self._backend.read(ask))
         try:
             facts = await self._sync.compare(image, self._seen(ask, image, sending))
-            if facts.registry or isinstance(
-                facts.local, LocalImage
-            ):  # anybody can ask for any name
+            # Anybody can ask for any name.
+            if facts.registry or isinstance(facts.local, LocalImage):
                 self._journal.pulled(image)
             if answer := _SERVED.get(facts.verdict):
                 held = await sending

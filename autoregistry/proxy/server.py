@@ -102,9 +102,7 @@ class Server:
                 await answer.prepare(request)
                 await answer.write_eof()
         except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise asyncio.CancelledError from None
+            raise _cut_off(request) from None
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if (host := host_name(request.headers.get("Host", ""))) not in self._hosts and not is_ip(
@@ -220,15 +218,19 @@ class Server:
                 async with asyncio.timeout(self._idle):
                     await response.write_eof()
             except (BackendUnreachable, TimeoutError):
-                # The client must see a broken answer, not a short one that looks whole.
-                if request.transport is not None:
-                    request.transport.abort()
-                raise asyncio.CancelledError from None
+                raise _cut_off(request) from None
             return response
 
     def _redirects(self, host: str) -> bool:
         """A node came over Docker's network, where the backend can be reached as well as we."""
         return host == self._settings.container
+
+
+def _cut_off(request: web.Request) -> asyncio.CancelledError:
+    """The client must see a broken answer, not a short one that looks whole; what ends its handler."""
+    if request.transport is not None:
+        request.transport.abort()
+    return asyncio.CancelledError()
 
 
 def _client(request: web.Request) -> str:
