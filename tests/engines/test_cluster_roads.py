@@ -134,6 +134,7 @@ def test_a_generated_file_and_k3d_alone_are_enough(clusters: Clusters, tmp_path:
         for check in _checks(clusters)
         if check["about"] == OTHER
     }
+    clusters.k3d("cluster", "delete", OTHER)
 
     assert said[f"the registry is on network k3d-{OTHER}"]
     assert said[f"k3d-{OTHER}-server-0 pulled an image that was only built"]
@@ -141,7 +142,6 @@ def test_a_generated_file_and_k3d_alone_are_enough(clusters: Clusters, tmp_path:
 
 @OTHER_STORE
 def test_an_interrupted_create_leaves_nothing_behind(clusters: Clusters) -> None:
-    clusters.k3d("cluster", "delete", OTHER)
     process = clusters.start("cluster", "create", OTHER, "--", *clusters.flags)
     there = ("ps", "--quiet", "--filter", f"label=k3d.cluster={OTHER}")
     wait_for(lambda: clusters.engine.cli(*there).stdout or process.poll(), "a node to start")
