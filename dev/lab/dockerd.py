@@ -90,6 +90,7 @@ class Docker:
         (RUN / self.store).mkdir(parents=True, exist_ok=True)
         command = engine_files.command(self.store)
         # A daemon that starts makes the machine's iptables chains anew: another one's start would fail just then.
+        # (What a running one adds meanwhile waits in firewall/iptables.)
         with locked("docker-networks", directory=RUN):
             engine_files.prepare_network(self.store)
             self._process.start(command, engine_files.environment())

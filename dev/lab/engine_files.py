@@ -17,6 +17,7 @@ from dev.lab.userdocker import Store
 
 _HERE = Path(__file__).resolve().parent
 _RUNTIME = _HERE / "without-sys-resource"
+_FIREWALL = _HERE / "firewall" / "iptables"
 _CAP_SYS_RESOURCE = 1 << 24
 # Addresses are given out from pools of the daemon's own, so that two daemons never meet.
 _POOLS: dict[Store, tuple[str, str, str]] = {
@@ -80,9 +81,11 @@ def command(store: Store) -> list[str | Path]:
     root = new_root()
     for name in ("etc/resolv.conf", "etc/hosts", _CA_BUNDLE):
         shutil.copyfile(Path("/") / name, root / name, follow_symlinks=True)
-    inside = Path("/usr/local/sbin") / _RUNTIME.name
-    shutil.copy(_RUNTIME, root / inside.relative_to("/"))
-    _write_config(store, Path("/var/lib/docker"), inside)
+    inside = Path("/usr/local/sbin")  # first on PATH, see `environment`
+    copies = {_RUNTIME.name: _RUNTIME, "iptables": _FIREWALL, "ip6tables": _FIREWALL}
+    for name, original in copies.items():
+        shutil.copy(original, root / inside.relative_to("/") / name)
+    _write_config(store, Path("/var/lib/docker"), inside / _RUNTIME.name)
     return [*apart, _HERE / "enter-root", root, data, run_dir, *daemon]
 
 
@@ -117,12 +120,13 @@ def cgroup(store: Store) -> str:
 def environment() -> dict[str, str]:
     """Debian's folders only: dockerd takes the first containerd shim on PATH, whatever its age.
 
+    Before them the lab's iptables, which waits while another daemon makes the chains anew.
     Its memory is collected at four times what is in use instead of twice: there is more of it than of CPU.
     """
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     names = [*proxies, *(name.lower() for name in proxies)]
     passed = {name: os.environ[name] for name in names if name in os.environ}
-    return {"PATH": SYSTEM_PATH, "HOME": "/root", "GOGC": "300", **passed}
+    return {"PATH": f"{_FIREWALL.parent}:{SYSTEM_PATH}", "HOME": "/root", "GOGC": "300", **passed}
 
 
 def prepare_network(store: Store) -> None:
