@@ -157,6 +157,18 @@ class RegistryNames:
                 return parse_image(reference.removeprefix(f"{name}/"))
         return None
 
+    def typed(self, text: str) -> Image | None:
+        """The image of ours that a person means, who may leave out our name, or add the digest a pod names.
+
+        None for another registry's: what looks like a host before the first slash is one
+        (distribution/reference, `splitDockerDomain`).
+        """
+        name = text.partition("@")[0]
+        tagged = name if ":" in name.rpartition("/")[2] else text
+        host, slash, _ = tagged.partition("/")
+        is_elsewhere = bool(slash) and ("." in host or ":" in host or host == "localhost")
+        return self.parse(tagged) or (None if is_elsewhere else parse_image(tagged))
+
 
 def parse_image(text: str) -> Image | None:
     """`shop/api:dev` (`:latest` where no tag is given); None where it is not an image's name, or has a digest."""

@@ -158,13 +158,14 @@ def test_every_example_can_be_read(path: Path) -> None:
     assert json.loads(text) if path.suffix == ".json" else list(yaml.safe_load_all(text))
 
 
-def test_the_k9s_plugin_asks_why_of_each_image(tmp_path: Path) -> None:
+def test_the_k9s_plugin_asks_why_of_each_image_of_ours(tmp_path: Path) -> None:
     plugins = yaml.safe_load((ROOT / "examples" / "k9s" / "plugins.yaml").read_text())["plugins"]
     flag, line = plugins["autoregistry-why"]["args"]
     for variable, value in {"$CONTEXT": "k3d-dev", "$NAMESPACE": "shop", "$NAME": "api-1"}.items():
         line = line.replace(variable, value)
-    asked = "--context k3d-dev --namespace shop get pod api-1 --output jsonpath={.spec.containers[*].image}"
-    answers = f"[ \"$*\" = '{asked}' ] && printf 'localhost:5000/api:dev redis:7'"
+    listed = 'jsonpath={range .spec.containers[*]}{.image}{"\\n"}{end}'
+    asked = f"--context k3d-dev --namespace shop get pod api-1 --output {listed}"
+    answers = f"[ \"$*\" = '{asked}' ] && printf 'localhost:5000/api:dev\\nredis:7\\n'"
     for name, script in {"kubectl": answers, "autoregistry": 'echo "$@"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
@@ -177,4 +178,4 @@ def test_the_k9s_plugin_asks_why_of_each_image(tmp_path: Path) -> None:
         check=True,
     )
     assert "$" not in line
-    assert done.stdout.splitlines() == ["why localhost:5000/api:dev", "why redis:7"]
+    assert done.stdout.splitlines() == ["why localhost:5000/api:dev"]

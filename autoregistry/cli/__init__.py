@@ -24,7 +24,7 @@ from autoregistry.cli import (
     why,
 )
 from autoregistry.cli.output import show_error
-from autoregistry.errors import AutoregistryError
+from autoregistry.errors import AutoregistryError, SettingInvalid
 
 
 class _Commands(click.Group):
@@ -36,8 +36,15 @@ class _Commands(click.Group):
         except AutoregistryError as exc:
             if ctx.params.get("verbose", 0) >= 2:
                 raise
-            show_error(exc)
+            show_error(exc, _fallback(exc, ctx.invoked_subcommand or ""))
             ctx.exit(exc.exit_code)
+
+
+def _fallback(error: AutoregistryError, command: str) -> str:
+    """What to type where an error itself knows nothing better."""
+    if isinstance(error, SettingInvalid):
+        return f"autoregistry {command} --help"
+    return "autoregistry status" if command == "doctor" else "autoregistry doctor"
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -76,7 +76,12 @@ def _ports(clusters: Clusters) -> Iterator[Check]:
         is_ours = proxy is not None and proxy.is_running and listener.address in mine
         if not is_ours:
             where = f"{listener.address} port {port} belongs to {who}"
-            yield wrong("port", where, f"autoregistry up --port {port + 1}")
+            yield wrong("port", where, _another_port(clusters))
+
+
+def _another_port(clusters: Clusters) -> str:
+    taken = ports.published_ports(clusters.containers)
+    return f"autoregistry up --port {ports.free_port(clusters.options.port + 1, taken)}"
 
 
 def _stack(clusters: Clusters) -> Iterator[Check]:
@@ -102,14 +107,15 @@ def _loop(clusters: Clusters, name: str) -> Check:
     """Docker asks for an image that was only built, by our name: it must reach us, and we must push it."""
     images = Images(clusters.daemon)
     reference = f"{name}/{CHECK}"
+    # A `serve` is moved to where Docker is: into a container.
+    mend = _another_port(clusters) if clusters.found.containers else "autoregistry up"
     images.import_file(reference, "nonce", secrets.token_hex(16))
     try:
         digest = images.digest_in_registry(reference)
     except AutoregistryError as exc:
-        sentence = f"Docker cannot ask {name}: {exc.message}"
-        return wrong("loop", sentence, "autoregistry up --port 5001")
+        return wrong("loop", f"Docker cannot ask {name}: {exc.message}", mend)
     finally:
         images.remove(reference)
     if digest is None:
-        return wrong("loop", f"Docker's {name} is another registry", "autoregistry up --port 5001")
+        return wrong("loop", f"Docker's {name} is another registry", mend)
     return well("loop", f"an image that was only built was pushed when Docker asked {name} for it")

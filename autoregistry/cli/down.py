@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from autoregistry.cli import daemons
-from autoregistry.cli.options import flags
-from autoregistry.cli.output import stdout
+from autoregistry.cli.output import stderr, stdout
 from autoregistry.cli.steps import shown_steps
+from autoregistry.errors import StackRefused
 from autoregistry.stack.down import take_down
 
 
@@ -22,15 +22,24 @@ def down(*, volumes: bool, yes: bool) -> None:
       autoregistry down
       autoregistry down --volumes --yes
     """
-    if volumes and not yes:
-        click.confirm("Remove every image in the registry, and the journal?", abort=True, err=True)
+    if volumes and not yes and not _agreed():
+        raise StackRefused("nothing was removed", "autoregistry down --volumes --yes")
     daemon = daemons.daemon()
     with shown_steps() as emit:
-        found = take_down(daemon, emit, volumes=volumes)
-    if not found.containers:
-        stdout.print("nothing was running")
-    elif volumes:
+        found, removed = take_down(daemon, emit, volumes=volumes)
+    if removed:
         stdout.print("removed, with everything that was pushed")
+    elif not found.containers:
+        stdout.print("nothing was running")
     else:
-        again = f"autoregistry up{flags(found.options)}"
+        again = f"autoregistry up{found.options.flags}"
         stdout.print(f"removed; what was pushed is kept for the next `{again}`")
+
+
+def _agreed() -> bool:
+    """Whether somebody says yes; nobody does where nobody can be asked."""
+    try:
+        return click.confirm("Remove every image in the registry, and the journal?", err=True)
+    except click.Abort:
+        stderr.print()
+        return False

@@ -9,7 +9,7 @@ import click
 
 from autoregistry.cli import daemons
 from autoregistry.cli.clusters import Clusters
-from autoregistry.cli.options import flags, given, road_options, stack_options
+from autoregistry.cli.options import given, road_options, stack_options
 from autoregistry.cli.steps import shown_steps
 from autoregistry.cli.written import write_out
 from autoregistry.cluster.files import Mirror, config_map, hosts_toml, registries_yaml
@@ -64,7 +64,7 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
         ensure_proxy_image(Supply(daemon), source, emit)
         host = find_host(daemon, source.tag, options.docker_socket)
     text = compose_file(stack(options, host, source.tag))
-    write_out(text, f"autoregistry generate compose{flags(options)}", output, force=force)
+    write_out(text, f"autoregistry generate compose{options.flags}", output, force=force)
 
 
 def _mirror(via: str, port: int | None) -> Mirror:

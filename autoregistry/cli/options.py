@@ -93,19 +93,3 @@ def road_options(command: _Command) -> _Command:
 def given(chosen: dict[str, object]) -> dict[str, object]:
     """Those that were given."""
     return {name: value for name, value in chosen.items() if value is not None}
-
-
-def flags(options: Options) -> str:
-    """The flags that choose these options again; empty for the defaults."""
-    words = []
-    if options.port != _DEFAULT.port:
-        words.append(f" --port {options.port}")
-    if options.expose:
-        words.append(" --expose")
-    words += [f" {switch}" for switch in options.switches]
-    words += [
-        f" --{name.replace('_', '-')} {getattr(options, name)}"
-        for name in ("registry_image", "base_image", "docker_socket")
-        if getattr(options, name) != getattr(_DEFAULT, name)
-    ]
-    return "".join(words)

@@ -38,11 +38,10 @@ _STYLES = {
 }
 
 
-def show_error(error: AutoregistryError) -> None:
-    """Two lines: what, and what to type next."""
+def show_error(error: AutoregistryError, fallback: str) -> None:
+    """Two lines: what, and what to type next; the fallback where the error does not say."""
     stderr.print(Text("error: ", "bold red") + Text(error.message))
-    if error.hint:
-        stderr.print(Text("hint: ", "bold") + Text(error.hint))
+    stderr.print(Text("hint: ", "bold") + Text(error.hint or fallback))
 
 
 def line(event: Event) -> Text | None:

@@ -17,7 +17,7 @@ from autoregistry.cluster.pods import Restarts, Workload
 from autoregistry.cluster.workloads import behind
 from autoregistry.cluster.workloads import restart as rollout_restart
 from autoregistry.errors import AutoregistryError, ClusterRefused, SettingInvalid
-from autoregistry.names import Image, RegistryNames, parse_image
+from autoregistry.names import Image, RegistryNames
 
 _THREADS = 8
 cluster_option = click.option(
@@ -90,7 +90,7 @@ def _images(clusters: Clusters, texts: Iterable[str]) -> list[Image]:
     names = RegistryNames(primary, tuple(aliases))
     found = []
     for text in texts:
-        image = names.parse(text) or parse_image(text)
+        image = names.typed(text)
         if image is None:
             raise SettingInvalid(
                 f"{text} is not an image of {names.primary}", "autoregistry images"

@@ -19,7 +19,7 @@ from autoregistry.cli.output import stdout
 from autoregistry.cli.status import stopped
 from autoregistry.cluster.pods import Use
 from autoregistry.errors import AutoregistryError, SettingInvalid
-from autoregistry.names import Image, RegistryNames, parse_image
+from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.states import next_pull
 
 _SHOWN_PULLS = 3
@@ -39,7 +39,7 @@ def why(image: str, as_json: bool) -> None:
     status = client.get_json(STATUS)
     refuse_silent_backend(status)
     names = RegistryNames(status["name"], tuple(status["names"][1:]))
-    wanted = names.parse(image) or parse_image(image)
+    wanted = names.typed(image)
     if wanted is None:
         raise SettingInvalid(f"{image} is not an image of {names.primary}", "autoregistry images")
     row = client.get_json(f"{STATUS}?image={wanted}")["images"][0]

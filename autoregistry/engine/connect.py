@@ -92,7 +92,7 @@ class Daemon:
             # docker-py would go on with the default daemon, also where there is no config.json.
             if not chosen and name != "default":
                 raise DockerUnreachable(
-                    f"Docker's context {name} cannot be found", f"docker context use {name}"
+                    f"Docker's context {name} cannot be found", "docker context ls"
                 )
             found = {**chosen, **found}
         return found

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from autoregistry.decision import LocalImage, Unreachable
 from autoregistry.errors import BackendUnreachable
-from autoregistry.names import Image, RegistryNames, parse_image
+from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.platforms import Platforms
@@ -102,9 +102,7 @@ class Actions:
         """`{"image": "shop/api:dev"}`: have the nodes that hold an old copy, or wait for it, pull it."""
         asked = await _body(request)
         name = asked.get("image")
-        image = None
-        if isinstance(name, str):
-            image = self._names.parse(name) or parse_image(name)
+        image = self._names.typed(name) if isinstance(name, str) else None
         if image is None:
             return _refused(400, 'say which: {"image": "shop/api:dev"}')
         try:
@@ -128,14 +126,12 @@ def is_pattern(name: str) -> bool:
 
 def chosen_by(pattern: str, images: Iterable[Image], names: RegistryNames) -> list[Image]:
     """What a name or pattern means: `shop/api:dev`, `localhost:5000/app` (then `:latest`), or `shop/*` of these."""
+    if not is_pattern(pattern):
+        wanted = names.typed(pattern)
+        return [wanted] if wanted else []
     for name in names.all:
         pattern = pattern.removeprefix(f"{name}/")
-    if is_pattern(pattern):
-        return [
-            i for i in images if fnmatchcase(str(i), pattern) or fnmatchcase(i.repository, pattern)
-        ]
-    wanted = parse_image(pattern)
-    return [wanted] if wanted else []
+    return [i for i in images if fnmatchcase(str(i), pattern) or fnmatchcase(i.repository, pattern)]
 
 
 def is_same_origin(request: web.Request) -> bool:

@@ -97,7 +97,7 @@ class Stores:
                 facts = await self._sync.compare(image)
             digest = facts.registry.digest if facts.registry else ""
             on_nodes = self._nodes.of(image, digest)
-            state, because = _state(facts, on_nodes)
+            state, because = state_of(facts, on_nodes)
             docker = facts.local.identity if isinstance(facts.local, LocalImage) else ""
             dates = known.get(image, (None, None))
             size = sizes.get(image, 0)
@@ -129,13 +129,15 @@ class Stores:
             return listed
 
 
-def _state(facts: Facts, nodes: tuple[Held, ...]) -> tuple[str, str]:
+def state_of(facts: Facts, nodes: tuple[Held, ...]) -> tuple[str, str]:
     """One word, and the sentence behind it."""
     old = [held.node for held in nodes if held.digest and not held.is_current]
     if facts.verdict.must_push and facts.stale_because not in (None, facts.verdict.value):
         return "stale", f"{facts.verdict.value}, and it could not be pushed: {facts.stale_because}"
     if facts.verdict is Verdict.ONLY_IN_REGISTRY and facts.registry is None:
         return "nowhere", "neither Docker nor the registry has it"
-    if old and not facts.verdict.must_push and facts.registry is not None:
-        return "nodes-behind", f"an older copy is on {', '.join(old)}"
-    return STATES[facts.verdict], facts.verdict.value
+    state, because = STATES[facts.verdict], facts.verdict.value
+    if not old or facts.verdict.must_push or facts.registry is None:
+        return state, because
+    behind = f"an older copy is on {', '.join(old)}"
+    return ("nodes-behind", behind) if state == "in-step" else (state, f"{because}; {behind}")

@@ -13,8 +13,11 @@ from autoregistry.stack.steps import Emit, StepBegun, StepDone
 from autoregistry.stack.up import NEW, STOP_SECONDS
 
 
-def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> Found:
-    """Remove what is ours; what there was. Raises StackRefused where a name of ours is not ours."""
+def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> tuple[Found, list[str]]:
+    """Remove what is ours; what there was, and which volumes went.
+
+    Raises StackRefused where a name of ours is not ours.
+    """
     containers, networks, named = Containers(daemon), Networks(daemon), Volumes(daemon)
     found = find(containers)
     found.refuse_foreign()
@@ -31,11 +34,11 @@ def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> Found:
     if ROLE in (networks.labels(NETWORK) or {}):
         _remove_network(networks)
         emit(StepDone(f"network {NETWORK}", "removed"))
-    for volume in (DATA, STATE) if volumes else ():
-        if named.labels(volume) is not None:
-            named.remove(volume)
-            emit(StepDone(f"volume {volume}", "removed"))
-    return found
+    gone = [v for v in (DATA, STATE) if volumes and named.labels(v) is not None]
+    for volume in gone:
+        named.remove(volume)
+        emit(StepDone(f"volume {volume}", "removed"))
+    return found, gone
 
 
 def _remove_network(networks: Networks) -> None:

@@ -47,10 +47,14 @@ class Found:
         """`docker compose ...`, where compose runs this stack; the verb is to be added."""
         for container in self.containers:
             if project := container.labels.get(COMPOSE_PROJECT):
-                files = container.labels.get(COMPOSE_FILES, "")
-                flags = "".join(f" --file {file}" for file in files.split(",") if file)
+                flags = "".join(f" --file {file}" for file in self._compose_files)
                 return f"docker compose{flags or f' --project-name {project}'}"
         return None
+
+    @property
+    def _compose_files(self) -> list[str]:
+        named = [container.labels.get(COMPOSE_FILES, "") for container in self.containers]
+        return next((files.split(",") for files in named if files), [])
 
     def refuse_foreign(self) -> None:
         """Raise StackRefused where a container has one of our names and is not ours."""
@@ -62,12 +66,14 @@ class Found:
                     f"  (or: docker rm --force {container.name})",
                 )
 
-    def refuse_compose(self, verb: str) -> None:
-        """Raise StackRefused where it is for compose to change the stack."""
+    def refuse_compose(self, verb: str, options: Options | None = None) -> None:
+        """Raise StackRefused where it is for compose to change the stack, by a new file for other options."""
         if command := self.compose_command:
-            raise StackRefused(
-                "docker compose runs this stack, and has to change it", f"{command} {verb}"
-            )
+            hint = f"{command} {verb}"
+            if options not in (None, self.options):
+                file = (*self._compose_files, "FILE")[0]
+                hint = f"autoregistry generate compose{options.flags} --output {file} && {hint}"
+            raise StackRefused("docker compose runs this stack, and has to change it", hint)
 
 
 def find(containers: Containers) -> Found:

@@ -41,6 +41,20 @@ class Options:
         return [f"--{name.replace('_', '-')}" for name in (*on, *off)]
 
     @property
+    def flags(self) -> str:
+        """The flags of `up` that choose these again, each after a space; empty for the defaults."""
+        default = Options()
+        words = [f" --port {self.port}"] if self.port != default.port else []
+        words += [" --expose"] if self.expose else []
+        words += [f" {switch}" for switch in self.switches]
+        words += [
+            f" --{name.replace('_', '-')} {getattr(self, name)}"
+            for name in ("registry_image", "base_image", "docker_socket")
+            if getattr(self, name) != getattr(default, name)
+        ]
+        return "".join(words)
+
+    @property
     def name(self) -> str:
         """What images are tagged with."""
         return f"localhost:{self.port}"

@@ -82,8 +82,8 @@ class Up:
         self._settle_leftovers()
         found = find(self._containers)
         found.refuse_foreign()
-        found.refuse_compose("up -d")
         options = replace(found.options, **choices)  # type: ignore[arg-type]  # the caller's flags
+        found.refuse_compose("up -d", options)
         self._refuse_taken_port(found, options)
         ensure_registry_image(self._supply, options, self._emit)
         source = image_source(options.base_image)

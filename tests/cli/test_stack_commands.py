@@ -197,13 +197,28 @@ def test_down_says_how_to_come_back(up: FakeEngine, typed: Type) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "exit_code", "left"), [("n\n", 1, True), ("y\n", 0, False)], ids=["no", "yes"]
+    ("answer", "exit_code", "left"),
+    [("n\n", 1, True), ("", 1, True), ("y\n", 0, False)],
+    ids=["no", "nobody to ask", "yes"],
 )
 def test_down_asks_before_it_removes_volumes(
     up: FakeEngine, typed: Type, answer: str, exit_code: int, *, left: bool
 ) -> None:
-    assert typed("down", "--volumes", input=answer).exit_code == exit_code
+    done = typed("down", "--volumes", input=answer)
+
+    assert done.exit_code == exit_code
     assert ("autoregistry-data" in up.volumes) is left
+    if left:
+        assert "hint: autoregistry down --volumes --yes" in done.stderr
+
+
+def test_the_volumes_can_be_removed_afterwards(up: FakeEngine, typed: Type) -> None:
+    typed("down")
+
+    assert (
+        typed("down", "--volumes", "--yes").stdout == "removed, with everything that was pushed\n"
+    )
+    assert "autoregistry-data" not in up.volumes
 
 
 def test_a_proxy_that_tells_of_no_pushes_is_shown_without(up: FakeEngine, typed: Type) -> None:
@@ -232,6 +247,10 @@ def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -
     )
     assert typed("up").stderr.endswith(f"{refused} /home/me/compose.yaml up -d\n")
     assert typed("down").stderr == f"{refused} /home/me/compose.yaml down\n"
+    assert typed("up", "--no-watch").stderr.splitlines()[-1] == (
+        f"hint: autoregistry generate compose --port {PORT} --no-watch --output /home/me/compose.yaml"
+        " && docker compose --file /home/me/compose.yaml up -d"
+    )
     assert json.loads(typed("status", "--json").stdout)["run_by"] == "docker compose"
 
 

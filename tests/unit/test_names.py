@@ -83,6 +83,24 @@ def test_an_image_is_ours_by_its_name(reference: str, expected: Image | None) ->
     assert expected == NAMES.parse(reference)
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("shop/api:dev", Image("shop/api", "dev")),
+        ("api", Image("api", "latest")),
+        ("localhost:5000/my.shop/api:dev", Image("my.shop/api", "dev")),
+        (f"localhost:5000/api:dev@{SHA}", Image("api", "dev")),
+        (f"api:dev@{SHA}", Image("api", "dev")),
+        (f"localhost:5000/api@{SHA}", None),
+        ("docker.io/library/nginx:1.27", None),
+        ("localhost/api:dev", None),
+        ("localhost:5001/api:dev", None),
+    ],
+)
+def test_people_may_leave_out_our_name(typed: str, expected: Image | None) -> None:
+    assert expected == NAMES.typed(typed)
+
+
 def test_parse_image_refuses_what_is_no_name() -> None:
     assert [parse_image(t) for t in ("Shop:dev", "shop:", "a b")] == [None, None, None]
 
