@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from autoregistry.cli import completion
-from autoregistry.cli.clusters import Clusters, Road
+from autoregistry.cli.clusterrows import rows
+from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.k3dflags import own_choices
 from autoregistry.cli.options import road_options
-from autoregistry.cli.output import stderr, stdout, table
+from autoregistry.cli.output import show_table, stderr, stdout
 from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
 from autoregistry.cluster.files import Mirror, registries_yaml
 from autoregistry.cluster.gone import leave, remove_left
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, Node
+from autoregistry.engine.container import Container
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, SettingInvalid
 from autoregistry.stack.model import BACKEND, PROXY
@@ -52,7 +54,7 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
     program = k3d.program()
     clusters = Clusters.here()
     mirror = clusters.mirror(via, port)
-    if there := clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
+    if there := _parts(clusters, name):
         has_server = any(container.labels.get(ROLE_LABEL) == "server" for container in there)
         has_begun_only = not has_server or any(c.state == "created" for c in there)
         raise ClusterRefused(
@@ -147,9 +149,15 @@ def delete(name: str) -> None:
       autoregistry cluster delete dev
     """
     clusters = Clusters.here()
-    if not clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
+    if not _parts(clusters, name):
         clusters.nodes.of(name)
     _delete(clusters, k3d.program(), name)
+
+
+def _parts(clusters: Clusters, name: str) -> list[Container]:
+    """What k3d makes a cluster of. Not a registry made with it, which k3d keeps where others use it, too."""
+    made = clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
+    return [container for container in made if container.labels.get(ROLE_LABEL) != "registry"]
 
 
 def _delete(clusters: Clusters, program: str, name: str) -> None:
@@ -159,54 +167,10 @@ def _delete(clusters: Clusters, program: str, name: str) -> None:
     if nodes:
         clusters.attachment().leave(name)
     k3d.run(k3d.delete(program, name), clusters.k3d_environment)
-    for left in clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
+    for left in _parts(clusters, name):
         clusters.containers.remove(left.identity)
     for network in networks:
         remove_left(Networks(clusters.daemon), network)
-
-
-NOT_JOINED = "Docker's network, which the registry is not on"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A cluster, and how it pulls."""
-
-    name: str
-    nodes: int
-    running: int
-    attached: int
-    """Nodes that pull through us."""
-    via: str
-
-
-def rows(clusters: Clusters) -> list[Row]:
-    """Every k3d cluster of this Docker, attached or not."""
-    everything = clusters.nodes.all()
-    networks = clusters.containers.networks_of(PROXY)
-    found = []
-    for cluster_name in sorted({node.cluster for node in everything}):
-        nodes = [node for node in everything if node.cluster == cluster_name]
-        files = [clusters.files.known(node) for node in nodes if node.is_running]
-        road = clusters.road(files)
-        found.append(
-            Row(
-                name=cluster_name,
-                nodes=len(nodes),
-                running=len(files),
-                attached=sum(road.name in file for file in files) if road else 0,
-                via=_via(road, is_joined=nodes[0].network in networks, own=clusters.options.name),
-            )
-        )
-    return found
-
-
-def _via(road: Road | None, *, is_joined: bool, own: str) -> str:
-    if road is None:
-        return "not attached"
-    if not road.is_by_host:
-        return "Docker's network" if is_joined else NOT_JOINED
-    return "the host's address" + ("" if road.name == own else f", as {road.name}")
 
 
 @cluster.command(name="list")
@@ -226,7 +190,7 @@ def list_(as_json: bool) -> None:
         stderr.print("there is no k3d cluster yet: autoregistry cluster create dev")
         return
     cells = [(r.name, f"{r.running}/{r.nodes}", f"{r.attached}/{r.running}", r.via) for r in found]
-    stdout.print(table(("CLUSTER", "NODES", "ATTACHED", "VIA"), cells))
+    show_table(("CLUSTER", "NODES", "ATTACHED", "VIA"), cells)
 
 
 def _prove(clusters: Clusters, name: str, mirror: Mirror) -> None:

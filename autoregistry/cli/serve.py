@@ -138,7 +138,7 @@ def serve(
     settings = Settings(
         listen=addresses,
         backend=_url(backend),
-        names=RegistryNames(name or f"localhost:{port}", (f"127.0.0.1:{port}",)),
+        names=RegistryNames(_name(name or f"localhost:{port}"), (f"127.0.0.1:{port}",)),
         patience=patience,
         watch=watch,
         refresh=refresh,
@@ -194,6 +194,15 @@ def _address(text: str) -> Address:
             f"--listen {text} is not HOST:PORT", "autoregistry serve --listen 127.0.0.1:5000"
         )
     return Address(host.strip("[]"), int(port))
+
+
+def _name(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SettingInvalid(
+            f"--name {text} is not HOST:PORT", "autoregistry serve --name localhost:5000"
+        )
+    return text
 
 
 def _url(text: str) -> str:

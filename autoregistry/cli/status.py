@@ -12,7 +12,7 @@ from rich.text import Text
 from autoregistry import __version__
 from autoregistry.cli import daemons
 from autoregistry.cli.client import Client, named
-from autoregistry.cli.cluster import NOT_JOINED, Row, rows
+from autoregistry.cli.clusterrows import NOT_JOINED, Row, rows
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.output import stdout
 from autoregistry.cluster.nodes import Nodes

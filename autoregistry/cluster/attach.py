@@ -158,8 +158,10 @@ class Attachment:
         self.leave(cluster)
 
     def leave(self, cluster: str) -> None:
-        """Take the registry off the cluster's network."""
-        for network in {node.network for node in self._nodes.of(cluster)}:
+        """Take the registry off the cluster's network, unless another cluster is on it as well."""
+        nodes = self._nodes.all()
+        others = {node.network for node in nodes if node.cluster != cluster}
+        for network in {node.network for node in nodes if node.cluster == cluster} - others:
             for member in self._members:
                 with suppress(DockerRefused):  # it is not on it
                     self._containers.disconnect(network, member)

@@ -75,7 +75,14 @@ class MirrorFiles:
         return minor > max(HOSTS_TOML_SINCE) or patch >= HOSTS_TOML_SINCE.get(minor, 1 << 30)
 
     def attach(self, node: Node, mirror: Mirror) -> None:
-        """Have this node's containerd pull our names through us, from its next pull on."""
+        """Have this node's containerd pull our names through us, from its next pull on.
+
+        Where registries.yaml has another road for them, k3s would go back to that at its next start.
+        """
+        stand = mirrors_of(self._containers.get_file(node.name, REGISTRIES) or "")
+        ours = [*mirror.endpoints]
+        if any(stand.get(name, ours) != ours for name in mirror.names):
+            self.attach_at_next_start(node, mirror)
         for name in mirror.names:
             self._containers.put_file(node.name, hosts_path(name), hosts_toml(mirror, name))
 

@@ -19,7 +19,7 @@ from autoregistry.stack.model import PROXY
 
 _LISTENING = "0A"
 _BOTH = "127.0.0.1 and ::1"
-EVERY_ADDRESS = ("127.0.0.1", _BOTH)
+EVERY_ADDRESS = ("127.0.0.1", "::1", _BOTH)
 """Where a port is heard that is published on all addresses."""
 # As /proc/net writes them: 0.0.0.0, 127.0.0.1, ::, ::1, ::ffff:0.0.0.0, ::ffff:127.0.0.1.
 _ADDRESSES = {

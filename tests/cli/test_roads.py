@@ -92,6 +92,44 @@ def test_a_cluster_that_stopped_half_made_is_to_be_deleted(
     assert half.stderr.endswith(", half made\nhint: autoregistry cluster delete dev\n")
 
 
+def _registry_of(engine: FakeEngine, cluster: str) -> str:
+    """A registry of k3d's that was made with a cluster, and that another one may use."""
+    labels = {"app": "k3d", "k3d.cluster": cluster, "k3d.role": "registry"}
+    made = {**engine.containers["k3d-dev-server-0"], "Id": "reg", "Name": "/k3d-reg"}
+    engine.containers["k3d-reg"] = {**made, "Config": {"Image": "registry:2", "Labels": labels}}
+    return "k3d-reg"
+
+
+def test_a_registry_made_with_a_cluster_is_k3ds_to_delete(
+    engine: FakeEngine, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """k3d keeps it where another cluster uses it; its images would go with it."""
+    monkeypatch.setattr(k3d, "program", lambda: "k3d")
+    monkeypatch.setattr(k3d, "run", lambda *_: None)
+    made(engine)
+    registry = _registry_of(engine, "dev")
+
+    assert typed("cluster", "delete", "dev").exit_code == 0
+    assert list(engine.containers) == [registry]
+
+    refused = typed("cluster", "delete", "dev")
+    assert refused.stderr.startswith("error: there is no k3d cluster dev (there is: none)")
+
+
+def test_a_node_that_cannot_be_asked_does_not_hide_the_others(
+    engine: FakeEngine, typed: Type
+) -> None:
+    node = made(engine)
+    agent = {**engine.containers["k3d-dev-server-0"], "Id": "a", "Name": "/k3d-dev-agent-0"}
+    engine.containers["k3d-dev-agent-0"] = agent
+    engine.stopping = {"k3d-dev-agent-0"}
+    node.road = None
+
+    assert typed("cluster", "list").stdout.splitlines()[1].split() == [
+        *("dev", "2/2", "0/2", "not", "attached"),
+    ]
+
+
 def test_a_cluster_that_is_stopped_cannot_be_let_go(engine: FakeEngine, typed: Type) -> None:
     made(engine)
     engine.containers["k3d-dev-server-0"]["State"] = {"Status": "exited"}

@@ -10,6 +10,7 @@ from dataclasses import fields
 import pytest
 from click.testing import CliRunner
 
+from autoregistry.cli import commands
 from autoregistry.cli.serve import _limits, serve
 from autoregistry.errors import SettingInvalid
 from autoregistry.settings import Limits
@@ -61,3 +62,11 @@ def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:
         check=True,
     )
     assert int(done.stdout) == hard
+
+
+@pytest.mark.parametrize("name", ["registry.localhost", ":5000", "localhost:port"])
+def test_a_name_without_a_port_is_refused(name: str) -> None:
+    refused = CliRunner().invoke(commands, ["serve", "--name", name])
+
+    assert refused.exit_code == 2
+    assert f"--name {name} is not HOST:PORT" in refused.stderr

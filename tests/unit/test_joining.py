@@ -132,3 +132,26 @@ def test_a_network_is_joined_again_where_nodes_pull_from_us(
 
     assert attachment.rejoin() == expected
     assert len(engine.did) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [([], ["disconnect autoregistry"]), (["prod"], [])],
+    ids=["alone on it", "another cluster is on it"],
+)
+def test_a_network_is_left_only_where_no_other_cluster_is_on_it(
+    others: list[str], expected: list[str]
+) -> None:
+    shared = {"k3d.cluster.network": "k3d-dev"}
+    there = [
+        replace(n, labels={**n.labels, **shared, "k3d.cluster": cluster})
+        for n in [node("10.0.0.3")]
+        for cluster in ["dev", *others]
+    ]
+    engine = Engine(there)
+    nodes, files = Nodes(engine), MirrorFiles(engine)
+    ours = Mirror.of(5000, "autoregistry")
+
+    Attachment(engine, engine, nodes, files, ours, ("autoregistry",)).leave("dev")
+
+    assert engine.did == expected

@@ -86,6 +86,40 @@ def test_detach_takes_what_leads_to_us_under_an_old_name_and_leaves_the_rest(
     assert files.get_file(NODE.name, REGISTRIES) == "mirrors: {docker.io: {}}\n"
 
 
+@pytest.mark.parametrize(
+    "registries",
+    [
+        "mirrors: {docker.io: {endpoint: [http://c]}, 'localhost:5000': {endpoint: [http://old:5000]}}\n",
+        registries_yaml(BY_HOST, {"mirrors": {"docker.io": {"endpoint": ["http://c"]}}}),
+    ],
+    ids=["another registry", "the host's address"],
+)
+def test_attached_stays_attached_though_k3s_was_told_another_road(
+    files: NodeFiles, registries: str
+) -> None:
+    """k3s makes its files of registries.yaml again whenever it starts."""
+    files.put_file(NODE.name, REGISTRIES, registries)
+
+    MirrorFiles(files).attach(NODE, BY_NAME)
+
+    mirrors = yaml.safe_load(files.get_file(NODE.name, REGISTRIES) or "")["mirrors"]
+    ours = {"endpoint": list(BY_NAME.endpoints)}
+    assert mirrors == {
+        "docker.io": {"endpoint": ["http://c"]},
+        "localhost:5000": ours,
+        "127.0.0.1:5000": ours,
+    }
+
+
+def test_attaching_leaves_a_registries_yaml_alone_that_says_nothing_else(files: NodeFiles) -> None:
+    own = "# mine\nmirrors: {docker.io: {endpoint: [http://c]}}\n"
+    files.put_file(NODE.name, REGISTRIES, own)
+
+    MirrorFiles(files).attach(NODE, BY_NAME)
+
+    assert files.get_file(NODE.name, REGISTRIES) == own
+
+
 def test_for_the_next_start_a_nodes_own_registries_are_kept(files: NodeFiles) -> None:
     files.put_file(NODE.name, REGISTRIES, "mirrors: {docker.io: {endpoint: [http://c]}}\n")
     MirrorFiles(files).attach_at_next_start(NODE, BY_NAME)
