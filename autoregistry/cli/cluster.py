@@ -19,6 +19,7 @@ from autoregistry.cli.up import bring_up
 from autoregistry.cluster import k3d
 from autoregistry.cluster.files import Mirror, registries_yaml
 from autoregistry.cluster.gone import leave, remove_left
+from autoregistry.cluster.hosting import announce
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, Node
 from autoregistry.engine.container import Container
 from autoregistry.engine.networks import Networks
@@ -77,7 +78,7 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
             _delete(clusters, program, name)
             raise
     clusters.attachment(via, port).join(name)
-    clusters.nodes.announce(name, mirror)
+    _say_replaced(name, announce(clusters.nodes, name, mirror))
     _prove(clusters, name, mirror)
     _say_next(name, mirror)
 
@@ -111,12 +112,13 @@ def attach(
     for name in running if everything else names:
         attached = attachment.attach_at_next_start(name) if may_restart else None
         if attached is None:
-            attached = attachment.attach(name)
+            attached, replaced = attachment.attach(name)
         else:
             for argv in k3d.restart(k3d.program(), name):
                 k3d.run(argv, clusters.k3d_environment)
-            clusters.nodes.announce(name, mirror)
+            replaced = announce(clusters.nodes, name, mirror)
         stderr.print(f"{name}  attached: {', '.join(node.name for node in attached)}")
+        _say_replaced(name, replaced)
         _prove(clusters, name, mirror)
 
 
@@ -197,6 +199,11 @@ def _prove(clusters: Clusters, name: str, mirror: Mirror) -> None:
     nodes: list[Node] = [node for node in clusters.nodes.of(name) if node.is_running]
     clusters.prove(nodes[0], mirror.names[0])
     stderr.print(f"{name}  checked: {nodes[0].name} pulled an image that was only built")
+
+
+def _say_replaced(name: str, registry: str) -> None:
+    if registry:
+        stderr.print(f"{name}  Tilt and skaffold were told of {registry}; `detach` puts that back")
 
 
 def _say_next(name: str, mirror: Mirror) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from autoregistry.cli.clusters import Clusters, Road
 from autoregistry.cluster.addresses import collisions
-from autoregistry.cluster.files import CONFIG_MAP, CONFIG_MAP_NAMESPACE, config_map, hosting
+from autoregistry.cluster.files import CONFIG_MAP, config_map, hosting
+from autoregistry.cluster.hosting import told
 from autoregistry.cluster.mirrors import plain
 from autoregistry.cluster.nodes import Node
 from autoregistry.engine.container import Container
@@ -20,6 +21,11 @@ from autoregistry.stack.model import BACKEND, PROXY
 # k3s brings busybox, whose wget this is; other nodes may have curl.
 _FETCH = """
 if command -v wget >/dev/null; then wget -q -T 5 -O /dev/null "$1"; else curl -fsS -m 5 -o /dev/null "$1"; fi"""
+
+_PROXIES = """
+echo "HTTP_PROXY=${HTTP_PROXY:-$http_proxy}"
+echo "HTTPS_PROXY=${HTTPS_PROXY:-$https_proxy}"
+echo "NO_PROXY=${NO_PROXY:-$no_proxy}\""""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,14 @@ class Look:
     road: Road | None
     silent: dict[str, str]
     """Nodes that could not be asked, such as one that has stopped a moment ago, and why."""
+    up: str = ""
+    """What images are tagged with for the containers of `up`, where they run."""
 
     @property
     def attach(self) -> str:
-        """The command that attaches it by the road it has."""
+        """The command that attaches it by the road it has, or by that of `up` if the same name has both."""
         command = f"autoregistry cluster attach {self.cluster}"
-        if self.road is None or not self.road.is_by_host:
+        if self.road is None or not self.road.is_by_host or self.road.name == self.up:
             return command
         return f"{command} --via host --port {self.road.name.rpartition(':')[2]}"
 
@@ -70,6 +78,8 @@ class Look:
 def looks_at(clusters: Clusters) -> list[Look]:
     """Every cluster of which a node runs."""
     looks = []
+    found = clusters.found
+    up = found.options.name if found.is_running else ""
     everything = [node for node in clusters.nodes.all() if node.is_running]
     for name in sorted({node.cluster for node in everything}):
         nodes = [node for node in everything if node.cluster == name]
@@ -80,7 +90,7 @@ def looks_at(clusters: Clusters) -> list[Look]:
                 files[node] = clusters.files.known(node)
             except AutoregistryError as exc:
                 silent[node.name] = exc.message
-        looks.append(Look(name, nodes[0].network, files, clusters.road(files.values()), silent))
+        looks.append(Look(name, nodes[0].network, files, clusters.road(files.values()), silent, up))
     return looks
 
 
@@ -101,6 +111,7 @@ def cluster_checks(clusters: Clusters, look: Look) -> Iterator[Check]:
     checks = [
         *files,
         *(_joined(look, containers) if not road.is_by_host else ()),
+        *(check for node in attached for check in _diverted(clusters, node, road)),
         *(_answers(clusters, look, node, road) for node in attached),
     ]
     yield from checks
@@ -166,6 +177,21 @@ def _joined(look: Look, containers: list[Container]) -> Iterator[Check]:
         yield well(look.cluster, f"the registry is on network {look.network}")
 
 
+def _diverted(clusters: Clusters, node: Node, road: Road) -> Iterator[Check]:
+    """A node's HTTP_PROXY is taken for our names too: for all but localhost (Go's x/net/http/httpproxy)."""
+    said = clusters.containers.exec(node.name, ["sh", "-c", _PROXIES], timeout=10).stdout
+    proxies = dict(line.split("=", 1) for line in said.splitlines() if not line.endswith("="))
+    ours = ("host.k3d.internal",) if road.is_by_host else (PROXY, BACKEND)
+    listed = [name.strip() for name in proxies.get("NO_PROXY", "").split(",") if name.strip()]
+    missing = [name for name in ours if name not in listed and "*" not in listed]
+    if missing and (proxy := proxies.get("HTTP_PROXY")):
+        proxies["NO_PROXY"] = ",".join([*listed, *missing])
+        flags = " ".join(f"--env '{name}={value}@all'" for name, value in proxies.items())
+        made = f"autoregistry cluster create {node.cluster} -- {flags}"
+        sentence = f"{node.name} asks {proxy} for {' and '.join(missing)}"
+        yield wrong(node.cluster, sentence, f"autoregistry cluster delete {node.cluster} && {made}")
+
+
 def _answers(clusters: Clusters, look: Look, node: Node, road: Road) -> Check:
     """Whether an endpoint's name resolves, and answers, inside this node."""
     causes = []
@@ -181,10 +207,11 @@ def _answers(clusters: Clusters, look: Look, node: Node, road: Road) -> Check:
 
 
 def _announced(clusters: Clusters, look: Look, road: Road) -> Check:
-    where = (CONFIG_MAP, "--namespace", CONFIG_MAP_NAMESPACE, "--output=json")
     try:
-        found = hosting(clusters.nodes.kubectl(look.cluster, "get", "configmap", *where))
-    except AutoregistryError:
+        found = told(clusters.nodes, look.cluster)
+    except AutoregistryError as exc:
+        return wrong(look.cluster, exc.message, look.attach)
+    if not found:
         sentence = f"no ConfigMap {CONFIG_MAP}: Tilt and skaffold find no registry"
         return wrong(look.cluster, sentence, look.attach)
     for key, value in hosting(config_map(road.mirror)).items():

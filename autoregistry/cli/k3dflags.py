@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +42,21 @@ def own_choices(flags: Sequence[str]) -> Own:
             continue
         place = value if equals else (words.pop(0) if words else "")
         if flag in _OURS:
-            own.registries = _merged(own.registries, _read(place))
+            own.registries = _merged(own.registries, mapping(_text(place), place))
             continue
         own.flags += ["--config", place]
-        config = _read(place)
+        if place == "-":
+            raise SettingInvalid(
+                "k3d's config is read twice here, which its standard input cannot be",
+                "autoregistry cluster create NAME -- --config FILE",
+            )
+        config = mapping(_expanded(_text(place)), place)
         own.has_network = bool(config.get("network") or config.get("subnet"))
         inline = str((config.get("registries") or {}).get("config") or "")
         if inline:
             where = f"registries.config in {place}"
-            stands = mapping(inline, where) if "\n" in inline else _read(inline)
-            own.registries = _merged(stands, own.registries)
+            text, where = (inline, where) if "\n" in inline else (_text(inline), inline)
+            own.registries = _merged(mapping(text, where), own.registries)
     return own
 
 
@@ -59,8 +66,16 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return {key: {**(first.get(key) or {}), **(second.get(key) or {})} for key in keys}
 
 
-def _read(place: str) -> dict[str, Any]:
+def _text(place: str) -> str:
     try:
-        return mapping(Path(place).read_text(), place)
+        return Path(place).read_text()
     except OSError as exc:
         raise SettingInvalid(f"{place or 'the file'} cannot be read: {exc}") from exc
+
+
+def _expanded(text: str) -> str:
+    """With the environment's variables in it, nothing where there is none.
+
+    k3d does so with its config file, and with no other (cmd/util/config/config.go).
+    """
+    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: os.environ.get(m[1] or m[2], ""), text)

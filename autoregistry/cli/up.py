@@ -10,7 +10,9 @@ from autoregistry.cli import daemons
 from autoregistry.cli.options import given, stack_options
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cli.steps import shown_steps
+from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.connect import Daemon
+from autoregistry.engine.containers import Containers
 from autoregistry.stack.up import Made, Up
 
 _EXPOSED = (
@@ -56,8 +58,8 @@ def bring_up(daemon: Daemon, choices: Mapping[str, object]) -> Made:
     except KeyboardInterrupt:
         stderr.print("interrupted; `autoregistry up` goes on from here")
         raise
-    if made.has_new_name:
-        stderr.print(
-            "the clusters' nodes still know the old name; `autoregistry cluster attach --all` tells them"
-        )
+    everybody = Nodes(Containers(daemon)).all() if made.with_old_name else []
+    if names := sorted({node.cluster for node in everybody if node.network in made.with_old_name}):
+        command = f"autoregistry cluster attach {' '.join(names)}"
+        stderr.print(f"the clusters' nodes still know the old name; `{command}` tells them")
     return made

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from autoregistry.cluster.addresses import Networks, collisions, far_place
-from autoregistry.cluster.files import CONFIG_MAP, CONFIG_MAP_NAMESPACE, Mirror
+from autoregistry.cluster.files import Mirror
+from autoregistry.cluster.hosting import announce, withdraw
 from autoregistry.cluster.mirrors import MirrorFiles, plain
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.container import Container
@@ -54,8 +55,8 @@ class Attachment:
             raise ClusterRefused(f"cluster {cluster} does not run", f"k3d cluster start {cluster}")
         return running
 
-    def attach(self, cluster: str) -> list[Node]:
-        """The cluster's nodes pull through us from their next pull on; those that were attached.
+    def attach(self, cluster: str) -> tuple[list[Node], str]:
+        """The cluster's nodes pull through us from their next pull on; those, and which registry it named before.
 
         Raises ClusterRefused where a node's k3s is too old to be told while it runs.
         """
@@ -69,8 +70,8 @@ class Attachment:
         self.join(cluster)
         for node in running:
             self._files.attach(node, self._mirror)
-        self._nodes.announce(cluster, self._mirror)
-        return running
+        replaced = announce(self._nodes, cluster, self._mirror)
+        return running, replaced
 
     def attach_at_next_start(self, cluster: str) -> list[Node] | None:
         """Prepare a cluster whose k3s reads its mirrors only when it starts; None where it needs no restart."""
@@ -149,12 +150,7 @@ class Attachment:
         for node in nodes:
             self._files.detach(node, self._mirror)
         if any(node.is_server for node in nodes):
-            self._nodes.kubectl(
-                cluster,
-                *("delete", "configmap", "--namespace", CONFIG_MAP_NAMESPACE, "--ignore-not-found"),
-                *("--selector", "app.kubernetes.io/managed-by=autoregistry"),
-                *("--field-selector", f"metadata.name={CONFIG_MAP}"),
-            )
+            withdraw(self._nodes, cluster)
         self.leave(cluster)
 
     def leave(self, cluster: str) -> None:

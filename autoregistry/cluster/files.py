@@ -22,6 +22,7 @@ REGISTRIES = "/etc/rancher/k3s/registries.yaml"
 """What k3s makes those of at its start."""
 CONFIG_MAP = "local-registry-hosting"
 CONFIG_MAP_NAMESPACE = "kube-public"
+HOSTING = "localRegistryHosting.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def config_map(mirror: Mirror) -> str:
 
 def hosting(config_map: str) -> dict[str, Any]:
     """What such a ConfigMap, as YAML or JSON, says of the registry."""
-    return mapping(mapping(mapping(config_map).get("data")).get("localRegistryHosting.v1"))
+    return mapping(mapping(mapping(config_map).get("data")).get(HOSTING))
 
 
 def mapping(value: object, place: str = "it") -> dict[str, Any]:

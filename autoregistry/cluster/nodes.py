@@ -12,8 +12,6 @@ from typing import Protocol
 from autoregistry.cluster.files import (
     CERTS,
     REGISTRIES,
-    Mirror,
-    config_map,
     endpoints,
     hosts_path,
     mirrors_of,
@@ -134,10 +132,6 @@ class Nodes:
             cause = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise ClusterRefused(f"kubectl {words[0]} failed in {server.name}: {cause}")
         return ran.stdout
-
-    def announce(self, cluster: str, mirror: Mirror) -> None:
-        """Apply the ConfigMap of KEP-1755."""
-        self.kubectl(cluster, "apply", "-f", "-", input=config_map(mirror))
 
     def uses(self, cluster: str) -> list[Use]:
         """What the pods of a cluster use, and what they wait for."""

@@ -57,8 +57,8 @@ class Made:
     options: Options
     daemon: DaemonInfo
     has_changed: bool
-    has_new_name: bool = False
-    """Images are tagged with another name than before, and clusters know the proxy by the old one."""
+    with_old_name: frozenset[str] = frozenset()
+    """The networks of clusters that know the proxy by a name that it no longer has."""
 
 
 class Up:
@@ -92,9 +92,8 @@ class Up:
         self._make(stack(options, host, source.tag), found)
         if self._changed:
             remove_old_images(self._supply, source.tag)
-        is_known = found.proxy is not None and any(n != NETWORK for n in found.proxy.networks)
-        has_new_name = is_known and found.options.name != options.name
-        return Made(options, info, self._changed, has_new_name)
+        before = found.proxy.networks if found.proxy and found.options.name != options.name else ()
+        return Made(options, info, self._changed, frozenset(before) - {NETWORK})
 
     def _settle_leftovers(self) -> None:
         """What an interrupted run left: a replacement whose predecessor is gone takes its place."""

@@ -29,17 +29,20 @@ class Node:
     announced: Mirror | None = OURS
     cannot_reach: bool = False
     cannot_pull: bool = False
+    proxies: str = "HTTP_PROXY=\nHTTPS_PROXY=\nNO_PROXY=\n"
 
     def run(self, argv: list[str]) -> tuple[int, str]:
         match argv:
             case ["sh", "-c", script, *_] if "hosts.toml" in script:
                 names = self.road.names if self.road else ()
                 return 0, "".join(f"== {n}\n{hosts_toml(self.road, n)}\n" for n in names)  # type: ignore[arg-type]  # not None: it has names
+            case ["sh", "-c", script] if "HTTP_PROXY" in script:
+                return 0, self.proxies
             case ["sh", "-c", _, _, url]:
                 return int(self.cannot_reach), "" if not self.cannot_reach else f"bad address {url}"
             case ["kubectl", "get", "configmap", *_]:
                 # A ConfigMap in YAML is read like the JSON that kubectl prints.
-                return (0, config_map(self.announced)) if self.announced else (1, "NotFound")
+                return 0, config_map(self.announced) if self.announced else ""
             case ["crictl", "pull", _]:
                 return int(self.cannot_pull), ""
         return 0, ""
@@ -166,6 +169,39 @@ def test_no_answer_inside_a_node_comes_with_the_cause(node: Node, typed: Type) -
     (sentence, hint), *others = ill(typed)
     assert sentence.startswith(f"{SERVER} does not reach the registry: ")
     assert (hint, others) == (ATTACH, [])
+
+
+@pytest.mark.parametrize(
+    ("exempt", "missing"),
+    [
+        ("", "autoregistry and autoregistry-backend"),
+        ("10.0.0.0/8, autoregistry", "autoregistry-backend"),
+        ("autoregistry,autoregistry-backend", ""),
+        ("*", ""),
+    ],
+)
+def test_a_node_whose_own_proxy_is_asked_for_us_is_named(
+    node: Node, typed: Type, exempt: str, missing: str
+) -> None:
+    node.proxies = f"HTTP_PROXY=http://proxy:3128\nHTTPS_PROXY=\nNO_PROXY={exempt}\n"
+
+    if not missing:
+        assert ill(typed) == []
+        return
+    [(sentence, hint)] = ill(typed)
+    assert sentence == f"{SERVER} asks http://proxy:3128 for {missing}"
+    made = "autoregistry cluster create dev -- --env 'HTTP_PROXY=http://proxy:3128@all' --env 'NO_PROXY="
+    assert f"autoregistry cluster delete dev && {made}" in hint
+    assert hint.endswith("autoregistry-backend@all'")
+
+
+def test_where_up_has_the_name_its_road_is_proposed(node: Node, typed: Type) -> None:
+    """The file of `serve` on the host, and no `serve`: the port is published on loopback only."""
+    node.road = Mirror.of(int(PORT), None)
+    node.cannot_reach = True
+
+    (_, hint), *_ = ill(typed)
+    assert hint == ATTACH
 
 
 @pytest.mark.parametrize(

@@ -105,11 +105,12 @@ def test_up_warns_before_it_exposes(typed: Type) -> None:
 def test_a_new_port_reminds_of_the_clusters_that_know_the_old_name(
     up: FakeEngine, typed: Type
 ) -> None:
-    up.networks["k3d-dev"] = {"Name": "k3d-dev"}
+    for cluster in ("dev", "other"):
+        _node(up, cluster)
     up.containers["autoregistry"]["NetworkSettings"]["Networks"]["k3d-dev"] = {}
 
-    assert "`autoregistry cluster attach --all`" in typed("up", "--port", "5148").stderr
-    assert "attach --all" not in typed("up").stderr
+    assert "`autoregistry cluster attach dev`" in typed("up", "--port", "5148").stderr
+    assert "cluster attach" not in typed("up").stderr
 
 
 def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:

@@ -77,3 +77,31 @@ def test_registries_in_a_config_that_cannot_be_read_are_one_error(tmp_path: Path
 
     with pytest.raises(SettingInvalid, match=r"registries\.config in .*k3d\.yaml cannot be read"):
         own_choices(["--config", config])
+
+
+def test_variables_in_a_k3d_config_mean_what_they_mean_to_k3d(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "s3cret")
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    monkeypatch.delenv("NOBODY", raising=False)
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(QUAY_IO))
+    inline = "registries:\n  config: |\n    configs:\n      x: {auth: {username: u$NOBODY, password: ${TOKEN}}}\n"
+    (tmp_path / "inline.yaml").write_text(inline)
+    (tmp_path / "place.yaml").write_text("registries: {config: $PLACE/r.yaml}\n")
+
+    found = own_choices(["--config", str(tmp_path / "inline.yaml")]).registries
+    assert found["configs"]["x"]["auth"] == {"username": "u", "password": "s3cret"}
+    assert own_choices(["--config", str(tmp_path / "place.yaml")]).registries == QUAY_IO
+
+
+def test_variables_in_a_registries_file_are_k3ss_own(tmp_path: Path) -> None:
+    file = _file(tmp_path, "r.yaml", {"configs": {"x": {"auth": {"password": "$PATH"}}}})
+
+    found = own_choices(["--registry-config", file]).registries
+    assert found["configs"]["x"]["auth"]["password"] == "$PATH"
+
+
+def test_a_k3d_config_from_standard_input_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match="standard input"):
+        own_choices(["--config", "-"])
