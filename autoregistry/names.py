@@ -116,12 +116,14 @@ def parse_target(target: str) -> Request | None:
 
 
 def _namespace(query: str) -> str | None:
-    if "ns=" not in query:
+    """All values, joined: more than one is no registry of ours, and neither is a query too long to read."""
+    if "=" not in query:
         return None
     try:
-        return parse_qs(query, max_num_fields=100).get("ns", [None])[0]
+        values = parse_qs(query, max_num_fields=100).get("ns")
     except ValueError:
-        return None
+        return query[:100]
+    return ",".join(values) if values else None
 
 
 def is_name(text: str) -> bool:

@@ -136,7 +136,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         probe = Probe(docker.make_daemon_ask, settings.names.primary, emit)
     journal = Journal(state, lambda sentence: emit(Notice(sentence)))
     history.open(state)
-    backend = Backend(settings.backend, metrics.backend_asked)
+    backend = Backend(settings.backend, metrics.backend_asked, settings.limits.idle_seconds)
     questions = Questions(docker.images, settings.names, metrics.docker_asked)
     sync = Sync(questions, backend, journal, emit)
     pulls = Pulls(questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience)

@@ -17,6 +17,7 @@ from aiohttp import web
 from autoregistry.decision import LocalImage, Unreachable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.admission import is_from_another_site
 from autoregistry.proxy.history import History
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.platforms import Platforms
@@ -137,9 +138,9 @@ def chosen_by(pattern: str, images: Iterable[Image], names: RegistryNames) -> li
 def is_same_origin(request: web.Request) -> bool:
     """Whether this is no other site's page asking: commands send no Origin, browsers always do."""
     origin = request.headers.get("Origin")
-    site = request.headers.get("Sec-Fetch-Site", "same-origin")
     host = request.headers.get("Host", "")
-    return site in ("same-origin", "none") and origin in (None, f"http://{host}", f"https://{host}")
+    is_ours = origin in (None, f"http://{host}", f"https://{host}")
+    return is_ours and not is_from_another_site(request)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

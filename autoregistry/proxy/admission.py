@@ -22,11 +22,19 @@ def framing_fault(request: web.Request) -> str | None:
     is_other = "websocket" in request.headers.get("Upgrade", "").lower()
     if request.method == "CONNECT" or is_other:
         return "no other protocol is spoken here"
+    if request.method in ("GET", "HEAD") and request.body_exists:
+        # It may be asked a second time, after a push; the registry would then wait for this body, in the next request.
+        return f"a {request.method} has no body"
     if not request.body_exists and request.headers.get("Content-Length", "0").strip("0"):
         return "a length is given, and no body"
     if len(request.headers.getall("Host", ())) > 1:
         return "more than one Host"
     return None
+
+
+def is_from_another_site(request: web.Request) -> bool:
+    """Whether another site's page asks: browsers say so, registry clients say nothing (W3C Fetch Metadata)."""
+    return request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
 
 
 def our_hosts(settings: Settings) -> frozenset[str]:

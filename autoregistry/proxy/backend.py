@@ -23,10 +23,15 @@ CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
 SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
+# How long it may take nothing of an upload.
+IDLE_SECONDS = 300.0
 READ_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 # An index of an index is legal and unheard of; a loop of them must end.
 MAX_INDEX_DEPTH = 3
+# Anybody may push an index of anything, and it is read for whoever asks; one of many platforms has ten.
+MAX_CHILDREN = 100
+READ_AT_ONCE = 8
 MAX_CONFIGS_KEPT = 10_000
 
 
@@ -86,10 +91,12 @@ class Held:
     ) -> None:
         """Send the body on. Raises BackendUnreachable where it breaks off, TimeoutError where nothing moves."""
         if self._kept is not None or (piped := self._response.extensions["pipe"]()) is None:
-            async for chunk in self.body():
+            body = self.body()
+            while True:
                 async with asyncio.timeout(idle_seconds):
+                    if (chunk := await anext(body, None)) is None:
+                        return
                     await write(chunk)
-            return
         begun, pipe = piped
         async with asyncio.timeout(idle_seconds):
             await write(begun)
@@ -116,12 +123,15 @@ class Held:
 class Backend:
     """One stock registry, at one URL."""
 
-    def __init__(self, url: str, timed: Callable[[float, str], None]) -> None:
+    def __init__(
+        self, url: str, timed: Callable[[float, str], None], idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         self.url = url.rstrip("/")
-        self._timed = timed
+        self._timed, self._idle = timed, idle_seconds
         self.host = self.url.partition("://")[2].partition("/")[0].encode()
         self._client = httpx.AsyncClient(transport=RawTransport(), trust_env=False)
         self._configs: dict[str, frozenset[str]] = {}
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -138,7 +148,7 @@ class Backend:
                 "base": self.url,
                 "target": ask.target,
                 "body": ask.body,
-                "timeout": {"connect": CONNECT_SECONDS, "read": silence},
+                "timeout": {"connect": CONNECT_SECONDS, "read": silence, "write": self._idle},
             },
         )
         began = time.monotonic()
@@ -182,38 +192,49 @@ class Backend:
         async with await self._manifest("HEAD", repository, reference) as held:
             return held.status >= 500
 
-    async def configs_behind(self, repository: str, digest: str, depth: int = 0) -> frozenset[str]:
+    async def configs_behind(self, repository: str, digest: str) -> frozenset[str]:
         """Digests of the configs behind a manifest, or behind the children of an index. Kept: they never change."""
+        return (await self._behind(repository, digest, 0))[0]
+
+    async def _behind(
+        self, repository: str, digest: str, depth: int
+    ) -> tuple[frozenset[str], bool]:
+        """And whether all of it could be read: what is missing may come."""
         if digest in self._configs:
-            return self._configs[digest]
-        async with await self._manifest("GET", repository, digest) as held:
-            if held.status != 200:
-                return frozenset()
-            content = bytearray()
-            async for chunk in held.body():
-                content += chunk
-                if len(content) > MAX_MANIFEST_BYTES:
-                    return frozenset()
-        found = await self._read_configs(repository, bytes(content), depth)
+            return self._configs[digest], True
+        async with self._reading:
+            content = await self._content(repository, digest)
+        try:
+            manifest = json.loads(content)
+            configs = [manifest["config"]] if "config" in manifest else []
+            found = frozenset(str(config["digest"]) for config in configs)
+            children = {str(child["digest"]) for child in manifest.get("manifests", [])}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return frozenset(), False
+        if not found:
+            if depth >= MAX_INDEX_DEPTH or len(children) > MAX_CHILDREN:
+                return frozenset(), False
+            behind = [self._behind(repository, child, depth + 1) for child in children]
+            parts = await asyncio.gather(*behind)
+            found = frozenset().union(*(part for part, _ in parts))
+            if not all(is_whole for _, is_whole in parts):
+                return found, False
         if len(self._configs) >= MAX_CONFIGS_KEPT:
             self._configs.clear()
         self._configs[digest] = found
-        return found
+        return found, True
 
-    async def _read_configs(self, repository: str, content: bytes, depth: int) -> frozenset[str]:
-        try:
-            manifest = json.loads(content)
-            if "config" in manifest:
-                return frozenset({str(manifest["config"]["digest"])})
-            children = [str(child["digest"]) for child in manifest.get("manifests", [])]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return frozenset()
-        if depth >= MAX_INDEX_DEPTH:
-            return frozenset()
-        behind = await asyncio.gather(
-            *(self.configs_behind(repository, child, depth + 1) for child in children)
-        )
-        return frozenset().union(*behind)
+    async def _content(self, repository: str, digest: str) -> bytes:
+        """A manifest; empty where it is missing, or larger than any."""
+        content = bytearray()
+        async with await self._manifest("GET", repository, digest) as held:
+            if held.status != 200:
+                return b""
+            async for chunk in held.body():
+                content += chunk
+                if len(content) > MAX_MANIFEST_BYTES:
+                    return b""
+        return bytes(content)
 
     async def _manifest(self, method: str, repository: str, reference: str) -> Held:
         headers = [(b"Host", self.host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]

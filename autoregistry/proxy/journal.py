@@ -73,11 +73,11 @@ class Journal:
 
     def memory(self, image: Image) -> Memory:
         """What is known about a tag."""
-        row = self._read(
+        rows = self._read(
             "SELECT by_hand, docker_had, stale_because FROM tags WHERE repository = ? AND tag = ?",
             (image.repository, image.tag),
         )
-        return Memory(bool(row[0]), row[1], row[2]) if row else Memory()
+        return Memory(bool(rows[0][0]), *rows[0][1:]) if rows else Memory()
 
     def set_by_hand(self, image: Image, docker_had: str | None) -> None:
         """Somebody else's push has set this tag while Docker had that image of the name."""
@@ -116,8 +116,8 @@ class Journal:
 
     def note(self, name: str) -> str | None:
         """A fact that concerns no tag, such as the time of Docker's last event."""
-        row = self._read("SELECT value FROM notes WHERE name = ?", (name,))
-        return str(row[0]) if row else None
+        rows = self._read("SELECT value FROM notes WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
 
     def set_note(self, name: str, value: str) -> None:
         self._execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
@@ -125,16 +125,15 @@ class Journal:
     def known(self) -> dict[Image, tuple[float | None, float | None]]:
         """Every tag ever seen: when it was last pushed, and last pulled (seconds since the epoch)."""
         self.flush()
-        rows = self._db.execute("SELECT repository, tag, pushed_at, pulled_at FROM tags")
+        rows = self._read("SELECT repository, tag, pushed_at, pulled_at FROM tags")
         return {Image(row[0], row[1]): (row[2], row[3]) for row in rows}
 
-    def _read(self, query: str, values: Iterable[object]) -> tuple[Any, ...] | None:
+    def _read(self, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            row: tuple[Any, ...] | None = self._db.execute(query, tuple(values)).fetchone()
+            return self._db.execute(query, tuple(values)).fetchall()
         except sqlite3.Error as exc:
             self._give_up(exc)
-            return None
-        return row
+            return []
 
     def _write(self, image: Image, **columns: object) -> None:
         names = ", ".join(columns)

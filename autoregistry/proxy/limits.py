@@ -14,7 +14,7 @@ from typing import cast
 
 from aiohttp import web, web_protocol
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from autoregistry.events import Answer
 from autoregistry.proxy.answers import own, unasked
@@ -27,10 +27,6 @@ _FAREWELL_SECONDS = 2.0
 _HEAD_BYTES = 512 * 1024
 # aiohttp reads 32 requests ahead of the one that is being answered, whatever their heads take.
 web_protocol.MAX_MSG_QUEUE_SIZE = 2
-
-
-class Stalled(Exception):
-    """The client stopped in the middle of its request, or of its answer."""
 
 
 class Door:
@@ -67,7 +63,7 @@ class Door:
     async def answering(self, request: web.Request) -> AsyncIterator[None]:
         """A request whose head has been read."""
         if (guard := guard_of(request)) is not None:
-            guard.head_came()
+            guard.head_came(request.content)
         self.active += 1
         self._empty.clear()
         try:
@@ -147,6 +143,7 @@ class Guard(asyncio.Protocol):
         self._inner: asyncio.Protocol | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._active = 0
+        self._body: StreamReader = EMPTY_PAYLOAD
         self._head_bytes = 0
         self.on_writable: Callable[[], None] | None = None
 
@@ -161,14 +158,17 @@ class Guard(asyncio.Protocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        if self._inner is not None:
-            if not self._active:
-                if self._timer is None:
-                    self._start_timer()
-                self._head_bytes += len(data)
-            self._inner.data_received(data)
-            if not self._active and self._head_bytes > _HEAD_BYTES:
-                self._dismiss(Answer.UNREADABLE, f"no head in {_HEAD_BYTES // 1024} KiB")
+        if self._inner is None:
+            return
+        # Behind an answer that came before its end, the rest of a body: aiohttp takes it for ten seconds.
+        is_head = not self._active and self._body.is_eof()
+        if is_head:
+            if self._timer is None:
+                self._start_timer()
+            self._head_bytes += len(data)
+        self._inner.data_received(data)
+        if is_head and not self._active and self._head_bytes > _HEAD_BYTES:
+            self._dismiss(Answer.UNREADABLE, f"no head in {_HEAD_BYTES // 1024} KiB")
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received() if self._inner is not None else None
@@ -189,13 +189,23 @@ class Guard(asyncio.Protocol):
             self._door.leave(self._address)
             self._inner.connection_lost(exc)
 
-    def head_came(self) -> None:
+    def head_came(self, body: StreamReader) -> None:
         self._active += 1
+        self._body = body
         self._head_bytes = 0
         self._stop_timer()
 
     def answered(self) -> None:
+        """aiohttp waits for ever for a client to take the end of its answer."""
         self._active -= 1
+        if not self._active and self._timer is None and self.transport.get_write_buffer_size():
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._door.limits.idle_seconds, self._unread)
+
+    def _unread(self) -> None:
+        self._timer = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def _start_timer(self) -> None:
         seconds = self._door.limits.head_seconds
@@ -220,23 +230,3 @@ def guard_of(request: web.Request) -> Guard | None:
     """The connection a request came by; None where it is gone."""
     guard = request.transport.get_protocol() if request.transport is not None else None
     return guard if isinstance(guard, Guard) else None
-
-
-class Body:
-    """A request's body as it comes; a client that stops in the middle of it ends it."""
-
-    def __init__(self, content: StreamReader, seconds: float) -> None:
-        self._content, self._seconds = content, seconds
-        self.stalled = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    chunk = await self._content.readany()
-            except TimeoutError:
-                self.stalled = True
-                raise Stalled(f"no more of the body within {self._seconds:g} s") from None
-            if not chunk:
-                return
-            yield chunk

@@ -130,6 +130,9 @@ class Metrics:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /_autoregistry/metrics`, in the form that the client likes best."""
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except (TypeError, ValueError):  # a version in it that is no number
+            encode, content_type = choose_encoder("")
         headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
         return web.Response(body=encode(self._registry), headers=headers)

@@ -23,7 +23,6 @@ _DOCKER_VERSION = re.compile(r"docker/(\d+)\.(\d+)")
 # Docker whose containerd store gives up on response headers as containerd 2.3 does.
 _IMPATIENT_DOCKER = (29, 7)
 
-
 _SERVED = {
     Verdict.UP_TO_DATE: Answer.UP_TO_DATE,
     Verdict.ONLY_IN_REGISTRY: Answer.ONLY_IN_REGISTRY,
@@ -63,11 +62,9 @@ class Pulls:
 
     async def reply(self, ask: Ask, wanted: Manifest) -> Reply:
         """The reply to a GET or HEAD of a manifest. Raises BackendUnreachable."""
-        if self.is_own_push(ask):
-            return Reply(Answer.OWN_PUSH, "asked by our own push", await self.asked_by_push(ask))
-        if _is_existence_check(ask):
-            sentence = "asked by a push, to see what is there already"
-            return Reply(Answer.OWN_PUSH, sentence, await self.asked_by_push(ask))
+        if self.is_own_push(ask) or _is_existence_check(ask):
+            held = await self.asked_by_push(ask)
+            return Reply(Answer.OWN_PUSH, "a push asks what is there already", held)
         if isinstance(wanted.reference, Digest):
             return await self._by_digest(ask, wanted.repository, wanted.reference)
         return await self._by_tag(ask, Image(wanted.repository, wanted.reference))
@@ -109,6 +106,13 @@ class Pulls:
 
     async def _by_digest(self, ask: Ask, repository: str, digest: Digest) -> Reply:
         held = await self._backend.read(ask)
+        try:
+            return await self._held_or_pushed(ask, held, repository, digest)
+        except BaseException:
+            await held.close()
+            raise
+
+    async def _held_or_pushed(self, ask: Ask, held: Held, repository: str, digest: Digest) -> Reply:
         if held.status < 500 and await self._has(ask, held, repository, digest):
             return Reply(Answer.UP_TO_DATE, "what a digest names never changes", held)
         candidates = await self._questions.tags_with(repository, str(digest))
@@ -137,8 +141,12 @@ class Pulls:
     async def own_push(self, ask: Ask, repository: str) -> Held:
         """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""
         held = await self._backend.send(ask)
-        if held.status >= 500 and (cause := _cause(await held.keep())):
-            self._sync.refused(repository, cause)
+        try:
+            if held.status >= 500 and (cause := _cause(await held.keep())):
+                self._sync.refused(repository, cause)
+        except BaseException:
+            await held.close()
+            raise
         return held
 
     def is_late(self, repository: str, tag: str) -> bool:
@@ -203,9 +211,8 @@ class Pulls:
         agent = ask.header(b"user-agent") or ""
         version = _DOCKER_VERSION.search(agent)
         impatient_docker = version and (int(version[1]), int(version[2])) >= _IMPATIENT_DOCKER
-        return (
-            self._patience if "containerd/" in agent or impatient_docker else LONG_PATIENCE_SECONDS
-        )
+        is_impatient = "containerd/" in agent or impatient_docker
+        return self._patience if is_impatient else LONG_PATIENCE_SECONDS
 
 
 def _refusal(image: Image, cause: str) -> Reply:

@@ -16,10 +16,17 @@ from aiohttp import web
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
-from autoregistry.proxy.admission import framing_fault, host_name, is_ip, our_hosts
+from autoregistry.proxy.admission import (
+    framing_fault,
+    host_name,
+    is_from_another_site,
+    is_ip,
+    our_hosts,
+)
 from autoregistry.proxy.answers import Forwarded, drop_defaults, own
 from autoregistry.proxy.backend import Ask, Backend, Held
-from autoregistry.proxy.limits import Body, Door, GuardedSite, guard_of
+from autoregistry.proxy.body import Body
+from autoregistry.proxy.limits import Door, GuardedSite, guard_of
 from autoregistry.proxy.pull import Pulls, Reply
 from autoregistry.proxy.transport import end_to_end
 from autoregistry.settings import Settings
@@ -120,6 +127,10 @@ class Server:
             return own(
                 Answer.NOT_A_REGISTRY_REQUEST, "not a registry request: those begin with /v2/"
             )
+        if is_from_another_site(
+            request
+        ):  # it cannot read the answer, but a question may start a push
+            return own(Answer.FOREIGN_HOST, "not for other sites' pages")
         if not self._settings.names.mirrors(wanted.namespace):
             return own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
         if (wrong := framing_fault(request)) is not None:

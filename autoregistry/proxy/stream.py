@@ -125,11 +125,11 @@ class Stream:
             "id": str(self._history.last),
             "is_complete": after is None or self._history.reaches(after),
         }
-        first = [b"retry: 1000\n\n"]
-        first += [_text(entry.said) for entry in missed]
-        first += [sent.text for sent in self._progress.values()]
-        first.append(_text(hello))
-        for text in first:
+        running = [sent.text for sent in self._progress.values()]
+        await _write(response, b"retry: 1000\n\n")
+        for entry in missed:  # made as it is sent: many may be told much, and read none of it
+            await _write(response, _text(entry.said))
+        for text in (*running, _text(hello)):
             await _write(response, text)
         while not self._is_closed:
             if self._n == cursor:

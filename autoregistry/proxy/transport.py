@@ -6,12 +6,15 @@ HTTP edges"). Knows nothing of registries.
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import AsyncIterablePayload
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
 from multidict import CIMultiDict
@@ -100,6 +103,28 @@ class _Socket(socket.socket):
             return sum(memoryview(part).nbytes for part in parts)
 
 
+class _Upload(AsyncIterablePayload):
+    """A request's body; aiohttp waits for ever for somebody who takes none of it."""
+
+    def __init__(self, body: AsyncIterable[bytes], seconds: float) -> None:
+        super().__init__(body)
+        self._body, self._seconds = body, seconds
+
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002 - aiohttp's signature; the client's side has counted
+    ) -> None:
+        self._consumed = True
+        async for chunk in self._body:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await writer.write(chunk)
+            except TimeoutError:
+                sentence = f"it took nothing of an upload for {self._seconds:g} s"
+                raise TimeoutError(sentence) from None
+
+
 class _RawStream(AiohttpResponseStream):
     """An answer's body: piece by piece, or the rest of it through a pipe."""
 
@@ -164,7 +189,7 @@ class RawTransport(AiohttpTransport):
         base = URL(request.extensions["base"])
         # The whole target as the path: yarl would drop an empty query, and what stands behind a `#`.
         target = base.raw_path.rstrip("/") + request.extensions["target"]
-        timeout = request.extensions["timeout"]
+        timeout, body = request.extensions["timeout"], request.extensions.get("body")
         read_bytes = READ_BYTES if self._answers < MANY_ANSWERS else READ_BYTES_WHEN_MANY
         with map_aiohttp_exceptions():
             response = await self.client.request(
@@ -173,7 +198,7 @@ class RawTransport(AiohttpTransport):
                     scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True
                 ),
                 headers=_as_text(request.headers.raw),
-                data=request.extensions.get("body"),
+                data=_Upload(body, timeout["write"]) if body is not None else None,
                 allow_redirects=False,
                 read_bufsize=read_bytes,
                 timeout=aiohttp.ClientTimeout(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoregistry.stack.model import LOG, NETWORK, PORT_INSIDE, Health, Mount, Service
+from autoregistry.stack.model import LOG, NETWORK, PORT_INSIDE, STOP_SECONDS, Health, Mount, Service
 
 _SECOND = 1_000_000_000
 _PORT = f"{PORT_INSIDE}/tcp"
@@ -17,6 +17,7 @@ def create_body(service: Service) -> dict[str, object]:
         # `cli/wiring.py` takes it for our name on Docker's networks.
         "Hostname": service.name,
         "User": service.user or "",
+        "StopTimeout": STOP_SECONDS,
         "Env": [f"{name}={value}" for name, value in service.environment.items()],
         "Labels": dict(service.labels),
         "ExposedPorts": {_PORT: {}},

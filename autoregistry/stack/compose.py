@@ -8,7 +8,7 @@ from string import Template
 import yaml
 
 from autoregistry.cluster.files import templates
-from autoregistry.stack.model import LOG, Mount, Service, Stack
+from autoregistry.stack.model import LOG, STOP_SECONDS, Mount, Service, Stack
 
 
 def compose_file(stack: Stack) -> str:
@@ -43,6 +43,7 @@ def _service(stack: Stack, service: Service) -> dict[str, object]:
         "networks": [stack.network],
         "depends_on": {service.needs: {"condition": "service_healthy"}} if service.needs else {},
         "restart": "unless-stopped",
+        "stop_grace_period": f"{STOP_SECONDS}s",
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": list(service.security),

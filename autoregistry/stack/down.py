@@ -8,9 +8,9 @@ from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack.found import Found, find
 from autoregistry.stack.host import PROBE
-from autoregistry.stack.model import BACKEND, DATA, NETWORK, PROXY, ROLE, STATE
+from autoregistry.stack.model import BACKEND, DATA, NETWORK, PROXY, ROLE, STATE, STOP_SECONDS
 from autoregistry.stack.steps import Emit, StepBegun, StepDone
-from autoregistry.stack.up import NEW, STOP_SECONDS
+from autoregistry.stack.up import NEW
 
 
 def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> tuple[Found, list[str]]:

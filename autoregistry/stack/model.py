@@ -30,6 +30,8 @@ HOST = f"{LABEL}.host"
 VERSION = f"{LABEL}.version"
 
 PORT_INSIDE = 5000
+# The proxy ends what is under way within ten, and says what it cut off; Docker would kill it at ten.
+STOP_SECONDS = 15
 USER = 65532
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 # What every program looks for; empty, because whom we talk to is next door (k3d-io/k3d#184).

@@ -27,6 +27,7 @@ from autoregistry.stack.model import (
     PROXY,
     ROLE,
     SPECIFICATION,
+    STOP_SECONDS,
     USER,
     Host,
     Options,
@@ -40,8 +41,6 @@ from autoregistry.stack.supply import ensure_proxy_image, ensure_registry_image,
 HEALTHY_SECONDS = 90.0
 _LOOK_SECONDS = 0.2
 _LAST_LINES = 10
-# Longer than `serve` waits for the pushes under way.
-STOP_SECONDS = 15
 NEW = "-new"
 _FAILED = ("exited", "dead", "restarting")
 # Of a network (moby libnetwork/ipamapi), not of a port, where it begins with a small letter.

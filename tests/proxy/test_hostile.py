@@ -95,6 +95,22 @@ async def test_only_our_names_are_answered(
     assert answer.startswith(b"HTTP/1.1 " + status)
 
 
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
+async def test_another_sites_page_starts_no_push(tmp_path: Path, site: bytes) -> None:
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(
+            b"GET /v2/app/manifests/dev HTTP/1.1\r\n"
+            + HOST
+            + b"Sec-Fetch-Site: "
+            + site
+            + b"\r\nConnection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 421 not for other sites' pages\r\n")
+        assert wire.docker.inspected == []
+        assert wire.backend.seen == []
+
+
 async def test_another_registrys_image_is_not_touched(tmp_path: Path) -> None:
     async with between(tmp_path) as wire:
         answer = await wire.answer_to(

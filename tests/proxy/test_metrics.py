@@ -137,3 +137,14 @@ async def test_every_metric_of_the_dashboard_exists(lab: Lab) -> None:
     assert used - there == set()
     assert labels
     assert labels - values == set()
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["text/plain;version=a.b", "application/openmetrics-text; version=abc", "a;b;c=;=", ";,;"],
+)
+async def test_whatever_a_client_likes_it_gets_metrics(lab: Lab, accept: str) -> None:
+    answer = await lab.client.get("/_autoregistry/metrics", headers={"Accept": accept})
+
+    assert answer.status_code == 200
+    assert "autoregistry_docker_up" in answer.text

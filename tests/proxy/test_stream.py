@@ -29,7 +29,7 @@ from autoregistry.events import (
     WorkloadRestarted,
 )
 from autoregistry.names import Digest, Image, Manifest
-from autoregistry.proxy import status
+from autoregistry.proxy import status, stream
 from autoregistry.proxy.codec import from_json, to_json
 from autoregistry.proxy.history import History
 from autoregistry.proxy.stream import Stream
@@ -172,6 +172,31 @@ async def test_who_does_not_read_is_dropped_and_the_others_are_told_all(
         with suppress(ConnectionResetError):
             while stalled.recv(1 << 20):
                 pass  # to the connection's end
+
+
+async def test_what_many_have_missed_is_not_made_before_they_read_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.stream.UNREAD_BYTES", 2048)
+    long = "/".join(["a-long-name"] * 20)
+    for start in range(0, 1000, 50):
+        await asyncio.gather(*(lab.pull(f"{long}:t{n}") for n in range(start, start + 50)))
+    made: list[object] = []
+    text = stream._text
+
+    def counted(said: dict[str, Any]) -> bytes:
+        made.append(said)
+        return text(said)
+
+    monkeypatch.setattr(stream, "_text", counted)
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect(lab.proxy.server.addresses[0])
+        stalled.sendall(b"GET /_autoregistry/events?after=0-0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while await _listeners(lab) == 0:
+            pass
+
+        assert len(made) < 500
 
 
 async def test_status_shows_the_three_stores_side_by_side(lab: Lab) -> None:

@@ -144,3 +144,19 @@ def test_a_disk_that_fills_up_does_not_lose_what_was_known(
     assert journal.memory(APP).stale_because == "first"
     assert journal.memory(Image("a", "t1999")).stale_because == "x" * 200
     assert len(notices) == 1
+
+
+def test_a_file_that_is_damaged_under_us_ends_no_question(
+    journal: Journal, notices: list[str], tmp_path: Path
+) -> None:
+    for number in range(500):
+        journal.set_stale(Image("a", f"t{number}"), "x" * 200)
+    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = (tmp_path / FILE).stat().st_size
+    with (tmp_path / FILE).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\x99" * (size - 4096))
+    journal._db.execute("PRAGMA cache_size = 0")
+
+    assert isinstance(journal.known(), dict)
+    assert len(notices) == 1
