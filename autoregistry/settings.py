@@ -15,6 +15,8 @@ PATIENCE_SECONDS = 25.0
 LONG_PATIENCE_SECONDS = 600.0
 # A daemon that is well answers an inspect in milliseconds; one that does not is treated as stopped.
 QUESTION_SECONDS = 5.0
+# Its containerd store takes ten milliseconds for each image that it lists, and more on a busy machine.
+LIST_SECONDS = 60.0
 # Docker is silent for long only while the registry completes a layer of many gigabytes.
 PUSH_SILENCE_SECONDS = 600.0
 DEFAULT_NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))

@@ -138,7 +138,7 @@ def serve(
     settings = Settings(
         listen=addresses,
         backend=_url(backend),
-        names=RegistryNames(_name(name or f"localhost:{port}"), (f"127.0.0.1:{port}",)),
+        names=_names(name or f"localhost:{port}", port),
         patience=patience,
         watch=watch,
         refresh=refresh,
@@ -196,13 +196,14 @@ def _address(text: str) -> Address:
     return Address(host.strip("[]"), int(port))
 
 
-def _name(text: str) -> str:
-    host, _, port = text.rpartition(":")
+def _names(name: str, listen_port: int) -> RegistryNames:
+    """What images are tagged with: in a container another port leads to us than the one we listen on."""
+    host, _, port = name.rpartition(":")
     if not host or not port.isdecimal():
         raise SettingInvalid(
-            f"--name {text} is not HOST:PORT", "autoregistry serve --name localhost:5000"
+            f"--name {name} is not HOST:PORT", "autoregistry serve --name localhost:5000"
         )
-    return text
+    return RegistryNames(name, (f"127.0.0.1:{port if host == 'localhost' else listen_port}",))
 
 
 def _url(text: str) -> str:

@@ -25,7 +25,7 @@ from autoregistry.engine.connect import (
 from autoregistry.engine.platforms import platforms
 from autoregistry.engine.streams import json_lines
 from autoregistry.errors import PushRefused
-from autoregistry.settings import PUSH_SILENCE_SECONDS
+from autoregistry.settings import LIST_SECONDS, PUSH_SILENCE_SECONDS
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -117,7 +117,7 @@ class Images:
         params = {"filters": json.dumps({"reference": [reference]})}
         if self._daemon.supports(LIST_MANIFESTS_SINCE):
             params["manifests"] = "1"
-        listed = self._daemon.request("GET", "/images/json", params=params).json()
+        listed = self._list(params)
         return [
             tag.removeprefix(f"{reference}:")
             for image in listed
@@ -134,8 +134,13 @@ class Images:
         """
         patterns = [r + "/*" * parts for r in registries for parts in range(1, _MOST_PARTS + 1)]
         params = {"filters": json.dumps({"reference": patterns})}
-        listed = self._daemon.request("GET", "/images/json", params=params).json()
+        listed = self._list(params)
         return {t: int(image.get("Size") or 0) for image in listed for t in image["RepoTags"] or []}
+
+    def _list(self, params: dict[str, str]) -> list[dict[str, Any]]:
+        answer = self._daemon.request("GET", "/images/json", params=params, timeout=LIST_SECONDS)
+        listed: list[dict[str, Any]] = answer.json()
+        return listed
 
     def platforms(self, reference: str) -> list[str]:
         """What it runs on, `linux/amd64`; of an index all that Docker has. Empty where it has no such image."""

@@ -47,10 +47,12 @@ class AttachAll:
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: we are stopping
-            with suppress(AutoregistryError):
-                for cluster in self._clusters():
-                    loop.call_soon_threadsafe(self._queue.put_nowait, cluster)
-            loop.call_soon_threadsafe(self._queue.put_nowait, None)
+            try:
+                with suppress(AutoregistryError):
+                    for cluster in self._clusters():
+                        loop.call_soon_threadsafe(self._queue.put_nowait, cluster)
+            finally:
+                loop.call_soon_threadsafe(self._queue.put_nowait, None)
 
     def _start(self, cluster: str) -> None:
         """A node that starts while its cluster is being attached has it attached once more."""

@@ -188,9 +188,9 @@ class Backend:
             return RegistryImage(held.digest) if held.status == 200 and held.digest else None
 
     async def is_unreadable(self, repository: str, reference: str) -> bool:
-        """Whether it has something there which it cannot read."""
+        """Whether it says neither that it is there nor that it is not."""
         async with await self._manifest("HEAD", repository, reference) as held:
-            return held.status >= 500
+            return held.status not in (200, 404)
 
     async def configs_behind(self, repository: str, digest: str) -> frozenset[str]:
         """Digests of the configs behind a manifest, or behind the children of an index. Kept: they never change."""

@@ -151,7 +151,7 @@ class Pulls:
 
     def is_late(self, repository: str, tag: str) -> bool:
         """Whether our push must not set this tag any more: somebody else has, while it was under way."""
-        return Image(repository, tag) in self._sync.overtaken
+        return self._sync.is_overtaken(Image(repository, tag))
 
     async def asked_by_push(self, ask: Ask) -> Held:
         """What is there already. The unreadable counts as missing: the containerd store gives up over a 500."""
@@ -169,22 +169,17 @@ class Pulls:
 
     async def hand_push(self, ask: Ask, image: Image) -> Held:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
-
-        async def send() -> Held:
+        local = await self._questions.inspect(image)
+        with self._sync.set_by_hand(image):
             held = await self._backend.send(ask)
             if held.status < 300:
-                self._sync.overtake(image, held.digest or "")
-            return held
-
-        local, held = await asyncio.gather(self._questions.inspect(image), send())
-        if held.status < 300:
-            match local:
-                case LocalImage():
-                    self._journal.set_by_hand(image, local.identity)
-                case None:
-                    self._journal.set_by_hand(image, None)
-                case Unreachable():
-                    self._journal.set_by_hand(image, UNKNOWN)
+                match local:
+                    case LocalImage():
+                        self._journal.set_by_hand(image, local.identity)
+                    case None:
+                        self._journal.set_by_hand(image, None)
+                    case Unreachable():
+                        self._journal.set_by_hand(image, UNKNOWN)
         return held
 
     async def _seen(

@@ -16,7 +16,7 @@ from autoregistry.decision import LocalImage, Unreachable
 from autoregistry.engine.images import Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable
 from autoregistry.names import Image, RegistryNames
-from autoregistry.settings import PUSH_THREADS, QUESTION_SECONDS, QUESTION_THREADS
+from autoregistry.settings import LIST_SECONDS, PUSH_THREADS, QUESTION_SECONDS, QUESTION_THREADS
 
 Found = LocalImage | Unreachable | None
 Timed = Callable[[float, str], None]
@@ -89,11 +89,11 @@ class Questions:
             references = [f"{name}/{repository}" for name in self._names.all]
             return [Image(repository, t) for r in references for t in images.tags_with(r, digest)]
 
-        return await self.ask(ask)
+        return await self.ask(ask, LIST_SECONDS)
 
     async def ours(self) -> dict[Image, int] | Unreachable:
         """What Docker has under our names, and the sizes."""
-        found = await self.ask(lambda images: images.sizes(self._names.all))
+        found = await self.ask(lambda images: images.sizes(self._names.all), LIST_SECONDS)
         if isinstance(found, Unreachable):
             return found
         named = ((self._names.parse(reference), size) for reference, size in found.items())
@@ -109,12 +109,14 @@ class Questions:
 
         return await asyncio.get_running_loop().run_in_executor(self._pushers, push)
 
-    async def ask(self, question: Callable[[Images], _T]) -> _T | Unreachable:
+    async def ask(
+        self, question: Callable[[Images], _T], seconds: float | None = None
+    ) -> _T | Unreachable:
         """Any other question, bounded in time. A daemon that hangs or refuses counts as unreachable.
 
         One that waits behind others is no sign of that, as long as those are answered.
         """
-        began, asked = time.monotonic(), 0.0
+        began, asked, limit = time.monotonic(), 0.0, seconds or QUESTION_SECONDS
 
         def ask() -> _T:
             nonlocal asked
@@ -125,9 +127,9 @@ class Questions:
         try:
             while not answering.done():
                 silent = time.monotonic() - (asked or max(began, self._answered))
-                if silent >= QUESTION_SECONDS:
+                if silent >= limit:
                     raise TimeoutError
-                await asyncio.wait({answering}, timeout=QUESTION_SECONDS - silent)
+                await asyncio.wait({answering}, timeout=limit - silent)
             answer = answering.result()
         except (TimeoutError, DockerUnreachable, DockerRefused):
             self.is_answering = False

@@ -85,10 +85,12 @@ class Returns:
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: we are stopping
-            with suppress(AutoregistryError):
-                for name in self._comings():
-                    loop.call_soon_threadsafe(self._queue.put_nowait, name)
-            loop.call_soon_threadsafe(self._queue.put_nowait, None)
+            try:
+                with suppress(AutoregistryError):
+                    for name in self._comings():
+                        loop.call_soon_threadsafe(self._queue.put_nowait, name)
+            finally:
+                loop.call_soon_threadsafe(self._queue.put_nowait, None)
 
     async def _look_after(self, name: str) -> None:
         """Once it answers: what it holds under our names, and the registry has another image of."""

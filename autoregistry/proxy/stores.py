@@ -17,11 +17,12 @@ from autoregistry.decision import LocalImage, Unreachable, Verdict
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.backend import Ask, Backend
+from autoregistry.proxy.facts import Facts
 from autoregistry.proxy.journal import Journal
 from autoregistry.proxy.nodestores import Held, NodeStores
 from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.states import STATES
-from autoregistry.proxy.sync import Facts, Sync
+from autoregistry.proxy.sync import Sync
 
 AT_ONCE = 8
 CATALOG = 1000

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict, decide
+from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
 from autoregistry.engine.images import OnProgress, Progress
 from autoregistry.errors import (
     AutoregistryError,
@@ -24,8 +26,9 @@ from autoregistry.errors import (
 from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image
 from autoregistry.proxy.backend import Backend
-from autoregistry.proxy.journal import UNKNOWN, Journal
-from autoregistry.proxy.questions import Found, Questions
+from autoregistry.proxy.facts import Comparison, Facts
+from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.questions import Questions
 
 # Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
 MAX_PUSHES = 3
@@ -36,18 +39,6 @@ PROGRESS_SECONDS = 0.2
 # containerd asks by HEAD, and after a 403 by GET to learn the reason: both get the same one.
 FAILURE_SECONDS = 3.0
 MAX_CAUSE = 300
-# Any client can name repositories; a mark too few costs a push that comes one pull later.
-MAX_INCOMPLETE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What both stores have under one name, and what that means."""
-
-    local: Found
-    registry: RegistryImage | None
-    verdict: Verdict
-    stale_because: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +68,22 @@ class Sync:
         self._emit = emit
         self._flights: dict[tuple[Image, str], asyncio.Task[Outcome]] = {}
         self._refusals: dict[str, str] = {}
-        self._incomplete: set[str] = set()
-        self._pushing: dict[Image, str] = {}
-        self.overtaken: set[Image] = set()
+        self._comparison = Comparison(questions, backend, journal)
+        self._overtaken: set[Image] = set()
+        self._by_hand: Counter[Image] = Counter()
         self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
 
     async def compare(
         self, image: Image, registry: Awaitable[RegistryImage | None] | None = None
     ) -> Facts:
-        """Ask both stores at the same time, and only as deep as it takes. Raises BackendUnreachable."""
-        asked = self._backend.ask(image.repository, image.tag) if registry is None else registry
-        local, remote = await asyncio.gather(self._questions.inspect(image), asked)
-        if isinstance(local, LocalImage) and remote and local.identity != remote.digest:
-            if local.is_index:
-                local = await self._questions.inspect(image, children=True)
-            else:
-                behind = await self._backend.configs_behind(image.repository, remote.digest)
-                remote = replace(remote, configs=behind)
-        memory = self._journal.memory(image)
-        if memory.docker_had == UNKNOWN and isinstance(local, LocalImage):
-            self._journal.set_by_hand(image, local.identity)
-            memory = replace(memory, docker_had=local.identity)
-        memory = replace(memory, incomplete=image.repository in self._incomplete)
-        verdict = decide(local, remote, memory)
+        """What both stores have (`facts.py`). Raises BackendUnreachable."""
+        facts = await self._comparison.of(image, registry)
         # A flight may have set the mark after we asked; it takes its own mark away.
-        if verdict is Verdict.UP_TO_DATE and memory.stale_because and image not in self.in_flight:
+        if facts.is_stale_no_more and image not in self.in_flight:
             self._journal.in_step(image)
-        return Facts(local, remote, verdict, memory.stale_because)
+            if facts.verdict is Verdict.UP_TO_DATE:  # a push that was taken for failed had arrived
+                self._finished(image, facts, 0, 0.0)
+        return facts
 
     def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[Outcome]:
         """Join the flight that brings this image of Docker's to the registry, or start it."""
@@ -132,14 +112,23 @@ class Sync:
 
     def found_incomplete(self, repository: str) -> None:
         """The registry could not give a part of what a tag of this repository names: the next pull has it pushed."""
-        if len(self._incomplete) >= MAX_INCOMPLETE:
-            self._incomplete.clear()
-        self._incomplete.add(repository)
+        self._comparison.found_incomplete(repository)
 
-    def overtake(self, image: Image, digest: str) -> None:
-        """Somebody else has set this tag: a push of ours that is under way must not undo that."""
-        if self._pushing.get(image, digest) != digest:
-            self.overtaken.add(image)
+    @contextmanager
+    def set_by_hand(self, image: Image) -> Iterator[None]:
+        """While somebody else sets this tag; a push of ours that is under way must not undo that."""
+        self._by_hand[image] += 1
+        try:
+            yield
+        finally:
+            self._by_hand[image] -= 1
+            self._by_hand += Counter()  # forgets those that are zero
+            if image in self.in_flight:
+                self._overtaken.add(image)
+
+    def is_overtaken(self, image: Image) -> bool:
+        """Whether our push must not set this tag any more."""
+        return image in self._overtaken or image in self._by_hand
 
     async def settle(self, seconds: float) -> list[Image]:
         """Wait for the flights under way, so long at most; those that are left."""
@@ -164,26 +153,29 @@ class Sync:
     async def _until_in_step(self, image: Image, because: Verdict, began: float) -> int:
         """Push until both stores agree; the bytes that moved. Both are asked again after each push."""
         pushed_bytes, pushed_identity, pushed_digest = 0, None, None
-        pushes, repeats = 0, MAX_REPEATS
-        while pushes <= MAX_PUSHES:
+        pushes, repeats, has_begun = 0, MAX_REPEATS, False
+        while True:
+            self._overtaken.discard(image)
             facts = await self.compare(image)
+            if image in self._overtaken:
+                continue  # what was compared is not there any more
             if not isinstance(facts.local, LocalImage) or not facts.verdict.must_push:
                 break
             if pushed_identity == facts.local.identity:
                 if facts.registry and facts.registry.digest == pushed_digest:
                     break  # a daemon too old to list the children of an incomplete index
                 raise PushRefused(await self._why_not_there(image, facts))
+            if pushes == MAX_PUSHES:
+                raise PushRefused("Docker's image kept changing while it was pushed")
             self._journal.set_stale(image, because.value)
             self._refusals.pop(image.repository, None)
-            self._incomplete.discard(image.repository)
-            self.overtaken.discard(image)
+            self._comparison.made_whole(image.repository)
             self._emit(PushStarted(image, facts.local.identity, because.value))
-            has_company = self._has_company(image)
-            self._pushing[image] = facts.local.identity
+            has_begun, has_company = True, self._has_company(image)
             try:
                 progress = await self._questions.push(image, self._reporter(image))
             except PushRefused:
-                if image in self.overtaken:
+                if self.is_overtaken(image):
                     pushes += 1
                     continue
                 is_named = image.repository in self._refusals
@@ -191,24 +183,24 @@ class Sync:
                     raise
                 repeats -= 1
                 continue
-            finally:
-                del self._pushing[image]
             pushes += 1
             pushed_bytes += progress.done_bytes
             pushed_identity, pushed_digest = facts.local.identity, progress.digest
-        else:
-            raise PushRefused("Docker's image kept changing while it was pushed")
         if isinstance(facts.local, Unreachable):
             raise DockerUnreachable("Docker went away before its push was confirmed")
-        if not pushes:
-            self._journal.in_step(image)
-            return 0
-        if facts.verdict is not Verdict.PUSHED_BY_HAND:
-            self._journal.set_by_us(image)
-        digest = facts.registry.digest if facts.registry else ""
-        seconds = time.monotonic() - began
-        self._emit(PushFinished(image, pushed_identity or "", digest, pushed_bytes, seconds))
+        if has_begun and not pushes and facts.local is None:
+            raise PushRefused("Docker has it no longer")
+        self._journal.in_step(image)
+        if has_begun or (facts.stale_because and facts.verdict is Verdict.UP_TO_DATE):
+            if facts.verdict is not Verdict.PUSHED_BY_HAND:
+                self._journal.set_by_us(image)
+            self._finished(image, facts, pushed_bytes, time.monotonic() - began)
         return pushed_bytes
+
+    def _finished(self, image: Image, facts: Facts, pushed_bytes: int, seconds: float) -> None:
+        identity = facts.local.identity if isinstance(facts.local, LocalImage) else ""
+        digest = facts.registry.digest if facts.registry else ""
+        self._emit(PushFinished(image, identity, digest, pushed_bytes, seconds))
 
     def _has_company(self, image: Image) -> bool:
         return any(o.repository == image.repository and o != image for o in self.in_flight)

@@ -100,13 +100,16 @@ class Watch:
                     loop.call_soon_threadsafe(self._queue.put_nowait, event)
             except AutoregistryError as exc:
                 end = exc
-            loop.call_soon_threadsafe(self._queue.put_nowait, end)
+            finally:
+                loop.call_soon_threadsafe(self._queue.put_nowait, end)
 
     async def _take(self, event: ImageEvent) -> None:
         for reference in await self._references(event):
-            if (image := self._names.parse(reference)) and not self.skips(image):
+            if image := self._names.parse(reference):
                 self._journal.docker_changed(image)
-                self._start(image)
+                if not self.skips(image):
+                    self._start(image)
+                    await self._tell_hidden(image, reference)
         if event.nanoseconds:
             self._journal.set_note(LAST_EVENT, str(event.nanoseconds))
 
@@ -118,6 +121,18 @@ class Watch:
             found = await self._questions.ask(lambda images: images.names_of(event.reference))
             return [] if isinstance(found, Unreachable) else found
         return []
+
+    async def _tell_hidden(self, image: Image, reference: str) -> None:
+        """Under another spelling of our name Docker may have another image of it, and that is the one that counts."""
+        if (first := self._names.in_docker(image)[0]) == reference:
+            return
+        asked = lambda images: [images.inspect(name) for name in (first, reference)]  # noqa: E731
+        found = await self._questions.ask(asked)
+        if not isinstance(found, Unreachable) and all(found):
+            wins, hidden = found
+            if wins.identity != hidden.identity:
+                said = f"{reference} is not what is pushed: Docker has {first} as well, and that counts"
+                self._emit(Notice(f"{said}; hint: docker rmi {first}"))
 
     def skips(self, image: Image) -> bool:
         return any(fnmatchcase(image.tag, p) or fnmatchcase(str(image), p) for p in self._skip)

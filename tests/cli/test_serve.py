@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from autoregistry.cli import commands
-from autoregistry.cli.serve import _limits, serve
+from autoregistry.cli.serve import _limits, _names, serve
 from autoregistry.errors import SettingInvalid
 from autoregistry.settings import Limits
 
@@ -70,3 +70,18 @@ def test_a_name_without_a_port_is_refused(name: str) -> None:
 
     assert refused.exit_code == 2
     assert f"--name {name} is not HOST:PORT" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [
+        ("localhost:5000", "127.0.0.1:5000"),
+        ("localhost:5001", "127.0.0.1:5001"),
+        ("registry.test:443", "127.0.0.1:5000"),
+    ],
+)
+def test_the_other_spelling_of_our_name_has_the_port_that_leads_to_us(
+    name: str, alias: str
+) -> None:
+    """In the container of `up --port 5001` we listen on 5000, which on the machine is somebody else's."""
+    assert _names(name, 5000).all == (name, alias)

@@ -9,8 +9,10 @@ import pytest
 
 from autoregistry.decision import LocalImage
 from autoregistry.errors import DockerUnreachable
-from tests.fakes.docker import MANIFEST_TYPE, FakeDocker
+from autoregistry.events import PushFinished
+from tests.fakes.docker import MANIFEST_TYPE, FakeDocker, FakeImage
 from tests.proxy.conftest import NAME, Lab
+from tests.proxy.test_refresh import until
 
 APP = f"{NAME}/app:dev"
 LOST = f"sha256:{'a' * 64}"
@@ -108,6 +110,54 @@ async def test_a_push_that_met_another_of_its_repository_is_made_again(lab: Lab)
     answers = await asyncio.gather(lab.pull("app:one"), lab.pull("app:two"))
 
     assert [answer.headers["Autoregistry"] for answer in answers] == ["pushed", "pushed"]
+
+
+async def test_a_push_that_is_made_again_of_what_is_gone_ends(lab: Lab) -> None:
+    """It had begun: whoever shows it has to be told."""
+    lab.docker.push_seconds = 0.3
+    for tag in ("one", "two"):
+        lab.docker.build(f"{NAME}/app:{tag}", "v1")
+    lab.docker.fails_once.add(f"{NAME}/app:two")
+    pulls = [asyncio.create_task(lab.pull(f"app:{tag}")) for tag in ("one", "two")]
+    await until(lambda: len(lab.docker.pushed) == 2)
+    del lab.docker.images[f"{NAME}/app:two"]
+    await asyncio.gather(*pulls)
+
+    running = (await lab.client.get("/_autoregistry/status")).json()["running"]
+    assert running == []
+
+
+async def test_builds_faster_than_docker_pushes_end_with_the_last_one_told(lab: Lab) -> None:
+    lab.docker.push_seconds = 0.1
+    builds = iter(["v2", "v3", "v4"])
+
+    def build() -> None:
+        if content := next(builds, ""):
+            lab.docker.build(APP, content)
+
+    lab.docker.before_push_ends = build
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    last = await lab.pull()
+
+    told = [e.digest for e in lab.events if isinstance(e, PushFinished)]
+    assert told[-1] == last.headers["Docker-Content-Digest"] == FakeImage("v4").digest
+
+
+async def test_a_push_that_arrived_and_was_taken_for_failed_is_told_in_the_end(lab: Lab) -> None:
+    built = lab.docker.build(APP, "v1")
+
+    def away() -> None:
+        lab.docker.error = DockerUnreachable("too busy")
+
+    lab.docker.before_push_ends = away
+    await lab.pull()
+    lab.docker.error = None
+    assert not [e for e in lab.events if isinstance(e, PushFinished)]
+
+    await lab.pull()
+
+    assert [e.digest for e in lab.events if isinstance(e, PushFinished)] == [built.digest]
 
 
 async def test_a_push_that_fails_alone_is_not_made_again(lab: Lab) -> None:

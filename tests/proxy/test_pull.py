@@ -9,6 +9,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from autoregistry.decision import LocalImage
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Answer, PullAnswered
 from autoregistry.names import Image
@@ -216,6 +217,86 @@ async def test_a_push_by_hand_in_the_middle_of_ours_is_not_undone(lab: Lab) -> N
     assert theirs.digest == second.headers["Docker-Content-Digest"]
     assert second.headers["Autoregistry"] == "pushed-by-hand"
     assert lab.docker.pushed == [(APP, "v1")]
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.15, 0.25, 0.35, 0.45, 0.55])
+async def test_a_push_by_hand_while_ours_is_weighed_is_not_undone(lab: Lab, moment: float) -> None:
+    """Docker takes a fifth of a second for an answer: the other's push comes between question and push."""
+    lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
+    lab.docker.build(APP, "v1")
+    lab.docker.inspect_seconds = 0.2
+    pull = asyncio.create_task(lab.pull())
+    await asyncio.sleep(moment)
+    theirs = await _hand_push(lab, "theirs")
+    await pull
+
+    answer = await lab.pull()
+
+    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+    assert answer.headers["Autoregistry"] == "pushed-by-hand"
+
+
+async def test_what_was_pushed_by_hand_and_cannot_be_read_is_not_missing(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    theirs = await _hand_push(lab, "theirs")
+    lab.registry.unreadable = 1000
+    refused = await lab.pull()
+    lab.registry.unreadable = 0
+
+    answer = await lab.pull()
+
+    assert refused.status_code == 502
+    assert "pushed by hand" in refused.reason_phrase
+    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_a_push_by_hand_while_docker_was_away_and_had_nothing_ends_with_its_next_build(
+    lab: Lab,
+) -> None:
+    lab.docker.error = DockerUnreachable("gone")
+    await _hand_push(lab, "theirs")
+    lab.docker.error = None
+    assert (await lab.pull()).headers["Autoregistry"] == "only-in-registry"
+
+    built = lab.docker.build(APP, "v1")
+
+    assert built.digest == (await lab.pull()).headers["Docker-Content-Digest"]
+
+
+async def test_what_docker_has_no_longer_is_not_held_against_the_tag(lab: Lab) -> None:
+    lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
+    lab.docker.build(APP, "v1")
+    lab.docker.push_error = "disk full"
+    assert (await lab.pull()).status_code == 403
+    del lab.docker.images[APP]
+    assert (await lab.pull()).headers["Autoregistry"] == "only-in-registry"
+    lab.docker.error = DockerUnreachable("gone")
+
+    answer = await lab.pull()
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+
+
+async def test_a_docker_too_busy_to_list_an_indexs_children_has_answered_all_the_same(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
+    built = lab.docker.build(APP, "v1")
+    inspect = lab.docker.inspect
+
+    def busy(reference: str, *, children: bool = False) -> LocalImage | None:
+        if children:
+            raise DockerUnreachable("timed out")
+        found = inspect(reference)
+        return replace(found, is_index=True) if found else None
+
+    monkeypatch.setattr(lab.docker, "inspect", busy)
+    answer = await lab.pull()
+
+    if lab.docker.store == "containerd":  # the other has no indexes
+        assert answer.headers["Autoregistry"] == "pushed"
+        assert built.digest == answer.headers["Docker-Content-Digest"]
 
 
 async def test_a_newer_build_pushed_by_hand_in_the_middle_of_ours_stands(lab: Lab) -> None:

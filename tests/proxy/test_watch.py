@@ -42,6 +42,19 @@ async def test_a_skipped_tag_waits_until_it_is_asked_for(watching_lab: Lab) -> N
     assert (await watching_lab.pull("app:tilt-build-1")).headers["Autoregistry"] == "pushed"
 
 
+async def test_what_is_built_under_another_spelling_and_hidden_is_named(watching_lab: Lab) -> None:
+    lab = watching_lab
+    lab.docker.build(APP, "v1", report=True)
+    lab.docker.build("127.0.0.1:5000/app:dev", "v2", report=True)
+
+    def told() -> list[str]:
+        return [e.sentence for e in lab.events if isinstance(e, Notice) and "app:dev" in e.sentence]
+
+    await _until(told, "the notice")
+    assert told()[0].startswith("127.0.0.1:5000/app:dev is not what is pushed")
+    assert f"docker rmi {APP}" in told()[0]
+
+
 async def test_old_images_are_left_alone_and_a_push_cut_off_is_taken_up(idle_lab: Lab) -> None:
     lab = idle_lab
     lab.docker.build(f"{NAME}/old:dev", "old")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
+from autoregistry.proxy.facts import Facts
 from autoregistry.proxy.nodestores import Held
 from autoregistry.proxy.stores import state_of
-from autoregistry.proxy.sync import Facts
 
 DOCKERS, OTHER = LocalImage("sha256:new"), RegistryImage("sha256:by-hand")
 IN_STEP = RegistryImage("sha256:new")
