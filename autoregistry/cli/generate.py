@@ -63,6 +63,7 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
     with shown_steps() as emit:
         ensure_proxy_image(Supply(daemon), source, emit)
         host = find_host(daemon, source.tag, options.docker_socket)
+        host = replace(host, name=daemon.info().name)
     text = compose_file(stack(options, host, source.tag))
     write_out(text, f"autoregistry generate compose{options.flags}", output, force=force)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
 
+THREADS = 4
 TRY_SECONDS = 2.0
 TRIES = 45
 BACK_OFF_SECONDS = 2.0
@@ -34,6 +36,7 @@ class AttachAll:
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
+        self._threads = ThreadPoolExecutor(THREADS, "attach")
 
     async def run(self) -> None:
         """Until cancelled; what ran already comes first, and again after Docker was away."""
@@ -62,11 +65,11 @@ class AttachAll:
             self._tasks[cluster] = asyncio.create_task(self._until_attached(cluster))
 
     async def _until_attached(self, cluster: str) -> None:
-        cause = ""
+        cause, loop = "", asyncio.get_running_loop()
         for _ in range(TRIES):
             self._again.discard(cluster)
             try:
-                await asyncio.to_thread(self._attach, cluster)
+                await loop.run_in_executor(self._threads, self._attach, cluster)
             except AutoregistryError as exc:
                 cause = exc.message
             else:

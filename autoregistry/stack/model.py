@@ -154,6 +154,12 @@ def _backend(options: Options, host: Host) -> Service:
     )
 
 
+def _machine_names(options: Options, host: Host) -> list[str]:
+    """Flags of `serve`: by which names of the machine others come, where they are let in at all."""
+    names = (host.name, f"{host.name}.local") if options.expose and host.name else ()
+    return [word for name in names for word in ("--allow-host", name.lower())]
+
+
 def _proxy(options: Options, host: Host, image: str) -> Service:
     user = USER if host.owner is None else host.owner
     marked = _marked(
@@ -167,6 +173,7 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
                 *("--listen", f"0.0.0.0:{PORT_INSIDE}", "--name", options.name),
                 *("--backend", f"http://{BACKEND}:{PORT_INSIDE}"),
                 *("--state", "/state", *options.switches),
+                *_machine_names(options, host),
             ),
             environment={"DOCKER_HOST": f"unix://{SOCKET_INSIDE}", **NO_PROXIES},
             mounts=(Mount(STATE, "/state"), Mount(host.socket, SOCKET_INSIDE)),

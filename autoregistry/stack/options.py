@@ -79,6 +79,8 @@ class Host:
     """Whom we have to run as, where the socket's group may not use it."""
     selinux: bool = False
     user_namespace: bool = False
+    name: str = ""
+    """The machine's, by which others reach it; empty where it is of no interest."""
     start_interval: bool = True
     """Whether Docker (25 and later) can ask more often while a container starts."""
 

@@ -87,7 +87,7 @@ class Up:
         ensure_registry_image(self._supply, options, self._emit)
         source = image_source(options.base_image)
         ensure_proxy_image(self._supply, source, self._emit)
-        host = self._host(found, options, source.tag, info)
+        host = replace(self._host(found, options, source.tag, info), name=info.name)
         self._make(stack(options, host, source.tag), found)
         if self._changed:
             remove_old_images(self._supply, source.tag)

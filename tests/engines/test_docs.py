@@ -94,17 +94,17 @@ def test_a_page_does_what_it_says(page: str, machine: dict[str, str], tmp_path: 
         return done.stdout
 
     version = 0
-    for line in (c for b in blocks(ROOT / page) if b.about == HERE for c in b.commands):
+    for line in _typed(page):
         if page == "docs/quick-start.md" and line.startswith("autoregistry cluster delete"):
             for other in MORE_PAGES:
-                for typed in (
-                    c for b in blocks(ROOT / other) if b.about == HERE for c in b.commands
-                ):
+                for typed in _typed(other):
                     run(typed)
             for provoke, look, symptom in SYMPTOMS:
                 run(provoke)
                 told = f"{look} 2>&1 || true"
                 wait_for(lambda told=told, text=symptom: text in run(told), symptom, 60)  # type: ignore[misc]
+            for typed in _typed("docs/troubleshooting.md"):
+                run(typed)
         if line.startswith("docker build"):
             version += 1
             (folder / "index.html").write_text(f"hello, version {version}\n")
@@ -115,6 +115,10 @@ def test_a_page_does_what_it_says(page: str, machine: dict[str, str], tmp_path: 
         else:
             run(line)
     assert version == 2
+
+
+def _typed(page: str) -> list[str]:
+    return [c for b in blocks(ROOT / page) if b.about == HERE for c in b.commands]
 
 
 @pytest.mark.parametrize("symptom", sorted({symptom for _, _, symptom in SYMPTOMS}))

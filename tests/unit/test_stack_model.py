@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,3 +148,17 @@ def test_what_is_switched_on_or_off_is_said_by_flags_of_serve() -> None:
     assert Options().switches == []
     assert chosen.switches == ["--attach-all", "--no-watch", "--no-refresh"]
     assert Options.read(chosen.written()) == chosen
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [(Options(), []), (Options(expose=True), ["box", "box.local"])],
+    ids=["loopback", "exposed"],
+)
+def test_who_may_come_from_elsewhere_may_say_this_machines_name(
+    options: Options, names: list[str]
+) -> None:
+    command = list(stack(options, replace(HOST, name="Box"), "autoregistry:1").services[1].command)
+
+    flags = zip(command, command[1:], strict=False)
+    assert [value for flag, value in flags if flag == "--allow-host"] == names

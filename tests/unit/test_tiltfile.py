@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,18 @@ class Tilt:
     """What Tilt offers a Tiltfile, and what was asked of it."""
 
     def __init__(
-        self, context: str = "k3d-dev", *, is_installed: bool = True, config_map: str = ""
+        self,
+        context: str = "k3d-dev",
+        *,
+        is_installed: bool = True,
+        config_map: str = "",
+        status: str = "",
     ) -> None:
         self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
         self._context = context
         self._is_installed = is_installed
         self._config_map = config_map
+        self._status = status
         self._dialect = starlark.Dialect.extended()
         self._dialect.enable_top_level_stmt = True
         self._globals = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
@@ -59,6 +66,7 @@ class Tilt:
             module.add_callable(name, self._recorder(name))
         module.add_callable("local", self._local)
         module.add_callable("decode_yaml", yaml.safe_load)
+        module.add_callable("decode_json", json.loads)
         module.add_callable("k8s_context", lambda: self._context)
         module.add_callable("_quote", shlex.quote)
         module["TRIGGER_MODE_MANUAL"] = "manual"
@@ -75,6 +83,8 @@ class Tilt:
         if command.startswith("kubectl --context k3d-"):
             assert "get configmap local-registry-hosting" in command
             return self._config_map
+        if command.startswith("autoregistry status --json"):
+            return self._status
         return "autoregistry" if self._is_installed else ""
 
     def _recorder(self, name: str) -> Any:
@@ -181,6 +191,29 @@ def test_a_build_is_docker_build_and_nobody_pushes_it() -> None:
     ]
 
 
+def test_a_dockerfile_elsewhere_is_watched_as_well() -> None:
+    tilt = Tilt()
+
+    tilt.run(
+        LOAD + "autoregistry_build('localhost:5000/a', 'src', dockerfile='d/Dockerfile')", USER
+    )
+
+    assert tilt.named("custom_build")[0][1]["deps"] == ["src", "d/Dockerfile"]
+
+
+@pytest.mark.parametrize(
+    "status",
+    ['{"name": "localhost:5001", "proxy": null}', '{"name": "localhost:5000", "proxy": {}}', ""],
+    ids=["nothing runs", "the same", "no answer"],
+)
+def test_a_registry_that_is_not_elsewhere_is_brought_up(status: str) -> None:
+    tilt = Tilt(status=status)
+
+    tilt.run(LOAD + "autoregistry()", USER)
+
+    assert "autoregistry" in _resources(tilt)
+
+
 @pytest.mark.parametrize(
     ("tilt", "message"),
     [
@@ -192,6 +225,16 @@ def test_a_build_is_docker_build_and_nobody_pushes_it() -> None:
             Tilt(config_map='host: "localhost:5050"\nhelp: "https://k3d.io"\n'),
             "Tilt sends images to localhost:5050.*autoregistry cluster attach dev",
             id="another registry",
+        ),
+        pytest.param(
+            Tilt(config_map="host: localhost:5001\n"),
+            r"not to localhost:5000: autoregistry\(port=5001\), or autoregistry up --port 5000",
+            id="another port in the cluster",
+        ),
+        pytest.param(
+            Tilt(status='{"name": "localhost:5001", "proxy": {"version": "1"}}'),
+            r"the registry is at localhost:5001: autoregistry\(port=5001\), or to move it autoregistry up --port 5000",
+            id="another port that runs",
         ),
     ],
 )
