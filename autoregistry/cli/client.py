@@ -69,10 +69,17 @@ class Client:
         if self._is_near is None:
             try:
                 answer = self._http.get("/_autoregistry/health")
-                self._is_near = answer.status_code == 200 and "version" in answer.json()
+                self._is_near = answer.status_code == 200 and self._is_ours(answer.json())
             except (httpx.HTTPError, ValueError):
                 self._is_near = False
         return self._is_near
+
+    def _is_ours(self, said: dict[str, Any]) -> bool:
+        """A proxy of this Docker: with another context chosen, that of the one before may still run here."""
+        daemon = said.get("daemon")
+        return "version" in said and (
+            self._containers is None or not daemon or daemon == self._containers.daemon_identity
+        )
 
     def is_there(self) -> bool:
         """Whether it answers now, by either road."""

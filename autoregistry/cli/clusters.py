@@ -53,8 +53,8 @@ class Clusters:
 
     @property
     def k3d_environment(self) -> dict[str, str]:
-        """k3d does not read Docker's contexts: the daemon is named to it."""
-        return {**os.environ, "DOCKER_HOST": self.daemon.host}
+        """k3d's too, for it must not find another daemon than we did."""
+        return {**os.environ, **self.daemon.environment}
 
     @property
     def found(self) -> Found:

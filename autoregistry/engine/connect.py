@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import docker
@@ -60,6 +61,15 @@ class Daemon:
         """The daemon's address, as Docker's own tools would find it."""
         with translated("Docker's context"):
             return str(self._parameters().get("base_url") or "unix:///var/run/docker.sock")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What another program has to be told to talk to this very daemon."""
+        told = {"DOCKER_HOST": self.host}
+        if certificates := getattr(self._parameters().get("tls"), "ca_cert", None):
+            folder = str(Path(certificates).parent)  # a context has them under the usual names
+            told |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}
+        return told
 
     def client(self) -> docker.APIClient:
         """docker-py's client, its API version agreed with the daemon."""

@@ -44,6 +44,11 @@ class Containers:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
+    @property
+    def daemon_identity(self) -> str:
+        """Which daemon they are of."""
+        return self._daemon.info().identity
+
     def list(self, *labels: str) -> list[Container]:
         """Those that carry all these labels (`app=k3d`, or just `app`), running or not, by name."""
         params = {"all": "1", "filters": json.dumps({"label": list(labels)})}

@@ -10,8 +10,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from autoregistry.engine.connect import (
     translated,
 )
 from autoregistry.engine.platforms import platforms
+from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.engine.streams import json_lines
 from autoregistry.errors import PushRefused
 from autoregistry.settings import LIST_SECONDS, PUSH_SILENCE_SECONDS
@@ -40,55 +40,6 @@ NO_CREDENTIALS = {"X-Registry-Auth": "e30="}
 _LAST_WORDS = re.compile(r": digest: (\S+) size: \d+")
 
 
-@dataclass(slots=True)
-class Progress:
-    """A push under way, in the bytes that Docker reports for each layer."""
-
-    layers: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of each layer that moves: bytes done, bytes in all."""
-    finished: set[str] = field(default_factory=set)
-    digest: str | None = None
-    """What the tag is in the registry after the push, in Docker's last words."""
-
-    @property
-    def done_bytes(self) -> int:
-        return sum(done for done, _ in self.layers.values())
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(total for _, total in self.layers.values())
-
-    @property
-    def total_layers(self) -> int:
-        return len(self.layers)
-
-    @property
-    def done_layers(self) -> int:
-        return len(self.finished & self.layers.keys())
-
-    def read(self, line: dict[str, Any]) -> bool:
-        """Take in one line of the stream; whether it changed anything."""
-        layer, status = line.get("id"), str(line.get("status", ""))
-        if not layer:
-            return False
-        if status == "Pushing" and (detail := line.get("progressDetail")):
-            done = int(detail.get("current") or 0)
-            known = self.layers.get(layer, (0, 0))
-            self.layers[layer] = (done, max(done, int(detail.get("total") or 0), known[1]))
-            return True
-        if status == "Pushed":
-            if layer in self.layers:
-                total = self.layers[layer][1]
-                self.layers[layer] = (total, total)
-            self.finished.add(layer)
-            return True
-        return status.startswith("Retrying")
-
-
-OnProgress = Callable[[Progress], None]
-"""Told of every step. It may raise: then Docker is left, and ends the push by itself."""
-
-
 class Images:
     """The images of one daemon."""
 
@@ -98,6 +49,10 @@ class Images:
     def is_there(self) -> bool:
         """Whether Docker answers at all; raises DockerUnreachable where it does not."""
         return self._daemon.request("GET", "/_ping").ok
+
+    def identity(self) -> str:
+        """Which daemon this is."""
+        return self._daemon.info().identity
 
     def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None:
         """What Docker has under this name, or None. `children` also asks for an index's platforms."""
@@ -137,10 +92,10 @@ class Images:
         listed = self._list(params)
         return {t: int(image.get("Size") or 0) for image in listed for t in image["RepoTags"] or []}
 
-    def _list(self, params: dict[str, str]) -> list[dict[str, Any]]:
-        answer = self._daemon.request("GET", "/images/json", params=params, timeout=LIST_SECONDS)
-        listed: list[dict[str, Any]] = answer.json()
-        return listed
+    def _list(self, params: dict[str, str]) -> list[Any]:
+        return list(
+            self._daemon.request("GET", "/images/json", params=params, timeout=LIST_SECONDS).json()
+        )
 
     def platforms(self, reference: str) -> list[str]:
         """What it runs on, `linux/amd64`; of an index all that Docker has. Empty where it has no such image."""

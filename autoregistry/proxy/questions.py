@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from autoregistry.decision import LocalImage, Unreachable
-from autoregistry.engine.images import Progress
+from autoregistry.engine.progress import Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable
 from autoregistry.names import Image, RegistryNames
 from autoregistry.settings import LIST_SECONDS, PUSH_THREADS, QUESTION_SECONDS, QUESTION_THREADS
@@ -28,6 +28,7 @@ class Images(Protocol):
     """What the proxy wants of Docker (`engine/images.py`); every method blocks."""
 
     def is_there(self) -> bool: ...
+    def identity(self) -> str: ...
     def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None: ...
     def tags_with(self, reference: str, digest: str) -> list[str]: ...
     def sizes(self, registries: Iterable[str]) -> dict[str, int]: ...

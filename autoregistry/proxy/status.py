@@ -53,6 +53,8 @@ class Status:
         self._names = names
         self._state = state
         self._version = version
+        self._daemon = ""
+        """Docker's own ID, by which commands know whether this is the proxy of the Docker that they talk to."""
         self.probe: Probe | None = None
 
     async def health(self, _: web.Request) -> web.Response:
@@ -61,6 +63,9 @@ class Status:
 
     async def _health(self) -> dict[str, str]:
         docker = await self._questions.ask(lambda images: images.is_there())
+        if not self._daemon and docker is True:
+            daemon = await self._questions.ask(lambda images: images.identity())
+            self._daemon = "" if isinstance(daemon, Unreachable) else daemon
         backend = "ok"
         broken = self.probe.broken if self.probe else None
         try:
@@ -71,6 +76,7 @@ class Status:
             backend = exc.message
         return {
             "version": self._version,
+            "daemon": self._daemon,
             "docker": "does not answer" if isinstance(docker, Unreachable) else "ok",
             "backend": backend,
             "loop": broken.message if broken else "ok",

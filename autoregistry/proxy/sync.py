@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
-from autoregistry.engine.images import OnProgress, Progress
+from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.errors import (
     AutoregistryError,
     BackendUnreachable,

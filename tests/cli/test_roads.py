@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from autoregistry.cli.client import Client
 from autoregistry.cluster import k3d
+from autoregistry.engine.containers import Containers
+from autoregistry.stack.model import Options
 from tests.cli.conftest import Type
 from tests.cli.test_doctor import made
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import IDENTITY, FakeEngine
 
 
 def test_generate_for_a_serve_at_another_port(typed: Type) -> None:
@@ -73,6 +76,22 @@ def test_the_serve_that_is_named_is_the_one_nodes_are_attached_to(
     monkeypatch.setenv("AUTOREGISTRY_NAME", "localhost:5007")
 
     assert typed(*words).stderr.endswith(f"attached\nhint: {hint}\n")
+
+
+@pytest.mark.parametrize(
+    ("daemon", "is_near"),
+    [(IDENTITY, True), ("another", False), ("", True)],
+    ids=["ours", "another Docker's", "an older proxy, which does not say"],
+)
+def test_what_answers_here_may_be_the_proxy_of_another_docker(
+    engine: FakeEngine, daemon: str, *, is_near: bool
+) -> None:
+    """Whose context was chosen before."""
+    engine.served = {"version": "0.1.0", "daemon": daemon}
+    port = int(engine.host.rpartition(":")[2])
+
+    with Client(Containers(engine.daemon), Options(port=port)) as client:
+        assert client.is_near is is_near
 
 
 def test_a_cluster_that_stopped_half_made_is_to_be_deleted(

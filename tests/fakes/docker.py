@@ -14,7 +14,7 @@ import httpx
 
 from autoregistry.decision import LocalImage
 from autoregistry.engine.events import ImageEvent
-from autoregistry.engine.images import Progress
+from autoregistry.engine.progress import Progress
 from autoregistry.errors import AutoregistryError, DockerUnreachable, PushRefused
 from tests.fakes.registry import digest_of
 from tests.plain import PLAIN
@@ -101,6 +101,10 @@ class FakeDocker:
     def is_there(self) -> bool:
         self._check()
         return True
+
+    def identity(self) -> str:
+        self._check()
+        return "the only Docker"
 
     def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None:
         time.sleep(self.inspect_seconds)

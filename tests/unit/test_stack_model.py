@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -160,5 +161,5 @@ def test_who_may_come_from_elsewhere_may_say_this_machines_name(
 ) -> None:
     command = list(stack(options, replace(HOST, name="Box"), "autoregistry:1").services[1].command)
 
-    flags = zip(command, command[1:], strict=False)
+    flags = itertools.pairwise(command)
     assert [value for flag, value in flags if flag == "--allow-host"] == names
