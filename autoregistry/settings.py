@@ -20,6 +20,8 @@ LIST_SECONDS = 60.0
 # Docker is silent for long only while the registry completes a layer of many gigabytes.
 PUSH_SILENCE_SECONDS = 600.0
 DEFAULT_NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
+# What `doctor` and `cluster create` build, to see that it can be pulled; it is in no list of images.
+CHECK = "autoregistry/check:pull"
 PUSH_THREADS = 4
 QUESTION_THREADS = 8
 _T = TypeVar("_T")

@@ -13,9 +13,10 @@ from autoregistry import __version__
 from autoregistry.cli import daemons
 from autoregistry.cli.client import Client
 from autoregistry.cli.clusterchecks import Check, cluster_checks, looks_at, well, wrong
-from autoregistry.cli.clusters import CHECK, Clusters, Road
+from autoregistry.cli.clusters import Clusters, Road
 from autoregistry.engine.images import Images
 from autoregistry.errors import AutoregistryError
+from autoregistry.settings import CHECK
 from autoregistry.stack import ports
 from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
 

@@ -17,11 +17,9 @@ from autoregistry.engine.containers import Containers
 from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import SettingInvalid
+from autoregistry.settings import CHECK
 from autoregistry.stack.found import Found, find
 from autoregistry.stack.model import BACKEND, PROXY, Options
-
-CHECK = "autoregistry/check:pull"
-"""The image of the proof; each run gives it new content, so a stale answer would show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ class Clusters:
         return None
 
     def prove(self, node: Node, name: str) -> None:
-        """Pull, inside a node, an image that was only built. Raises ClusterRefused, DockerRefused."""
+        """Pull, inside a node, an image that was only built, with new content each time. Raises ClusterRefused, DockerRefused."""
         reference = f"{name}/{CHECK}"
         images = Images(self.daemon)
         images.import_file(reference, "nonce", secrets.token_hex(16))

@@ -20,6 +20,7 @@ from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.states import next_pull
 from autoregistry.proxy.stores import Stores
 from autoregistry.proxy.stream import Stream
+from autoregistry.settings import CHECK
 
 BACKEND_SECONDS = 2.0
 SHOWN_PULLS = 200
@@ -118,7 +119,9 @@ class Status:
         """Newest first."""
         newest = [entry.said for entry in reversed(self._history.entries)]
         pulls = [said for said in newest if said["type"] == "pull-answered"]
+        pulls = [said for said in pulls if said["manifest"] != CHECK]
         pushes = [said for said in newest if said["type"] == "push-finished"]
+        pushes = [said for said in pushes if said["image"] != CHECK]
         return {
             "pulls": pulls[:SHOWN_PULLS],
             "pushes": pushes[:SHOWN_PUSHES],

@@ -23,6 +23,7 @@ from autoregistry.proxy.nodestores import Held, NodeStores
 from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.states import STATES
 from autoregistry.proxy.sync import Sync
+from autoregistry.settings import CHECK
 
 AT_ONCE = 8
 CATALOG = 1000
@@ -76,7 +77,8 @@ class Stores:
 
     async def _look(self) -> list[Row]:
         sizes = await self.in_docker()
-        images = sorted({*sizes, *await self._in_registry()})
+        everything = {*sizes, *await self._in_registry()}
+        images = sorted(image for image in everything if str(image) != CHECK)
         return await self._rows(images, sizes)
 
     async def row(self, image: Image) -> Row:

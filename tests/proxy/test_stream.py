@@ -33,6 +33,7 @@ from autoregistry.proxy import status, stream
 from autoregistry.proxy.codec import from_json, to_json
 from autoregistry.proxy.history import History
 from autoregistry.proxy.stream import Stream
+from autoregistry.settings import CHECK
 from tests.fakes.nodes import node
 from tests.proxy.conftest import NAME, Lab
 
@@ -215,6 +216,17 @@ async def test_status_shows_the_three_stores_side_by_side(lab: Lab) -> None:
         assert rebuilt.digest == rows["app:dev"]["docker"]
     assert said["pulls"][0]["type"] == "pull-answered"
     assert {"docker": "ok", "backend": "ok"}.items() <= said["health"].items()
+
+
+async def test_the_check_of_the_commands_is_in_no_list(lab: Lab) -> None:
+    lab.docker.build(f"{NAME}/{CHECK}", "v1")
+    assert (await lab.pull(CHECK)).headers["Autoregistry"] == "pushed"
+
+    said = (await lab.client.get("/_autoregistry/status")).json()
+    one = (await lab.client.get(f"/_autoregistry/status?image={CHECK}")).json()
+
+    assert [said[what] for what in ("images", "pulls", "pushes")] == [[], [], []]
+    assert [row["state"] for row in one["images"]] == ["in-step"]
 
 
 async def test_status_tells_how_every_node_is(lab: Lab) -> None:
