@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -55,12 +55,18 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
     program = k3d.program()
     clusters = Clusters.here()
     mirror = clusters.mirror(via, port)
-    if there := _parts(clusters, name):
+    made = clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
+    if there := _parts(made):
         has_server = any(container.labels.get(ROLE_LABEL) == "server" for container in there)
         has_begun_only = not has_server or any(c.state == "created" for c in there)
         raise ClusterRefused(
             f"a k3d cluster {name} is there already" + (", half made" if has_begun_only else ""),
             f"autoregistry cluster {'delete' if has_begun_only else 'attach'} {name}",
+        )
+    if made:
+        raise ClusterRefused(
+            f"k3d keeps the registry {made[0].name}, made with a cluster {name}, and makes no other of that name",
+            f"k3d registry delete {made[0].name}",
         )
     if via == "container" and not clusters.found.is_running:
         bring_up(clusters.daemon, {})
@@ -112,13 +118,18 @@ def attach(
     for name in running if everything else names:
         attached = attachment.attach_at_next_start(name) if may_restart else None
         if attached is None:
-            attached, replaced = attachment.attach(name)
+            attached = attachment.attach(name)
         else:
             for argv in k3d.restart(k3d.program(), name):
                 k3d.run(argv, clusters.k3d_environment)
-            replaced = announce(clusters.nodes, name, mirror)
-        stderr.print(f"{name}  attached: {', '.join(node.name for node in attached)}")
-        _say_replaced(name, replaced)
+            attached = replace(attached, replaced=announce(clusters.nodes, name, mirror))
+        stderr.print(f"{name}  attached: {', '.join(node.name for node in attached.nodes)}")
+        _say_replaced(name, attached.replaced)
+        for node in attached.for_now:
+            stderr.print(
+                f"{name}  {node.name}: its registries.yaml has another road and is mounted, so that it cannot be"
+                " changed: k3s goes back to that road when it starts"
+            )
         _prove(clusters, name, mirror)
 
 
@@ -151,14 +162,13 @@ def delete(name: str) -> None:
       autoregistry cluster delete dev
     """
     clusters = Clusters.here()
-    if not _parts(clusters, name):
+    if not clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
         clusters.nodes.of(name)
     _delete(clusters, k3d.program(), name)
 
 
-def _parts(clusters: Clusters, name: str) -> list[Container]:
+def _parts(made: list[Container]) -> list[Container]:
     """What k3d makes a cluster of. Not a registry made with it, which k3d keeps where others use it, too."""
-    made = clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
     return [container for container in made if container.labels.get(ROLE_LABEL) != "registry"]
 
 
@@ -169,7 +179,7 @@ def _delete(clusters: Clusters, program: str, name: str) -> None:
     if nodes:
         clusters.attachment().leave(name)
     k3d.run(k3d.delete(program, name), clusters.k3d_environment)
-    for left in _parts(clusters, name):
+    for left in _parts(clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")):
         clusters.containers.remove(left.identity)
     for network in networks:
         remove_left(Networks(clusters.daemon), network)

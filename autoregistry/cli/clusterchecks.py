@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from autoregistry.cli.clusters import Clusters, Road
 from autoregistry.cluster.addresses import collisions
-from autoregistry.cluster.files import CONFIG_MAP, config_map, hosting
+from autoregistry.cluster.files import CONFIG_MAP, config_map, hosting, plain
 from autoregistry.cluster.hosting import told
-from autoregistry.cluster.mirrors import plain
 from autoregistry.cluster.nodes import Node
 from autoregistry.engine.container import Container
 from autoregistry.errors import AutoregistryError
@@ -22,10 +21,10 @@ from autoregistry.stack.model import BACKEND, PROXY
 _FETCH = """
 if command -v wget >/dev/null; then wget -q -T 5 -O /dev/null "$1"; else curl -fsS -m 5 -o /dev/null "$1"; fi"""
 
+# k3s hands CONTAINERD_HTTP_PROXY and the like to containerd without their prefix (pkg/agent/containerd).
 _PROXIES = """
-echo "HTTP_PROXY=${HTTP_PROXY:-$http_proxy}"
-echo "HTTPS_PROXY=${HTTPS_PROXY:-$https_proxy}"
-echo "NO_PROXY=${NO_PROXY:-$no_proxy}\""""
+echo "${CONTAINERD_HTTP_PROXY:-${HTTP_PROXY:-$http_proxy}}"
+echo "${CONTAINERD_NO_PROXY:-${NO_PROXY:-$no_proxy}}\""""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,16 +179,24 @@ def _joined(look: Look, containers: list[Container]) -> Iterator[Check]:
 def _diverted(clusters: Clusters, node: Node, road: Road) -> Iterator[Check]:
     """A node's HTTP_PROXY is taken for our names too: for all but localhost (Go's x/net/http/httpproxy)."""
     said = clusters.containers.exec(node.name, ["sh", "-c", _PROXIES], timeout=10).stdout
-    proxies = dict(line.split("=", 1) for line in said.splitlines() if not line.endswith("="))
-    ours = ("host.k3d.internal",) if road.is_by_host else (PROXY, BACKEND)
-    listed = [name.strip() for name in proxies.get("NO_PROXY", "").split(",") if name.strip()]
-    missing = [name for name in ours if name not in listed and "*" not in listed]
-    if missing and (proxy := proxies.get("HTTP_PROXY")):
-        proxies["NO_PROXY"] = ",".join([*listed, *missing])
-        flags = " ".join(f"--env '{name}={value}@all'" for name, value in proxies.items())
-        made = f"autoregistry cluster create {node.cluster} -- {flags}"
-        sentence = f"{node.name} asks {proxy} for {' and '.join(missing)}"
-        yield wrong(node.cluster, sentence, f"autoregistry cluster delete {node.cluster} && {made}")
+    proxy, _, exempt = said.partition("\n")
+    listed = [entry.strip() for entry in exempt.split(",") if entry.strip()]
+    hosts = ("host.k3d.internal",) if road.is_by_host else (PROXY, BACKEND)
+    missing = [host for host in hosts if not any(_exempts(entry, host) for entry in listed)]
+    if proxy and missing:
+        sentence = f"{node.name} asks its HTTP_PROXY for {' and '.join(missing)}"
+        flag = f"--env 'NO_PROXY={','.join([*listed, *missing])}@all'"
+        by_host = f" --via host --port {road.name.rpartition(':')[2]}" if road.is_by_host else ""
+        mend = f"autoregistry cluster create {node.cluster}{by_host} -- {flag}"
+        yield wrong(
+            node.cluster, sentence, f"{mend}  (and your other flags; it has to be made anew)"
+        )
+
+
+def _exempts(entry: str, host: str) -> bool:
+    """Whether this part of a NO_PROXY means that host, as Go reads it: a name means all that ends in it, too."""
+    name = entry.lower().partition(":")[0].removeprefix("*")
+    return not name or host == name or host.endswith(name if name[0] == "." else f".{name}")
 
 
 def _answers(clusters: Clusters, look: Look, node: Node, road: Road) -> Check:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from autoregistry.cli import daemons
 from autoregistry.cluster.attach import Attachment
-from autoregistry.cluster.files import Mirror
-from autoregistry.cluster.mirrors import MirrorFiles, plain
+from autoregistry.cluster.files import Mirror, plain
+from autoregistry.cluster.mirrors import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
@@ -98,7 +98,10 @@ class Clusters:
         return None
 
     def prove(self, node: Node, name: str) -> None:
-        """Pull, inside a node, an image that was only built, with new content each time. Raises ClusterRefused, DockerRefused."""
+        """Pull, inside a node, an image that was only built, each time with new content.
+
+        Raises ClusterRefused, DockerRefused.
+        """
         reference = f"{name}/{CHECK}"
         images = Images(self.daemon)
         images.import_file(reference, "nonce", secrets.token_hex(16))

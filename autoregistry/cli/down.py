@@ -27,12 +27,12 @@ def down(*, volumes: bool, yes: bool) -> None:
     daemon = daemons.daemon()
     with shown_steps() as emit:
         found, removed = take_down(daemon, emit, volumes=volumes)
+    again = f"autoregistry up{found.options.flags}"
     if removed:
-        stdout.print("removed, with everything that was pushed")
+        stdout.print(f"removed, with everything that was pushed; `{again}` begins anew")
     elif not found.containers:
         stdout.print("nothing was running")
     else:
-        again = f"autoregistry up{found.options.flags}"
         stdout.print(f"removed; what was pushed is kept for the next `{again}`")
 
 

@@ -17,7 +17,7 @@ from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Containers
 from autoregistry.stack.compose import compose_file
 from autoregistry.stack.found import find
-from autoregistry.stack.host import find_host
+from autoregistry.stack.host import find_host, machine_names
 from autoregistry.stack.image import image_source
 from autoregistry.stack.model import stack
 from autoregistry.stack.supply import ensure_proxy_image
@@ -63,7 +63,8 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
     with shown_steps() as emit:
         ensure_proxy_image(Supply(daemon), source, emit)
         host = find_host(daemon, source.tag, options.docker_socket)
-        host = replace(host, name=daemon.info().name)
+        names = machine_names(daemon.info(), is_local=daemons.is_local(daemon))
+        host = replace(host, names=names)
     text = compose_file(stack(options, host, source.tag))
     write_out(text, f"autoregistry generate compose{options.flags}", output, force=force)
 

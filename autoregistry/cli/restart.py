@@ -137,9 +137,9 @@ def _refresh(clusters: Clusters, nodes: list[Node], image: Image) -> bool:
     }
 
     def pull(node: Node) -> bool:
-        held = clusters.nodes.held(node)
-        mine = [r for r in references if r in held or (node.name, r) in wanted]
         try:
+            held = clusters.nodes.held(node)
+            mine = [r for r in references if r in held or (node.name, r) in wanted]
             for reference in mine:
                 clusters.nodes.pull(node, reference)
         except AutoregistryError as exc:

@@ -59,7 +59,13 @@ def bring_up(daemon: Daemon, choices: Mapping[str, object]) -> Made:
         stderr.print("interrupted; `autoregistry up` goes on from here")
         raise
     everybody = Nodes(Containers(daemon)).all() if made.with_old_name else []
-    if names := sorted({node.cluster for node in everybody if node.network in made.with_old_name}):
+    if names := sorted(
+        {
+            node.cluster
+            for node in everybody
+            if node.is_running and node.network in made.with_old_name
+        }
+    ):
         command = f"autoregistry cluster attach {' '.join(names)}"
         stderr.print(f"the clusters' nodes still know the old name; `{command}` tells them")
     return made

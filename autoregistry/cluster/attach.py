@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from autoregistry.cluster.addresses import Networks, collisions, far_place
-from autoregistry.cluster.files import Mirror
+from autoregistry.cluster.files import Mirror, plain
 from autoregistry.cluster.hosting import announce, withdraw
-from autoregistry.cluster.mirrors import MirrorFiles, plain
+from autoregistry.cluster.mirrors import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.container import Container
 from autoregistry.errors import AutoregistryError, ClusterRefused, DockerRefused
@@ -27,6 +28,18 @@ class Containers(Protocol):
         self, network: str, container: str, body: Mapping[str, object] | None = None
     ) -> bool: ...
     def disconnect(self, network: str, container: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What became of a cluster."""
+
+    nodes: list[Node]
+    """Those that pull through us."""
+    for_now: list[Node] = field(default_factory=list)
+    """Those of them that do so only until they start again."""
+    replaced: str = ""
+    """The registry that the cluster named before to Tilt and others; empty where that was none, or ours."""
 
 
 class Attachment:
@@ -55,8 +68,8 @@ class Attachment:
             raise ClusterRefused(f"cluster {cluster} does not run", f"k3d cluster start {cluster}")
         return running
 
-    def attach(self, cluster: str) -> tuple[list[Node], str]:
-        """The cluster's nodes pull through us from their next pull on; those, and which registry it named before.
+    def attach(self, cluster: str) -> Attached:
+        """The cluster's nodes pull through us from their next pull on.
 
         Raises ClusterRefused where a node's k3s is too old to be told while it runs.
         """
@@ -68,12 +81,10 @@ class Attachment:
                     f"autoregistry cluster attach {cluster} --restart",
                 )
         self.join(cluster)
-        for node in running:
-            self._files.attach(node, self._mirror)
-        replaced = announce(self._nodes, cluster, self._mirror)
-        return running, replaced
+        for_now = [node for node in running if not self._files.attach(node, self._mirror)]
+        return Attached(running, for_now, announce(self._nodes, cluster, self._mirror))
 
-    def attach_at_next_start(self, cluster: str) -> list[Node] | None:
+    def attach_at_next_start(self, cluster: str) -> Attached | None:
         """Prepare a cluster whose k3s reads its mirrors only when it starts; None where it needs no restart."""
         running = self.running(cluster)
         if all(self._files.is_read_at_every_pull(node) for node in running):
@@ -81,7 +92,7 @@ class Attachment:
         self.join(cluster)
         for node in running:
             self._files.attach_at_next_start(node, self._mirror)
-        return running
+        return Attached(running)
 
     def rejoin(self) -> list[str]:
         """Join the networks of clusters that are told to pull from us and that we are not on; those networks.

@@ -48,7 +48,12 @@ class Mirror:
     def is_road(self, name: str, endpoints: Iterable[str]) -> bool:
         """Whether images of this name, one of ours or of before, are pulled through us from there."""
         by_host = f"http://host.k3d.internal:{name.rpartition(':')[2]}"
-        return any(end.removesuffix("/v2") in (*self.endpoints, by_host) for end in endpoints)
+        return any(end in (*self.endpoints, by_host) for end in plain(endpoints))
+
+
+def plain(urls: Iterable[str]) -> list[str]:
+    """Without the path that k3s adds."""
+    return [url.rstrip("/").removesuffix("/v2") for url in urls]
 
 
 def templates() -> Path:

@@ -7,7 +7,7 @@ former when it starts. Refuses to touch what does not lead to us.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from autoregistry.cluster.files import (
@@ -23,12 +23,15 @@ from autoregistry.cluster.files import (
 )
 from autoregistry.cluster.nodes import Node
 from autoregistry.engine.containers import Ran
+from autoregistry.errors import DockerRefused
 
 # The first k3s whose containerd reads certs.d (k3s-io/k3s#8975).
 HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
 _K3S_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
 _NAMES = ("localhost:", "127.0.0.1:")
 _MARK = "== "
+# What another road for our names was, until the cluster is let go.
+_BEFORE = f"{REGISTRIES}.before-autoregistry"
 # An older k3s has no such folder, and configures containerd from registries.yaml alone.
 _SHOW = f"""
 if cd "$1" 2>/dev/null
@@ -74,21 +77,29 @@ class MirrorFiles:
         minor, patch = int(version[1]), int(version[2])
         return minor > max(HOSTS_TOML_SINCE) or patch >= HOSTS_TOML_SINCE.get(minor, 1 << 30)
 
-    def attach(self, node: Node, mirror: Mirror) -> None:
+    def attach(self, node: Node, mirror: Mirror) -> bool:
         """Have this node's containerd pull our names through us, from its next pull on.
 
-        Where registries.yaml has another road for them, k3s would go back to that at its next start.
+        False where that lasts until its next start only: k3s then makes its files of registries.yaml again, which has
+        another road for these names and cannot be written.
         """
+        for name in mirror.names:
+            self._containers.put_file(node.name, hosts_path(name), hosts_toml(mirror, name))
         stand = mirrors_of(self._containers.get_file(node.name, REGISTRIES) or "")
         ours = [*mirror.endpoints]
         if any(stand.get(name, ours) != ours for name in mirror.names):
-            self.attach_at_next_start(node, mirror)
-        for name in mirror.names:
-            self._containers.put_file(node.name, hosts_path(name), hosts_toml(mirror, name))
+            try:
+                self.attach_at_next_start(node, mirror)
+            except DockerRefused:  # a file of the user's is mounted there
+                return False
+        return True
 
     def attach_at_next_start(self, node: Node, mirror: Mirror) -> None:
-        """The same for a k3s that reads its mirrors when it starts."""
+        """The same for a k3s that reads its mirrors when it starts; another road for our names is kept beside."""
         others = self._containers.get_file(node.name, REGISTRIES) or ""
+        stand = mirrors_of(others)
+        if any(name in stand and not mirror.is_road(name, stand[name]) for name in mirror.names):
+            self._containers.put_file(node.name, _BEFORE, others)
         self._containers.put_file(node.name, REGISTRIES, registries_with(others, mirror))
 
     def detach(self, node: Node, mirror: Mirror) -> None:
@@ -97,12 +108,11 @@ class MirrorFiles:
             if mirror.is_road(name, ends):
                 folder = hosts_path(name).rpartition("/")[0]
                 self._containers.exec(node.name, ["rm", "-rf", folder])
+        if (before := self._containers.get_file(node.name, _BEFORE)) is not None:
+            self._containers.put_file(node.name, REGISTRIES, before)
+            self._containers.exec(node.name, ["rm", "-f", _BEFORE])
+            return
         registries = self._containers.get_file(node.name, REGISTRIES) or ""
         kept = registries_without(registries, mirror)
         if kept is not None:
             self._containers.put_file(node.name, REGISTRIES, kept)
-
-
-def plain(urls: Iterable[str]) -> list[str]:
-    """Without the path that k3s adds."""
-    return [url.rstrip("/").removesuffix("/v2") for url in urls]

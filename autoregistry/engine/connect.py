@@ -205,7 +205,7 @@ def translated(host: str) -> Iterator[None]:
         text = str(exc)
         if "Permission denied" in text:
             hint = "sudo usermod -aG docker $USER  (then log in again)"
-        elif "Error while fetching" not in text and isinstance(exc, docker.errors.ContextException):
+        elif isinstance(exc, docker.errors.ContextException):
             hint = "docker context ls"
         raise DockerUnreachable(f"Docker does not answer at {host}: {_short(text)}", hint) from exc
 

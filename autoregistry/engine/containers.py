@@ -83,9 +83,9 @@ class Containers:
     def rename(self, container: str, name: str) -> None:
         self._change(f"/containers/{container}/rename", {"name": name})
 
-    def remove(self, container: str, *, anonymous_volumes: bool = True) -> None:
+    def remove(self, container: str) -> None:
         """Remove it, running or not; named volumes stay. One that is gone is no error."""
-        params = {"force": "1", "v": str(int(anonymous_volumes))}
+        params = {"force": "1", "v": "1"}
         path = f"/containers/{container}"
         self._daemon.request("DELETE", path, params=params, timeout=CHANGE_SECONDS)
 
@@ -140,7 +140,7 @@ class Containers:
 
     def put_file(self, container: str, path: str, content: str) -> None:
         """Write a small text file in a running container, whole or not at all; its folder is made."""
-        script = 'mkdir -p "${1%/*}" && cat > "$1.new" && mv "$1.new" "$1"'
+        script = """mkdir -p "${1%/*}" && cat > "$1.new" && mv "$1.new" "$1" || { rm -f "$1.new"; exit 1; }"""
         ran = self.exec(container, ["sh", "-c", script, "sh", path], input=content)
         if ran.code != 0:
             raise DockerRefused(f"{path} cannot be written in {container}: {ran.stderr.strip()}")

@@ -20,6 +20,9 @@ FILE = "journal.sqlite"
 UNKNOWN = "unknown"
 """Docker could not be asked what it had: the first image it is then seen to have counts as that."""
 
+CUT_OFF = "its push was cut off"
+"""Why a tag is stale while a push of it is under way; whoever reads it afterwards knows that it did not end."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tags (
     repository TEXT NOT NULL,

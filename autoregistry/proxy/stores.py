@@ -18,7 +18,7 @@ from autoregistry.errors import BackendUnreachable
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.backend import Ask, Backend
 from autoregistry.proxy.facts import Facts
-from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.journal import CUT_OFF, Journal
 from autoregistry.proxy.nodestores import Held, NodeStores
 from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.states import STATES
@@ -135,7 +135,7 @@ class Stores:
 def state_of(facts: Facts, nodes: tuple[Held, ...]) -> tuple[str, str]:
     """One word, and the sentence behind it."""
     old = [held.node for held in nodes if held.digest and not held.is_current]
-    if facts.verdict.must_push and facts.stale_because not in (None, facts.verdict.value):
+    if facts.verdict.must_push and facts.stale_because not in (None, CUT_OFF):
         return "stale", f"{facts.verdict.value}, and it could not be pushed: {facts.stale_because}"
     if facts.verdict is Verdict.ONLY_IN_REGISTRY and facts.registry is None:
         return "nowhere", "neither Docker nor the registry has it"

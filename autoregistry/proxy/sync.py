@@ -27,7 +27,7 @@ from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, Pu
 from autoregistry.names import Image
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.facts import Comparison, Facts
-from autoregistry.proxy.journal import Journal
+from autoregistry.proxy.journal import CUT_OFF, Journal
 from autoregistry.proxy.questions import Questions
 
 # Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
@@ -167,7 +167,7 @@ class Sync:
                 raise PushRefused(await self._why_not_there(image, facts))
             if pushes == MAX_PUSHES:
                 raise PushRefused("Docker's image kept changing while it was pushed")
-            self._journal.set_stale(image, because.value)
+            self._journal.set_stale(image, CUT_OFF)
             self._refusals.pop(image.repository, None)
             self._comparison.made_whole(image.repository)
             self._emit(PushStarted(image, facts.local.identity, because.value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoregistry.stack.model import LOG, NETWORK, PORT_INSIDE, STOP_SECONDS, Health, Mount, Service
+from autoregistry.stack.model import NETWORK, PORT_INSIDE, Health, Mount, Service
 
 _SECOND = 1_000_000_000
 _PORT = f"{PORT_INSIDE}/tcp"
@@ -17,7 +17,7 @@ def create_body(service: Service) -> dict[str, object]:
         # `cli/wiring.py` takes it for our name on Docker's networks.
         "Hostname": service.name,
         "User": service.user or "",
-        "StopTimeout": STOP_SECONDS,
+        "StopTimeout": service.stop_seconds,
         "Env": [f"{name}={value}" for name, value in service.environment.items()],
         "Labels": dict(service.labels),
         "ExposedPorts": {_PORT: {}},
@@ -27,13 +27,13 @@ def create_body(service: Service) -> dict[str, object]:
             "PortBindings": {_PORT: bindings} if bindings else {},
             "Mounts": [_mount(mount) for mount in service.mounts],
             "Tmpfs": dict.fromkeys(service.tmpfs, ""),
-            "RestartPolicy": {"Name": "unless-stopped"},
-            "ReadonlyRootfs": True,
-            "CapDrop": ["ALL"],
+            "RestartPolicy": {"Name": service.restart},
+            "ReadonlyRootfs": service.is_read_only,
+            "CapDrop": list(service.dropped),
             "SecurityOpt": list(service.security),
             "GroupAdd": list(service.groups),
             "UsernsMode": service.user_namespace,
-            "LogConfig": {"Type": LOG.driver, "Config": dict(LOG.options)},
+            "LogConfig": {"Type": service.log.driver, "Config": dict(service.log.options)},
         },
     }
 

@@ -8,7 +8,7 @@ from string import Template
 import yaml
 
 from autoregistry.cluster.files import templates
-from autoregistry.stack.model import LOG, STOP_SECONDS, Mount, Service, Stack
+from autoregistry.stack.model import PORT_INSIDE, Mount, Service, Stack
 
 
 def compose_file(stack: Stack) -> str:
@@ -37,18 +37,18 @@ def _service(stack: Stack, service: Service) -> dict[str, object]:
         "user": service.user,
         "group_add": list(service.groups),
         "environment": dict(service.environment),
-        "ports": [f"{at}:{port}:5000" if at else f"{port}:5000" for at, port in service.published],
+        "ports": [_port(at, port) for at, port in service.published],
         "volumes": [_mount(mount) for mount in service.mounts],
         "tmpfs": list(service.tmpfs),
         "networks": [stack.network],
         "depends_on": {service.needs: {"condition": "service_healthy"}} if service.needs else {},
-        "restart": "unless-stopped",
-        "stop_grace_period": f"{STOP_SECONDS}s",
-        "read_only": True,
-        "cap_drop": ["ALL"],
+        "restart": service.restart,
+        "stop_grace_period": f"{service.stop_seconds}s",
+        "read_only": service.is_read_only,
+        "cap_drop": list(service.dropped),
         "security_opt": list(service.security),
         "userns_mode": service.user_namespace,
-        "logging": {"driver": LOG.driver, "options": dict(LOG.options)},
+        "logging": {"driver": service.log.driver, "options": dict(service.log.options)},
         "healthcheck": {
             "test": list(health.test),
             "interval": f"{health.interval}s",
@@ -60,6 +60,10 @@ def _service(stack: Stack, service: Service) -> dict[str, object]:
         "labels": dict(service.labels),
     }
     return {key: value for key, value in rendered.items() if value not in (None, "", [], {})}
+
+
+def _port(address: str, port: int) -> str:
+    return f"{address}:{port}:{PORT_INSIDE}" if address else f"{port}:{PORT_INSIDE}"
 
 
 def _mount(mount: Mount) -> dict[str, object]:

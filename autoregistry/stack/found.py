@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.errors import StackRefused
 from autoregistry.stack.model import BACKEND, HOST, OPTIONS, PROXY, ROLE, Host, Options
+from autoregistry.stack.options import flags_of
 
 COMPOSE_PROJECT = "com.docker.compose.project"
 COMPOSE_FILES = "com.docker.compose.project.config_files"
@@ -66,13 +68,14 @@ class Found:
                     f"  (or: docker rm --force {container.name})",
                 )
 
-    def refuse_compose(self, verb: str, options: Options | None = None) -> None:
-        """Raise StackRefused where it is for compose to change the stack, by a new file for other options."""
+    def refuse_compose(self, verb: str, choices: Mapping[str, object] | None = None) -> None:
+        """Raise StackRefused where it is for compose to change the stack; for other choices by a new file."""
         if command := self.compose_command:
             hint = f"{command} {verb}"
-            if options not in (None, self.options):
+            if choices:
                 file = (*self._compose_files, "FILE")[0]
-                hint = f"autoregistry generate compose{options.flags} --output {file} && {hint}"
+                flags = flags_of(choices)
+                hint = f"autoregistry generate compose{flags} --output {file} && {hint}"
             raise StackRefused("docker compose runs this stack, and has to change it", hint)
 
 

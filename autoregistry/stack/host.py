@@ -7,10 +7,11 @@ Docker Desktop, Colima, ssh or a context the path here is not the path there (ab
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Sequence
 from typing import Any
 
-from autoregistry.engine.connect import Daemon
+from autoregistry.engine.connect import Daemon, DaemonInfo
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack.model import PROXY, ROLE, SOCKET_INSIDE, Host
@@ -20,6 +21,12 @@ START_INTERVAL_SINCE = (1, 44)
 PROBE = f"{PROXY}-probe"
 _PROBE_COMMAND = ["python", "-m", "autoregistry.stack.probe"]
 _PROBE_SECONDS = 60.0
+
+
+def machine_names(info: DaemonInfo, *, is_local: bool) -> tuple[str, ...]:
+    """What others call the machine whose ports the daemon's are: its own name, and ours where that is the same."""
+    ours = (platform.node(),) if is_local else ()
+    return tuple(name for name in (info.name, *ours) if name)
 
 
 def find_host(daemon: Daemon, image: str, docker_socket: str | None) -> Host:

@@ -105,6 +105,11 @@ class Service:
     user_namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     needs: str | None = None
+    restart: str = "unless-stopped"
+    stop_seconds: int = STOP_SECONDS
+    is_read_only: bool = True
+    dropped: tuple[str, ...] = ("ALL",)
+    log: Log = LOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +161,10 @@ def _backend(options: Options, host: Host) -> Service:
 
 def _machine_names(options: Options, host: Host) -> list[str]:
     """Flags of `serve`: by which names of the machine others come, where they are let in at all."""
-    names = (host.name, f"{host.name}.local") if options.expose and host.name else ()
-    return [word for name in names for word in ("--allow-host", name.lower())]
+    short = {name.lower().partition(".")[0] for name in host.names if options.expose}
+    whole = {name.lower() for name in host.names if options.expose}
+    names = sorted(whole | short | {f"{name}.local" for name in short})
+    return [word for name in names for word in ("--allow-host", name)]
 
 
 def _proxy(options: Options, host: Host, image: str) -> Service:
@@ -194,13 +201,14 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
             VERSION: __version__,
         },
     )
+    # Not in the hash: what is only remembered makes no other container.
     return replace(
         marked, labels={**marked.labels, OPTIONS: options.written(), HOST: host.written()}
     )
 
 
 def _marked(service: Service, labels: Mapping[str, str]) -> Service:
-    """With the labels that make it ours, and k3d's; the hash is of everything but itself.
+    """With the labels that make it ours, and k3d's; the hash is of everything that it is made of.
 
     `k3d registry list` shows what is labelled like this, and `k3d cluster delete` lets go of it.
     """

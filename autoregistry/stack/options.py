@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -13,6 +14,18 @@ def _known(kind: type, text: str) -> dict[str, Any]:
     """What a label says, without what this version does not know."""
     names = {field.name for field in fields(kind)}
     return {key: value for key, value in json.loads(text).items() if key in names}
+
+
+def flags_of(choices: Mapping[str, object]) -> str:
+    """The flags of `up` that choose these values of Options, each after a space."""
+    words = []
+    for name, value in choices.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f" --{flag}" if value else f" --no-{flag}")
+        else:
+            words.append(f" --{flag} {value}")
+    return "".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +56,8 @@ class Options:
     @property
     def flags(self) -> str:
         """The flags of `up` that choose these again, each after a space; empty for the defaults."""
-        default = Options()
-        words = [f" --port {self.port}"] if self.port != default.port else []
-        words += [" --expose"] if self.expose else []
-        words += [f" {switch}" for switch in self.switches]
-        words += [
-            f" --{name.replace('_', '-')} {getattr(self, name)}"
-            for name in ("registry_image", "base_image", "docker_socket")
-            if getattr(self, name) != getattr(default, name)
-        ]
-        return "".join(words)
+        default = asdict(Options())
+        return flags_of({k: v for k, v in asdict(self).items() if v != default[k]})
 
     @property
     def name(self) -> str:
@@ -79,8 +84,8 @@ class Host:
     """Whom we have to run as, where the socket's group may not use it."""
     selinux: bool = False
     user_namespace: bool = False
-    name: str = ""
-    """The machine's, by which others reach it; empty where it is of no interest."""
+    names: tuple[str, ...] = ()
+    """The machine's, by which others reach it."""
     start_interval: bool = True
     """Whether Docker (25 and later) can ask more often while a container starts."""
 

@@ -29,7 +29,7 @@ def ask(path: str = SOCKET) -> str:
     return str(json.loads(answer.partition(b"\r\n\r\n")[2]).get("ID", ""))
 
 
-def works_as_user(group: int, path: str = SOCKET) -> bool:
+def works_as_user(group: int) -> bool:
     """Whether a user without rights, but in the socket's group, may use it; only root can try."""
     child = os.fork()
     if child == 0:
@@ -37,7 +37,7 @@ def works_as_user(group: int, path: str = SOCKET) -> bool:
             os.setgroups([group])
             os.setgid(USER)
             os.setuid(USER)
-            os._exit(0 if ask(path) else 1)
+            os._exit(0 if ask() else 1)
         except (OSError, ValueError):
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

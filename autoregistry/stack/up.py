@@ -19,7 +19,7 @@ from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import ports
 from autoregistry.stack.body import create_body
 from autoregistry.stack.found import Found, find
-from autoregistry.stack.host import find_host, sees
+from autoregistry.stack.host import find_host, machine_names, sees
 from autoregistry.stack.image import image_source
 from autoregistry.stack.model import (
     BACKEND,
@@ -81,13 +81,16 @@ class Up:
         self._settle_leftovers()
         found = find(self._containers)
         found.refuse_foreign()
+        found.refuse_compose("up -d", choices)
         options = replace(found.options, **choices)  # type: ignore[arg-type]  # the caller's flags
-        found.refuse_compose("up -d", options)
         self._refuse_taken_port(found, options)
         ensure_registry_image(self._supply, options, self._emit)
         source = image_source(options.base_image)
         ensure_proxy_image(self._supply, source, self._emit)
-        host = replace(self._host(found, options, source.tag, info), name=info.name)
+        host = replace(
+            self._host(found, options, source.tag, info),
+            names=machine_names(info, is_local=self._is_local),
+        )
         self._make(stack(options, host, source.tag), found)
         if self._changed:
             remove_old_images(self._supply, source.tag)

@@ -29,7 +29,7 @@ class Node:
     announced: Mirror | None = OURS
     cannot_reach: bool = False
     cannot_pull: bool = False
-    proxies: str = "HTTP_PROXY=\nHTTPS_PROXY=\nNO_PROXY=\n"
+    proxies: str = "\n\n"
 
     def run(self, argv: list[str]) -> tuple[int, str]:
         match argv:
@@ -175,7 +175,8 @@ def test_no_answer_inside_a_node_comes_with_the_cause(node: Node, typed: Type) -
     ("exempt", "missing"),
     [
         ("", "autoregistry and autoregistry-backend"),
-        ("10.0.0.0/8, autoregistry", "autoregistry-backend"),
+        ("10.0.0.0/8, AUTOREGISTRY:5000", "autoregistry-backend"),
+        ("registry,backend", "autoregistry and autoregistry-backend"),
         ("autoregistry,autoregistry-backend", ""),
         ("*", ""),
     ],
@@ -183,16 +184,26 @@ def test_no_answer_inside_a_node_comes_with_the_cause(node: Node, typed: Type) -
 def test_a_node_whose_own_proxy_is_asked_for_us_is_named(
     node: Node, typed: Type, exempt: str, missing: str
 ) -> None:
-    node.proxies = f"HTTP_PROXY=http://proxy:3128\nHTTPS_PROXY=\nNO_PROXY={exempt}\n"
+    node.proxies = f"http://me:secret@proxy:3128\n{exempt}\n"
 
     if not missing:
         assert ill(typed) == []
         return
     [(sentence, hint)] = ill(typed)
-    assert sentence == f"{SERVER} asks http://proxy:3128 for {missing}"
-    made = "autoregistry cluster create dev -- --env 'HTTP_PROXY=http://proxy:3128@all' --env 'NO_PROXY="
-    assert f"autoregistry cluster delete dev && {made}" in hint
-    assert hint.endswith("autoregistry-backend@all'")
+    assert sentence == f"{SERVER} asks its HTTP_PROXY for {missing}"
+    assert hint.startswith("autoregistry cluster create dev -- --env 'NO_PROXY=")
+    assert "autoregistry-backend@all'" in hint
+    assert "secret" not in sentence + hint
+
+
+@pytest.mark.parametrize(
+    "exempt", [".internal", "internal", "*.internal", "host.k3d.internal:5149"]
+)
+def test_a_name_in_no_proxy_means_all_that_ends_in_it(node: Node, typed: Type, exempt: str) -> None:
+    node.road = node.announced = Mirror.of(5007, None)
+    node.proxies = f"http://proxy:3128\n{exempt}\n"
+
+    assert not [sentence for sentence, _ in ill(typed) if "HTTP_PROXY" in sentence]
 
 
 def test_where_up_has_the_name_its_road_is_proposed(node: Node, typed: Type) -> None:

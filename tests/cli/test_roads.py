@@ -131,8 +131,8 @@ def test_a_registry_made_with_a_cluster_is_k3ds_to_delete(
     assert typed("cluster", "delete", "dev").exit_code == 0
     assert list(engine.containers) == [registry]
 
-    refused = typed("cluster", "delete", "dev")
-    assert refused.stderr.startswith("error: there is no k3d cluster dev (there is: none)")
+    refused = typed("cluster", "create", "dev")
+    assert refused.stderr.splitlines()[-1] == "hint: k3d registry delete k3d-reg"
 
 
 def test_a_node_that_cannot_be_asked_does_not_hide_the_others(

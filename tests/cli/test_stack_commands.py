@@ -105,9 +105,11 @@ def test_up_warns_before_it_exposes(typed: Type) -> None:
 def test_a_new_port_reminds_of_the_clusters_that_know_the_old_name(
     up: FakeEngine, typed: Type
 ) -> None:
-    for cluster in ("dev", "other"):
+    for cluster in ("dev", "other", "asleep"):
         _node(up, cluster)
-    up.containers["autoregistry"]["NetworkSettings"]["Networks"]["k3d-dev"] = {}
+    up.containers["k3d-asleep-server-0"]["State"] = {"Status": "exited"}
+    for cluster in ("dev", "asleep"):
+        up.containers["autoregistry"]["NetworkSettings"]["Networks"][f"k3d-{cluster}"] = {}
 
     assert "`autoregistry cluster attach dev`" in typed("up", "--port", "5148").stderr
     assert "cluster attach" not in typed("up").stderr
@@ -216,8 +218,8 @@ def test_down_asks_before_it_removes_volumes(
 def test_the_volumes_can_be_removed_afterwards(up: FakeEngine, typed: Type) -> None:
     typed("down")
 
-    assert (
-        typed("down", "--volumes", "--yes").stdout == "removed, with everything that was pushed\n"
+    assert typed("down", "--volumes", "--yes").stdout == (
+        "removed, with everything that was pushed; `autoregistry up` begins anew\n"
     )
     assert "autoregistry-data" not in up.volumes
 
@@ -249,7 +251,7 @@ def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -
     assert typed("up").stderr.endswith(f"{refused} /home/me/compose.yaml up -d\n")
     assert typed("down").stderr == f"{refused} /home/me/compose.yaml down\n"
     assert typed("up", "--no-watch").stderr.splitlines()[-1] == (
-        f"hint: autoregistry generate compose --port {PORT} --no-watch --output /home/me/compose.yaml"
+        "hint: autoregistry generate compose --no-watch --output /home/me/compose.yaml"
         " && docker compose --file /home/me/compose.yaml up -d"
     )
     assert json.loads(typed("status", "--json").stdout)["run_by"] == "docker compose"

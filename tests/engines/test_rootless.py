@@ -34,7 +34,7 @@ def test_a_rootless_docker_pushes_what_it_has_built(rootless: Docker) -> None:
 
     def is_pushed() -> bool:
         found = httpx.head(f"http://127.0.0.1:{typed.port}/v2/shop/api/manifests/dev")
-        return found.headers.get("Autoregistry") == "up-to-date"
+        return bool(found.headers.get("Autoregistry") == "up-to-date")
 
     assert "rootless" in rootless.cli("info", "--format", "{{.SecurityOptions}}").stdout
     wait_for(is_pushed, "the push before anybody asks")

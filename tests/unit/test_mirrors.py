@@ -9,6 +9,7 @@ import yaml
 
 from autoregistry.cluster.files import REGISTRIES, Mirror, hosts_path, registries_yaml
 from autoregistry.cluster.mirrors import MirrorFiles
+from autoregistry.errors import DockerRefused
 from tests.fakes.nodefiles import NodeFiles
 from tests.fakes.nodes import node
 
@@ -109,6 +110,37 @@ def test_attached_stays_attached_though_k3s_was_told_another_road(
         "localhost:5000": ours,
         "127.0.0.1:5000": ours,
     }
+
+
+def test_what_the_user_said_of_our_names_is_put_back(files: NodeFiles) -> None:
+    own = "# mine\nmirrors: {'localhost:5000': {endpoint: [http://old:5000], rewrite: {a: b}}}\n"
+    files.put_file(NODE.name, REGISTRIES, own)
+    mirrors = MirrorFiles(files)
+
+    assert mirrors.attach(NODE, BY_NAME)
+    assert mirrors.attach(NODE, Mirror.of(5001, "autoregistry"))
+    mirrors.detach(NODE, BY_NAME)
+
+    assert files.get_file(NODE.name, REGISTRIES) == own
+    assert mirrors.known(NODE) == {}
+
+
+def test_a_registries_yaml_that_cannot_be_written_is_told(
+    files: NodeFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is mounted from the user's machine: attached all the same, until the node starts again."""
+    files.put_file(NODE.name, REGISTRIES, registries_yaml(BY_HOST))
+    put = files.put_file
+
+    def mounted(container: str, path: str, content: str) -> None:
+        if path == REGISTRIES:
+            raise DockerRefused("mv: Device or resource busy")
+        put(container, path, content)
+
+    monkeypatch.setattr(files, "put_file", mounted)
+
+    assert not MirrorFiles(files).attach(NODE, BY_NAME)
+    assert MirrorFiles(files).known(NODE)["localhost:5000"] == list(BY_NAME.endpoints)
 
 
 def test_attaching_leaves_a_registries_yaml_alone_that_says_nothing_else(files: NodeFiles) -> None:

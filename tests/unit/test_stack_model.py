@@ -153,13 +153,15 @@ def test_what_is_switched_on_or_off_is_said_by_flags_of_serve() -> None:
 
 @pytest.mark.parametrize(
     ("options", "names"),
-    [(Options(), []), (Options(expose=True), ["box", "box.local"])],
+    [(Options(), []), (Options(expose=True), ["box", "box.local", "box.test"])],
     ids=["loopback", "exposed"],
 )
 def test_who_may_come_from_elsewhere_may_say_this_machines_name(
     options: Options, names: list[str]
 ) -> None:
-    command = list(stack(options, replace(HOST, name="Box"), "autoregistry:1").services[1].command)
+    command = list(
+        stack(options, replace(HOST, names=("Box.test",)), "autoregistry:1").services[1].command
+    )
 
     flags = itertools.pairwise(command)
     assert [value for flag, value in flags if flag == "--allow-host"] == names

@@ -6,6 +6,7 @@ import pytest
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
 from autoregistry.proxy.facts import Facts
+from autoregistry.proxy.journal import CUT_OFF
 from autoregistry.proxy.nodestores import Held
 from autoregistry.proxy.stores import state_of
 
@@ -44,6 +45,7 @@ BEHIND = "an older copy is on k3d-dev-server-0"
             "nowhere",
             "neither Docker nor the registry has it",
         ),
+        (Facts(DOCKERS, OTHER, Verdict.DIFFERS, CUT_OFF), "behind", Verdict.DIFFERS.value),
         (
             Facts(DOCKERS, OTHER, Verdict.DIFFERS, "the disk is full"),
             "stale",

@@ -227,7 +227,7 @@ def test_a_registry_that_is_not_elsewhere_is_brought_up(status: str) -> None:
             id="another registry",
         ),
         pytest.param(
-            Tilt(config_map="host: localhost:5001\n"),
+            Tilt(config_map="host: localhost:5001\nhelp: http://localhost:5001/_autoregistry/\n"),
             r"not to localhost:5000: autoregistry\(port=5001\), or autoregistry up --port 5000",
             id="another port in the cluster",
         ),
