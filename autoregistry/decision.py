@@ -22,7 +22,7 @@ class LocalImage:
     is_complete: bool = True
     """False for an index of which Docker lacks a platform: its push ends as one of the children."""
     tagged_at: float = 0.0
-    """When Docker last tagged it, seconds since the epoch; no decision depends on it."""
+    """When Docker last tagged it, seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +95,13 @@ def decide(
     if memory.by_hand and memory.docker_had == local.identity:
         return Verdict.PUSHED_BY_HAND
     return Verdict.DIFFERS
+
+
+def is_left_alone(
+    local: LocalImage, registry: RegistryImage | None, stale_because: str | None, since: float
+) -> bool:
+    """Whether nobody has to have it yet: while nobody asks, what is older and was never pushed stays in Docker.
+
+    A push that was cut off has left the reason why the tag is stale.
+    """
+    return registry is None and stale_because is None and local.tagged_at < since

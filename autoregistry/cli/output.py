@@ -1,6 +1,6 @@
-"""How things look: the only user of rich. Foreign text is printed as it is, never as markup.
+"""How things look: the consoles, errors, events and tables of all commands.
 
-Colour and terminal width are decided here once (rich honours NO_COLOR and pipes).
+Foreign text is never markup. Colour and terminal width are decided here once (rich honours NO_COLOR and pipes).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One pull, top to bottom: what a client that asks for a manifest gets, and after what."""
+"""One pull, top to bottom: what a client that asks for a manifest gets, and after what.
+
+Below it, what a push does that comes by: ours, and somebody else's.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docker, asked from asyncio: two executors of our own, bounded waits, one question for all who wait for it.
+"""Docker, asked about images from asyncio: two executors, bounded waits, one question for all who wait for it.
 
 Never asyncio's default executor: its few threads also resolve host names, and pushes blocked in it would wait
 for a connection that waits for them.
@@ -40,7 +40,7 @@ class Images(Protocol):
 
 
 class Questions:
-    """Everything asyncio asks of Docker."""
+    """Every question about images, and every push."""
 
     def __init__(self, images: Images, names: RegistryNames, timed: Timed) -> None:
         self._images = images

@@ -158,13 +158,13 @@ class Refresh:
                     return None
                 has_pulled, is_unsure = await self._pull(this, node)
         except AutoregistryError as exc:
-            has_pulled, is_unsure, cause = True, False, _cause(node, exc.message)
+            has_pulled, is_unsure, cause = False, False, _cause(node, exc.message)
             this.failed.add(node.name)
         finally:
             this.busy.discard(node)
         if is_unsure and looks:
             self._go_on(self._look_again(this, node, *looks))
-        if not has_pulled:
+        if not has_pulled and not cause:
             return None
         if self._restarts and this.is_over and not cause:
             self._go_on(self._restart(this.image, this.failed | {n.name for n in this.busy}))

@@ -76,7 +76,10 @@ class Sync:
     async def compare(
         self, image: Image, registry: Awaitable[RegistryImage | None] | None = None
     ) -> Facts:
-        """What both stores have (`facts.py`). Raises BackendUnreachable."""
+        """What both stores have (`facts.py`); a tag that is seen to be stale no more is so from now on, and told.
+
+        Raises BackendUnreachable.
+        """
         facts = await self._comparison.of(image, registry)
         # A flight may have set the mark after we asked; it takes its own mark away.
         if facts.is_stale_no_more and image not in self.in_flight:

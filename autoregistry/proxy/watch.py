@@ -14,7 +14,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from autoregistry.decision import Unreachable
+from autoregistry.decision import Unreachable, is_left_alone
 from autoregistry.engine.events import ImageEvent
 from autoregistry.errors import AutoregistryError, BackendUnreachable
 from autoregistry.events import Emit, Notice
@@ -168,9 +168,7 @@ class Watch:
             return False
         if facts.local is None or not facts.verdict.must_push:
             return True
-        # A push that was cut off had begun by setting its tag stale.
-        is_old = since is not None and facts.local.tagged_at < since
-        if is_old and facts.registry is None and facts.stale_because is None:
+        if since and is_left_alone(facts.local, facts.registry, facts.stale_because, since):
             return True
         flight = self._sync.flight(image, facts.local.identity, facts.verdict)
         await asyncio.wait({flight})

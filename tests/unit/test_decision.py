@@ -13,6 +13,7 @@ from autoregistry.decision import (
     Unreachable,
     Verdict,
     decide,
+    is_left_alone,
     same,
 )
 
@@ -27,6 +28,7 @@ LOST_A_PART = Memory(incomplete=True)
 HAND_OVER_OURS = Memory(by_hand=True, docker_had=OURS)
 HAND_OVER_OLD = Memory(by_hand=True, docker_had=OLD)
 HAND_OVER_NONE = Memory(by_hand=True, docker_had=None)
+HAND_AND_LOST = Memory(by_hand=True, docker_had=OURS, incomplete=True)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,7 @@ HAND_OVER_NONE = Memory(by_hand=True, docker_had=None)
         (LOCAL,              RegistryImage(OLD),             HAND_OVER_OURS,  Verdict.PUSHED_BY_HAND),
         (LOCAL,              RegistryImage(OLD),             HAND_OVER_OLD,   Verdict.DIFFERS),
         (LOCAL,              RegistryImage(OLD),             HAND_OVER_NONE,  Verdict.DIFFERS),
+        (LOCAL,              RegistryImage(OLD),             HAND_AND_LOST,   Verdict.PUSHED_BY_HAND),
         # classic store: Docker's Id is the digest of a config behind the registry's manifest or index
         (LOCAL,              RegistryImage(OLD, frozenset({OURS})),       NOTHING, Verdict.UP_TO_DATE),
         (LOCAL,              RegistryImage(OLD, frozenset({OURS, OLD})),  NOTHING, Verdict.UP_TO_DATE),
@@ -76,12 +79,45 @@ def test_the_truth_table(
 
 
 def test_docker_pushes_only_what_it_has_and_the_registry_has_not() -> None:
-    """Whatever the facts: a push is decided exactly when Docker has another image and no hand is respected."""
+    """Whatever the facts: exactly when Docker has another image, or the same one whole, and no hand is respected."""
     locals_ = (AWAY, None, LOCAL, INDEX, PARTIAL)
     registries = (None, RegistryImage(OURS), RegistryImage(OLD), RegistryImage(CHILD))
-    memories = (NOTHING, STALE, HAND_OVER_OURS, HAND_OVER_OLD, HAND_OVER_NONE)
+    memories = (
+        NOTHING,
+        STALE,
+        LOST_A_PART,
+        HAND_OVER_OURS,
+        HAND_OVER_OLD,
+        HAND_OVER_NONE,
+        HAND_AND_LOST,
+    )
     for local, registry, memory in product(locals_, registries, memories):
         has_other = isinstance(local, LocalImage) and not (registry and same(local, registry))
-        respected = registry is not None and memory is HAND_OVER_OURS
+        has_more = isinstance(local, LocalImage) and not has_other and memory.incomplete
+        respected = has_other and registry is not None and memory.docker_had == OURS
 
-        assert decide(local, registry, memory).must_push == (has_other and not respected)
+        expected = (has_other or has_more) and not respected
+        assert decide(local, registry, memory).must_push == expected, (local, registry, memory)
+
+
+@pytest.mark.parametrize(
+    ("tagged_at", "registry", "stale_because", "expected"),
+    [
+        (99.0, None, None, True),
+        (101.0, None, None, False),
+        (99.0, RegistryImage(OLD), None, False),
+        (99.0, None, "its push was cut off", False),
+    ],
+    ids=[
+        "old, and never pushed",
+        "built meanwhile",
+        "the registry has another",
+        "its push was cut off",
+    ],
+)
+def test_what_is_left_alone_while_nobody_asks(
+    tagged_at: float, registry: RegistryImage | None, stale_because: str | None, *, expected: bool
+) -> None:
+    local = LocalImage(OURS, tagged_at=tagged_at)
+
+    assert is_left_alone(local, registry, stale_because, since=100.0) is expected
