@@ -6,6 +6,7 @@
     │   ├── PushRefused      ... in the middle of a push
     │   └── ImageUnavailable an image is not there, and can be neither pulled nor built
     ├── BackendUnreachable   the registry behind us does not answer
+    │   └── TagUnreadable    ... for one tag, which it has, and cannot read
     ├── ProxyUnreachable     a command cannot ask the running proxy
     ├── ListenFailed         the address to listen on cannot be had
     ├── LoopBroken           Docker's `localhost:PORT` is somebody else, so its pushes would not reach us
@@ -50,6 +51,10 @@ class ImageUnavailable(DockerRefused):
 
 class BackendUnreachable(AutoregistryError):
     """The registry behind us does not answer."""
+
+
+class TagUnreadable(BackendUnreachable):
+    """The registry has this tag, and cannot read it."""
 
 
 class ProxyUnreachable(AutoregistryError):

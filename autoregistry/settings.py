@@ -17,6 +17,8 @@ LONG_PATIENCE_SECONDS = 600.0
 QUESTION_SECONDS = 5.0
 # Its containerd store takes ten milliseconds for each image that it lists, and more on a busy machine.
 LIST_SECONDS = 60.0
+# Whoever asks by digest has as much patience as anybody.
+DIGEST_SECONDS = 20.0
 # Docker is silent for long only while the registry completes a layer of many gigabytes.
 PUSH_SILENCE_SECONDS = 600.0
 DEFAULT_NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
@@ -24,6 +26,7 @@ DEFAULT_NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
 CHECK = "autoregistry/check:pull"
 PUSH_THREADS = 4
 QUESTION_THREADS = 8
+LIST_THREADS = 2
 _T = TypeVar("_T")
 
 

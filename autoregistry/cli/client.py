@@ -74,12 +74,12 @@ class Client:
                 self._is_near = False
         return self._is_near
 
-    def _is_ours(self, said: dict[str, Any]) -> bool:
+    def _is_ours(self, said: object) -> bool:
         """A proxy of this Docker: with another context chosen, that of the one before may still run here."""
-        daemon = said.get("daemon")
-        return "version" in said and (
-            self._containers is None or not daemon or daemon == self._containers.daemon_identity
-        )
+        if not isinstance(said, dict) or "version" not in said:
+            return False
+        daemon, ours = said.get("daemon"), self._containers
+        return ours is None or not daemon or daemon == ours.daemon_identity
 
     def is_there(self) -> bool:
         """Whether it answers now, by either road."""

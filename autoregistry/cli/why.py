@@ -18,7 +18,7 @@ from autoregistry.cli.images import STATUS, ago, refuse_silent_backend, short
 from autoregistry.cli.output import stdout
 from autoregistry.cli.status import stopped
 from autoregistry.cluster.pods import Use
-from autoregistry.errors import AutoregistryError, SettingInvalid
+from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingInvalid
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.states import next_pull
 
@@ -42,7 +42,10 @@ def why(image: str, as_json: bool) -> None:
     wanted = names.typed(image)
     if wanted is None:
         raise SettingInvalid(f"{image} is not an image of {names.primary}", "autoregistry images")
-    row = client.get_json(f"{STATUS}?image={wanted}")["images"][0]
+    rows = client.get_json(f"{STATUS}?image={wanted}")["images"]
+    if not rows:
+        raise BackendUnreachable("the registry does not answer", "autoregistry status")
+    row = rows[0]
     pulls = [said for said in status["pulls"] if said["manifest"] == str(wanted)][:_SHOWN_PULLS]
     uses = _uses(names, wanted)
     sentence, command = _next(row, uses, names.primary)

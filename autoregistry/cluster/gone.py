@@ -29,6 +29,7 @@ class Containers(Protocol):
 class Networks(Protocol):
     """What is needed of the engine (`engine/networks.py`)."""
 
+    def identity(self, network: str) -> str | None: ...
     def labels(self, network: str) -> Mapping[str, str] | None: ...
     def members(self, network: str) -> tuple[str, ...]: ...
     def remove(self, network: str) -> None: ...
@@ -50,13 +51,15 @@ def leave_gone(
         )
         if (networks.labels(network) or {}).get("app") == "k3d"
     ]
+    identities = {network: networks.identity(network) for network in left}
     for network in left:
         for container in ours:
             containers.disconnect(network, container.name)
     if left:
         time.sleep(grace_seconds)
         for network in set(left) - _wanted(containers.list("app=k3d")):
-            remove_left(networks, network)
+            # By its Id: one of that name k3d may just have made, and be about to use.
+            remove_left(networks, identities[network] or network)
     return left
 
 

@@ -16,6 +16,11 @@ class Networks:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
+    def identity(self, network: str) -> str | None:
+        """Its Id, which goes with it, as its name does not; None where there is no such network."""
+        answer = self._daemon.request("GET", f"/networks/{network}")
+        return None if answer.status_code == 404 else str(answer.json()["Id"])
+
     def labels(self, network: str) -> Mapping[str, str] | None:
         """Its labels; None where there is no such network."""
         answer = self._daemon.request("GET", f"/networks/{network}")

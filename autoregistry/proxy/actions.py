@@ -76,7 +76,7 @@ class Actions:
 
     async def _push(self, image: Image, seconds: float) -> dict[str, Any]:
         if image not in self._sync.in_flight:
-            self._journal.docker_changed(image)  # who asks for a push wants Docker's image
+            self._journal.forget_hand(image)  # who asks for a push wants Docker's image
         said = {"image": str(image), "cause": "", "remark": ""}
         try:
             facts = await self._sync.compare(image)

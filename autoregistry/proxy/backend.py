@@ -27,10 +27,8 @@ ASK_SECONDS = 10.0
 IDLE_SECONDS = 300.0
 READ_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-# An index of an index is legal and unheard of; a loop of them must end.
-MAX_INDEX_DEPTH = 3
-# Anybody may push an index of anything, and it is read for whoever asks; one of many platforms has ten.
-MAX_CHILDREN = 100
+# Anybody may push an index of anything, of itself too, and it is read for whoever asks; one of all platforms has ten.
+MAX_MANIFESTS = 101
 READ_AT_ONCE = 8
 MAX_CONFIGS_KEPT = 10_000
 
@@ -193,36 +191,40 @@ class Backend:
             return held.status not in (200, 404)
 
     async def configs_behind(self, repository: str, digest: str) -> frozenset[str]:
-        """Digests of the configs behind a manifest, or behind the children of an index. Kept: they never change."""
-        return (await self._behind(repository, digest, 0))[0]
+        """Digests of the configs behind a manifest, or behind the children of an index.
 
-    async def _behind(
-        self, repository: str, digest: str, depth: int
-    ) -> tuple[frozenset[str], bool]:
-        """And whether all of it could be read: what is missing may come."""
+        Kept, for they never change, where all could be read: what is missing may come.
+        """
         if digest in self._configs:
-            return self._configs[digest], True
+            return self._configs[digest]
+        found: set[str] = set()
+        seen, wanted, is_whole = {digest}, [digest], True
+        while wanted:
+            parts = await asyncio.gather(*(self._parts(repository, child) for child in wanted))
+            is_whole &= None not in parts
+            configs_and_children = [part for part in parts if part is not None]
+            found.update(config for configs, _ in configs_and_children for config in configs)
+            wanted = list({c for _, children in configs_and_children for c in children} - seen)
+            seen.update(wanted)
+            if len(seen) > MAX_MANIFESTS:
+                return frozenset()
+        if is_whole:
+            if len(self._configs) >= MAX_CONFIGS_KEPT:
+                self._configs.clear()
+            self._configs[digest] = frozenset(found)
+        return frozenset(found)
+
+    async def _parts(self, repository: str, digest: str) -> tuple[list[str], list[str]] | None:
+        """The config, or the children, that a manifest names; None where it cannot be read."""
         async with self._reading:
             content = await self._content(repository, digest)
         try:
             manifest = json.loads(content)
             configs = [manifest["config"]] if "config" in manifest else []
-            found = frozenset(str(config["digest"]) for config in configs)
-            children = {str(child["digest"]) for child in manifest.get("manifests", [])}
+            children = [] if configs else manifest.get("manifests", [])
+            return [str(c["digest"]) for c in configs], [str(c["digest"]) for c in children]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return frozenset(), False
-        if not found:
-            if depth >= MAX_INDEX_DEPTH or len(children) > MAX_CHILDREN:
-                return frozenset(), False
-            behind = [self._behind(repository, child, depth + 1) for child in children]
-            parts = await asyncio.gather(*behind)
-            found = frozenset().union(*(part for part, _ in parts))
-            if not all(is_whole for _, is_whole in parts):
-                return found, False
-        if len(self._configs) >= MAX_CONFIGS_KEPT:
-            self._configs.clear()
-        self._configs[digest] = found
-        return found, True
+            return None
 
     async def _content(self, repository: str, digest: str) -> bytes:
         """A manifest; empty where it is missing, or larger than any."""

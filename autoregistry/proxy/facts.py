@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 
-from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict, decide
-from autoregistry.errors import BackendUnreachable
+from autoregistry.decision import LocalImage, Memory, RegistryImage, Unreachable, Verdict, decide
+from autoregistry.errors import TagUnreadable
 from autoregistry.names import Image
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.journal import UNKNOWN, Journal
@@ -65,14 +65,15 @@ class Comparison:
             self._journal.set_by_hand(image, had)
             memory = replace(memory, docker_had=had)
         memory = replace(memory, incomplete=image.repository in self._incomplete)
-        # What was pushed by hand and cannot be read just now is not gone: Docker's image must not take its place.
-        if remote is None and memory.by_hand:
+        verdict = decide(local, remote, memory)
+        if verdict is Verdict.MISSING and _is_respected(local, memory):
             await self._refuse_unreadable(image)
-        return Facts(local, remote, decide(local, remote, memory), memory.stale_because)
+        return Facts(local, remote, verdict, memory.stale_because)
 
     async def _refuse_unreadable(self, image: Image) -> None:
+        """What was pushed by hand and cannot be read just now is not gone: Docker's image must not take its place."""
         if await self._backend.is_unreadable(image.repository, image.tag):
-            raise BackendUnreachable(
+            raise TagUnreadable(
                 f"the registry cannot read {image}, which was pushed by hand",
                 f"autoregistry push {image}",
             )
@@ -86,3 +87,8 @@ class Comparison:
     def made_whole(self, repository: str) -> None:
         """A push of one of its tags begins, which brings what is missing."""
         self._incomplete.discard(repository)
+
+
+def _is_respected(local: Found, memory: Memory) -> bool:
+    """Whether a push by hand stands: Docker has what it had then."""
+    return memory.by_hand and isinstance(local, LocalImage) and memory.docker_had == local.identity

@@ -96,7 +96,7 @@ class Journal:
         """The registry was seen to have what Docker has."""
         self._write(image, stale_because=None)
 
-    def docker_changed(self, image: Image) -> None:
+    def forget_hand(self, image: Image) -> None:
         """Docker reports the name tagged, loaded or pulled again: it wins over a push by hand from now on."""
         statement = (
             "UPDATE tags SET by_hand = 0, docker_had = NULL WHERE repository = ? AND tag = ?"

@@ -6,8 +6,6 @@ Below it, what a push does that comes by: ours, and somebody else's.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from autoregistry.events import Answer
 from autoregistry.names import Digest, Image, Manifest
 from autoregistry.proxy.backend import Ask, Backend, Held
 from autoregistry.proxy.journal import UNKNOWN, Journal
+from autoregistry.proxy.outcome import registrys_cause
 from autoregistry.proxy.questions import Questions
 from autoregistry.proxy.sync import Sync
 from autoregistry.settings import LONG_PATIENCE_SECONDS
@@ -145,16 +144,18 @@ class Pulls:
         """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""
         held = await self._backend.send(ask)
         try:
-            if held.status >= 500 and (cause := _cause(await held.keep())):
+            if held.status >= 500 and (cause := registrys_cause(await held.keep())):
                 self._sync.refused(repository, cause)
         except BaseException:
             await held.close()
             raise
         return held
 
-    def is_late(self, repository: str, tag: str) -> bool:
-        """Whether our push must not set this tag any more: somebody else has, while it was under way."""
-        return self._sync.is_overtaken(Image(repository, tag))
+    async def own_manifest(self, ask: Ask, image: Image) -> Held | None:
+        """Let our own push set its tag; None where somebody else has, while it was under way."""
+        async with self._sync.put(image):
+            late = self._sync.is_overtaken(image)
+            return None if late else await self.own_push(ask, image.repository)
 
     async def asked_by_push(self, ask: Ask) -> Held:
         """What is there already. The unreadable counts as missing: the containerd store gives up over a 500."""
@@ -174,9 +175,12 @@ class Pulls:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
         local = await self._questions.inspect(image)
         with self._sync.set_by_hand(image):
-            held = await self._backend.send(ask)
+            async with self._sync.put(image):
+                held = await self._backend.send(ask)
             if held.status < 300:
                 match local:
+                    case LocalImage() if local.identity == held.digest:
+                        self._journal.set_by_us(image)  # it is what we would have pushed
                     case LocalImage():
                         self._journal.set_by_hand(image, local.identity)
                     case None:
@@ -225,20 +229,6 @@ def _is_existence_check(ask: Ask) -> bool:
     """
     types = [part.strip() for part in (ask.header(b"accept") or "").split(",")]
     return ask.method == "HEAD" and len(types) == 2 and types[1] == "*/*" and types[0] != "*/*"
-
-
-def _cause(error: bytes) -> str | None:
-    """Why the registry failed: distribution puts a driver's error into `detail`, as a text or as an errno."""
-    try:
-        first = json.loads(error)["errors"][0]
-        detail = first.get("detail")
-        if isinstance(detail, str):
-            return detail.rpartition(": ")[2]
-        if isinstance(detail, dict):
-            return os.strerror(int(detail["Enclosed"]["Err"])).lower()
-        return str(first["message"])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return None
 
 
 async def _discard(sending: asyncio.Future[Held]) -> None:

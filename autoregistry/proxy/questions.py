@@ -16,7 +16,14 @@ from autoregistry.decision import LocalImage, Unreachable
 from autoregistry.engine.progress import Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable
 from autoregistry.names import Image, RegistryNames
-from autoregistry.settings import LIST_SECONDS, PUSH_THREADS, QUESTION_SECONDS, QUESTION_THREADS
+from autoregistry.settings import (
+    DIGEST_SECONDS,
+    LIST_SECONDS,
+    LIST_THREADS,
+    PUSH_THREADS,
+    QUESTION_SECONDS,
+    QUESTION_THREADS,
+)
 
 Found = LocalImage | Unreachable | None
 Timed = Callable[[float, str], None]
@@ -47,6 +54,7 @@ class Questions:
         self._timed = timed
         self._names = names
         self._askers = ThreadPoolExecutor(QUESTION_THREADS, "question")
+        self._listers = ThreadPoolExecutor(LIST_THREADS, "list")
         self._pushers = ThreadPoolExecutor(PUSH_THREADS, "push")
         self._waiting: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
         self._running: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
@@ -54,7 +62,7 @@ class Questions:
         self._answered = 0.0
 
     def close(self) -> None:
-        for executor in (self._askers, self._pushers):
+        for executor in (self._askers, self._listers, self._pushers):
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def inspect(self, image: Image, *, children: bool = False) -> Found:
@@ -90,11 +98,11 @@ class Questions:
             references = [f"{name}/{repository}" for name in self._names.all]
             return [Image(repository, t) for r in references for t in images.tags_with(r, digest)]
 
-        return await self.ask(ask, LIST_SECONDS)
+        return await self._list(ask, DIGEST_SECONDS)
 
     async def ours(self) -> dict[Image, int] | Unreachable:
         """What Docker has under our names, and the sizes."""
-        found = await self.ask(lambda images: images.sizes(self._names.all), LIST_SECONDS)
+        found = await self._list(lambda images: images.sizes(self._names.all), LIST_SECONDS)
         if isinstance(found, Unreachable):
             return found
         named = ((self._names.parse(reference), size) for reference, size in found.items())
@@ -110,8 +118,18 @@ class Questions:
 
         return await asyncio.get_running_loop().run_in_executor(self._pushers, push)
 
+    async def _list(self, question: Callable[[Images], _T], seconds: float) -> _T | Unreachable:
+        """A question that may take long, in threads of its own; first a short one, whether Docker answers at all."""
+        there = await self.ask(lambda images: images.is_there())
+        if isinstance(there, Unreachable):
+            return there
+        return await self.ask(question, seconds, self._listers)
+
     async def ask(
-        self, question: Callable[[Images], _T], seconds: float | None = None
+        self,
+        question: Callable[[Images], _T],
+        seconds: float | None = None,
+        threads: ThreadPoolExecutor | None = None,
     ) -> _T | Unreachable:
         """Any other question, bounded in time. A daemon that hangs or refuses counts as unreachable.
 
@@ -124,7 +142,7 @@ class Questions:
             asked = time.monotonic()
             return question(self._images)
 
-        answering = asyncio.get_running_loop().run_in_executor(self._askers, ask)
+        answering = asyncio.get_running_loop().run_in_executor(threads or self._askers, ask)
         try:
             while not answering.done():
                 silent = time.monotonic() - (asked or max(began, self._answered))

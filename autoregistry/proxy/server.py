@@ -118,8 +118,7 @@ class Server:
             return own(
                 Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
             )
-        path = request.raw_path.partition("?")[0]
-        page = self._pages.get((request.method, path))
+        page = self._pages.get((request.method, request.raw_path.partition("?")[0]))
         if page is not None and (answer := await self._own_page(page, request)) is not None:
             return answer
         wanted = parse_target(request.raw_path)
@@ -163,8 +162,10 @@ class Server:
                 return await self._pull(request, ask, wanted)
             case "PUT", Manifest(repository, str(tag)) if not self._pulls.is_own_push(ask):
                 return await self._hand_push(request, ask, Image(repository, tag))
-            case "PUT", Manifest(repository, str(tag)) if self._pulls.is_late(repository, tag):
-                return own(Answer.PUSH_FAILED, "somebody else has pushed it meanwhile")
+            case "PUT", Manifest(repository, str(tag)):
+                if (held := await self._pulls.own_manifest(ask, Image(repository, tag))) is None:
+                    return own(Answer.PUSH_FAILED, "somebody else has pushed it meanwhile")
+                return await self._forward(request, held)
             case "GET", Blob(repository) if self._redirects(host):
                 # Asked first: what it has lost we must know of, and it would be asked for there.
                 async with await self._pulls.blob(replace(ask, method="HEAD"), repository) as held:

@@ -32,6 +32,10 @@ _NEXT = {
         "the next pull is refused with this reason until the push works",
         "autoregistry push {image}",
     ),
+    "unreadable": (
+        "the next pull is refused until the registry can read it, or somebody pushes it again",
+        "autoregistry push {image}",
+    ),
     "nowhere": ("the next pull is 404", "docker build -t {name}/{image} ."),
     "docker-unreachable": ("the next pull gets what the registry has", "docker info"),
 }

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from autoregistry.decision import LocalImage, Unreachable, Verdict
-from autoregistry.errors import BackendUnreachable
+from autoregistry.errors import BackendUnreachable, TagUnreadable
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.backend import Ask, Backend
 from autoregistry.proxy.facts import Facts
@@ -96,14 +96,17 @@ class Stores:
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def one(image: Image) -> Row:
-            async with slots:
-                facts = await self._sync.compare(image)
+            dates, size = known.get(image, (None, None)), sizes.get(image, 0)
+            try:
+                async with slots:
+                    facts = await self._sync.compare(image)
+            except TagUnreadable as exc:
+                nodes = self._nodes.of(image, "")
+                return Row(str(image), "", "", nodes, "unreadable", exc.message, size, *dates)
             digest = facts.registry.digest if facts.registry else ""
             on_nodes = self._nodes.of(image, digest)
             state, because = state_of(facts, on_nodes)
             docker = facts.local.identity if isinstance(facts.local, LocalImage) else ""
-            dates = known.get(image, (None, None))
-            size = sizes.get(image, 0)
             return Row(str(image), docker, digest, on_nodes, state, because, size, *dates)
 
         return list(await asyncio.gather(*(one(image) for image in images)))

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
@@ -21,6 +20,7 @@ from autoregistry.errors import (
     AutoregistryError,
     BackendUnreachable,
     DockerUnreachable,
+    ImageUnavailable,
     PushRefused,
 )
 from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, PushStarted
@@ -28,6 +28,7 @@ from autoregistry.names import Image
 from autoregistry.proxy.backend import Backend
 from autoregistry.proxy.facts import Comparison, Facts
 from autoregistry.proxy.journal import CUT_OFF, Journal
+from autoregistry.proxy.outcome import Outcome, one_line
 from autoregistry.proxy.questions import Questions
 
 # Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
@@ -36,24 +37,9 @@ MAX_PUSHES = 3
 # and one is told `blob unknown` of a layer that is there (measured with 2.8.2 on a busy disk). It is made again.
 MAX_REPEATS = 2
 PROGRESS_SECONDS = 0.2
+OVERTAKEN_SECONDS = 0.05
 # containerd asks by HEAD, and after a 403 by GET to learn the reason: both get the same one.
 FAILURE_SECONDS = 3.0
-MAX_CAUSE = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a flight ended."""
-
-    pushed_bytes: int
-    seconds: float
-    error: AutoregistryError | None = None
-    """Why the registry still lacks Docker's image; None where it has it."""
-
-    def __str__(self) -> str:
-        if not self.pushed_bytes:
-            return f"pushed in {self.seconds:.1f} s, its layers were there"
-        return f"pushed {self.pushed_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
 
 
 class Sync:
@@ -72,6 +58,7 @@ class Sync:
         self._overtaken: set[Image] = set()
         self._by_hand: Counter[Image] = Counter()
         self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
+        self._puts: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
 
     async def compare(
         self, image: Image, registry: Awaitable[RegistryImage | None] | None = None
@@ -85,6 +72,7 @@ class Sync:
         if facts.is_stale_no_more and image not in self.in_flight:
             self._journal.in_step(image)
             if facts.verdict is Verdict.UP_TO_DATE:  # a push that was taken for failed had arrived
+                self._journal.set_by_us(image)
                 self._finished(image, facts, 0, 0.0)
         return facts
 
@@ -129,6 +117,10 @@ class Sync:
             if image in self.in_flight:
                 self._overtaken.add(image)
 
+    def put(self, image: Image) -> asyncio.Lock:
+        """Held while a tag is set, by anybody: who came second stands, and no link is written twice at once."""
+        return self._puts.setdefault(image, asyncio.Lock())
+
     def is_overtaken(self, image: Image) -> bool:
         """Whether our push must not set this tag any more."""
         return image in self._overtaken or image in self._by_hand
@@ -146,8 +138,10 @@ class Sync:
                 pushed_bytes = await self._until_in_step(image, because, began)
             except AutoregistryError as exc:
                 cause = self._refusals.pop(image.repository, exc.message)
-                exc.message = _one_line(cause)
-                if not isinstance(exc, BackendUnreachable):
+                exc.message = one_line(cause)
+                if isinstance(exc, ImageUnavailable) or self.is_overtaken(image):
+                    self._journal.in_step(image)
+                elif not isinstance(exc, BackendUnreachable):
                     self._journal.set_stale(image, exc.message)
                 self._emit(PushFailed(image, exc.message))
                 return Outcome(0, time.monotonic() - began, exc)
@@ -167,6 +161,11 @@ class Sync:
             if pushed_identity == facts.local.identity:
                 if facts.registry and facts.registry.digest == pushed_digest:
                     break  # a daemon too old to list the children of an incomplete index
+                if self.is_overtaken(image):
+                    await asyncio.sleep(
+                        OVERTAKEN_SECONDS
+                    )  # theirs is there, and not yet written down
+                    continue
                 raise PushRefused(await self._why_not_there(image, facts))
             if pushes == MAX_PUSHES:
                 raise PushRefused("Docker's image kept changing while it was pushed")
@@ -192,7 +191,7 @@ class Sync:
         if isinstance(facts.local, Unreachable):
             raise DockerUnreachable("Docker went away before its push was confirmed")
         if has_begun and not pushes and facts.local is None:
-            raise PushRefused("Docker has it no longer")
+            raise ImageUnavailable("Docker has it no longer")
         self._journal.in_step(image)
         if has_begun or (facts.stale_because and facts.verdict is Verdict.UP_TO_DATE):
             if facts.verdict is not Verdict.PUSHED_BY_HAND:
@@ -237,9 +236,3 @@ class Sync:
             loop.call_soon_threadsafe(self._emit, event)
 
         return report
-
-
-def _one_line(text: str) -> str:
-    """A cause as it may stand in a status line: printable, one line, not endless."""
-    plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
-    return " ".join(plain.split())[:MAX_CAUSE]

@@ -60,6 +60,7 @@ class Watch:
         self._emit = emit
         self._queue: asyncio.Queue[ImageEvent | AutoregistryError | None] = asyncio.Queue()
         self._pushes: dict[Image, asyncio.Task[None]] = {}
+        self._telling: asyncio.Task[None] | None = None
         self.is_connected = False
 
     async def run(self) -> None:
@@ -106,10 +107,10 @@ class Watch:
     async def _take(self, event: ImageEvent) -> None:
         for reference in await self._references(event):
             if image := self._names.parse(reference):
-                self._journal.docker_changed(image)
+                self._journal.forget_hand(image)
                 if not self.skips(image):
                     self._start(image)
-                    await self._tell_hidden(image, reference)
+                    self._telling = asyncio.create_task(self._tell_hidden(image, reference))
         if event.nanoseconds:
             self._journal.set_note(LAST_EVENT, str(event.nanoseconds))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -92,6 +93,12 @@ def test_what_answers_here_may_be_the_proxy_of_another_docker(
 
     with Client(Containers(engine.daemon), Options(port=port)) as client:
         assert client.is_near is is_near
+
+
+@pytest.mark.parametrize("said", [[], "yes", None])
+def test_what_answers_here_may_be_something_else(engine: FakeEngine, said: Any) -> None:
+    with Client(Containers(engine.daemon), Options()) as client:
+        assert not client._is_ours(said)
 
 
 def test_a_cluster_that_stopped_half_made_is_to_be_deleted(

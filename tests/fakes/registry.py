@@ -34,6 +34,11 @@ class FakeRegistry:
     refuse_puts: str = ""
     unreadable: int = 0
     """So many of the next reads of a manifest are answered 500, as while its link is written."""
+    broken: set[tuple[str, str]] = field(default_factory=set)
+    """(repository, tag) whose reads are answered 500, for as long as it is in here."""
+    most_at_once: int = 0
+    """How many uploads of manifests there have been at the same time."""
+    _now: int = 0
     delay: float = 0.0
     """Seconds that every manifest upload takes."""
 
@@ -88,11 +93,16 @@ class FakeRegistry:
 
     async def _manifest(self, request: web.Request, name: str, reference: str) -> web.Response:
         if request.method == "PUT":
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
             await asyncio.sleep(self.delay)
+            self._now -= 1
             if self.refuse_puts:
                 return _error(500, self.refuse_puts)
             digest = self.put(name, reference, request.content_type, await request.read())
             return web.Response(status=201, headers={"Docker-Content-Digest": digest})
+        if (name, reference) in self.broken:
+            return _error(500, "UNKNOWN")
         if self.unreadable:
             self.unreadable -= 1
             return _error(500, "UNKNOWN")

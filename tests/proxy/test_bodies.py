@@ -190,10 +190,24 @@ async def test_the_children_of_an_index_are_read_once_and_few_at_a_time() -> Non
 
 async def test_an_index_of_too_much_is_not_followed() -> None:
     registry = Manifests()
-    many = [{"digest": f"sha256:{n}"} for n in range(backends.MAX_CHILDREN + 1)]
+    many = [{"digest": f"sha256:{n}"} for n in range(backends.MAX_MANIFESTS)]
 
     assert await _behind(registry, registry.add({"manifests": many})) == [frozenset()]
     assert registry.asked == 1
+
+
+async def test_indexes_of_indexes_are_each_read_once_and_not_without_end() -> None:
+    registry = Manifests()
+    level = [registry.add({"config": {"digest": f"sha256:{n}"}}) for n in range(16)]
+    for depth in range(5):
+        level = [
+            registry.add({"n": n, "depth": depth, "manifests": [{"digest": d} for d in level]})
+            for n in range(16)
+        ]
+
+    await _behind(registry, level[0])
+
+    assert registry.asked <= backends.MAX_MANIFESTS
 
 
 async def test_what_is_missing_of_an_index_is_asked_for_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 
 import httpx
@@ -249,6 +250,89 @@ async def test_what_was_pushed_by_hand_and_cannot_be_read_is_not_missing(lab: La
     assert refused.status_code == 502
     assert "pushed by hand" in refused.reason_phrase
     assert theirs.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_one_tag_that_cannot_be_read_hides_no_other(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.build(f"{NAME}/other:dev", "v1")
+    await lab.pull()
+    await lab.pull("other:dev")
+    await _hand_push(lab, "theirs")
+    lab.registry.broken.add(("app", "dev"))
+
+    said = (await lab.client.get("/_autoregistry/status", timeout=20)).json()
+    one = (await lab.client.get("/_autoregistry/status?image=app:dev", timeout=20)).json()
+
+    states = {row["image"]: row["state"] for row in said["images"]}
+    assert states == {"app:dev": "unreadable", "other:dev": "in-step"}
+    assert (
+        one["images"][0]["because"] == "the registry cannot read app:dev, which was pushed by hand"
+    )
+
+    built = lab.docker.build(APP, "v2")  # what Docker had then is not what it has now
+    lab.docker.before_push_ends = lab.registry.broken.clear
+    assert built.digest == (await lab.pull()).headers["Docker-Content-Digest"]
+
+
+async def test_a_push_by_hand_of_dockers_own_image_is_not_by_hand(lab: Lab) -> None:
+    """`docker build && docker push`: what is lost of it is mended by the next pull."""
+    lab.docker.build(APP, "v1")
+    await _hand_push(lab, "v1")
+    lab.registry.broken.add(("app", "dev"))
+    lab.docker.before_push_ends = lab.registry.broken.clear
+
+    answer = await lab.pull()
+
+    expected = (200, "pushed") if lab.docker.store == "containerd" else (502, "backend-unreachable")
+    assert (answer.status_code, answer.headers["Autoregistry"]) == expected
+
+
+async def test_a_tag_is_set_by_one_push_at_a_time_and_the_other_hand_is_last(lab: Lab) -> None:
+    """Ours is at the registry, which takes its time, when theirs comes."""
+    lab.registry.delay = 0.3
+    lab.docker.build(APP, "v1")
+    pull = asyncio.create_task(lab.pull())
+    await until(lambda: lab.registry.uploads_of("dev") == 1)
+    theirs = await _hand_push(lab, "theirs")
+    await pull
+
+    answer = await lab.pull()
+
+    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+    assert answer.headers["Autoregistry"] == "pushed-by-hand"
+    assert lab.registry.most_at_once == 1
+
+
+async def test_what_fails_after_a_push_by_hand_is_not_held_against_it(lab: Lab) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.3
+    pull = asyncio.create_task(lab.pull())
+    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    theirs = await _hand_push(lab, "theirs")
+    lab.docker.error = DockerUnreachable("gone")
+    await pull
+
+    answer = await lab.pull()
+
+    assert answer.headers["Autoregistry"] == "docker-unreachable"
+    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+
+
+async def test_long_lists_keep_no_short_question_waiting(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
+    built = lab.docker.build(APP, "v1")
+    go_on = threading.Event()
+    monkeypatch.setattr(lab.docker, "tags_with", lambda *_: go_on.wait(20) and [])
+    asking = [asyncio.create_task(lab.pull(f"app@sha256:{n:064x}")) for n in range(20)]
+    await asyncio.sleep(0.2)
+
+    answer = await lab.pull()
+
+    go_on.set()
+    await asyncio.gather(*asking)
+    assert built.digest == answer.headers["Docker-Content-Digest"]
 
 
 async def test_a_push_by_hand_while_docker_was_away_and_had_nothing_ends_with_its_next_build(

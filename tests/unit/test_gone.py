@@ -23,6 +23,8 @@ class Engine:
     there: list[Container]
     network: Mapping[str, str] | None
     did: list[str] = field(default_factory=list)
+    is_made_anew: bool = False
+    """Whether there is another network of the name by the time it is to be removed."""
     comes: Container | None = None
     """Who is there when it is looked again."""
 
@@ -36,8 +38,11 @@ class Engine:
         self.did.append(f"disconnect {container}")
         return True
 
+    def identity(self, network: str) -> str | None:
+        return "one"
+
     def labels(self, network: str) -> Mapping[str, str] | None:
-        return self.network
+        return None if network == "one" and self.is_made_anew else self.network
 
     def members(self, network: str) -> tuple[str, ...]:
         return ()
@@ -49,9 +54,7 @@ class Engine:
 @pytest.mark.parametrize(
     ("there", "labels", "expected"),
     [
-        pytest.param(
-            [OURS], {"app": "k3d"}, ["disconnect autoregistry", "remove k3d-dev"], id="gone"
-        ),
+        pytest.param([OURS], {"app": "k3d"}, ["disconnect autoregistry", "remove one"], id="gone"),
         pytest.param([OURS, NODE], {"app": "k3d"}, [], id="a cluster that runs"),
         pytest.param([OURS, STOPPED], {"app": "k3d"}, [], id="a cluster that is stopped"),
         pytest.param([OURS], {}, [], id="a network of the user's"),
@@ -70,6 +73,14 @@ def test_what_is_left(
 
 def test_a_cluster_that_is_made_again_at_once_keeps_its_network() -> None:
     engine = Engine([OURS], {"app": "k3d"}, comes=NODE)
+
+    assert leave_gone(engine, engine, ("autoregistry",), 0) == ["k3d-dev"]
+    assert engine.did == ["disconnect autoregistry"]
+
+
+def test_a_network_that_was_made_anew_meanwhile_is_not_the_one_that_was_left() -> None:
+    """By a `k3d cluster create` which has not come to its first container."""
+    engine = Engine([OURS], {"app": "k3d"}, is_made_anew=True)
 
     assert leave_gone(engine, engine, ("autoregistry",), 0) == ["k3d-dev"]
     assert engine.did == ["disconnect autoregistry"]

@@ -50,7 +50,7 @@ def test_a_push_by_hand_is_kept(journal: Journal, tmp_path: Path) -> None:
 
 def test_a_push_by_hand_is_forgotten_when_docker_changes_or_we_push(journal: Journal) -> None:
     journal.set_by_hand(APP, "sha256:ours")
-    journal.docker_changed(APP)
+    journal.forget_hand(APP)
     changed = journal.memory(APP)
     journal.set_by_hand(APP, "sha256:ours")
     journal.set_by_us(APP)
