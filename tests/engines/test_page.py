@@ -113,13 +113,13 @@ async def test_states_turn_after_a_rebuild(shown: Serve, tab: Tab) -> None:
 @pytest.mark.parametrize(
     ("engine", "megabytes", "rate"),
     [
-        pytest.param("containerd", 300, None, id="300 MB of random bytes"),
+        pytest.param("containerd", 300, 80 * MEGABYTE, id="300 MB of random bytes"),
         pytest.param("classic", 32, 8 * MEGABYTE, id="32 MB over a slow line"),
     ],
     indirect=["engine"],
 )
 async def test_a_bar_moves_while_docker_pushes(
-    shown: Serve, throttle: Throttle, tab: Tab, megabytes: int, rate: int | None
+    shown: Serve, throttle: Throttle, tab: Tab, megabytes: int, rate: int
 ) -> None:
     image = f"{shown.docker.store}/bar:dev"
     await _build(shown, image, "v1", megabytes * MEGABYTE)
