@@ -148,8 +148,12 @@ def detach(names: tuple[str, ...]) -> None:
     """
     clusters = Clusters.here()
     for name in names:
-        clusters.attachment().detach(name)
+        at_next_start = clusters.attachment().detach(name)
         stderr.print(f"{name}  detached")
+        for node in at_next_start:
+            stderr.print(
+                f"{name}  {node.name}: what its registries.yaml says of these names counts when it starts again"
+            )
 
 
 @cluster.command()

@@ -144,10 +144,11 @@ class Attachment:
             # Only a network with a subnet of its own lets one choose (moby, validateIPAddress).
             self._containers.connect(network, member)
 
-    def detach(self, cluster: str) -> None:
+    def detach(self, cluster: str) -> list[Node]:
         """Take back what `attach` or `create` did, for good: a node that starts again stays detached.
 
-        Raises ClusterRefused where a node does not run: what is in it cannot be taken out.
+        Those for which their registries.yaml has a road that counts from their next start on only. Raises
+        ClusterRefused where a node does not run: what is in it cannot be taken out.
         """
         nodes = self.running(cluster)
         for node in self._nodes.of(cluster):
@@ -158,11 +159,11 @@ class Attachment:
                     else f"k3d cluster start {cluster}"
                 )
                 raise ClusterRefused(f"{node.name}: {node.away}, and keeps what it was told", mend)
-        for node in nodes:
-            self._files.detach(node, self._mirror)
+        at_next_start = [node for node in nodes if not self._files.detach(node, self._mirror)]
         if any(node.is_server for node in nodes):
             withdraw(self._nodes, cluster)
         self.leave(cluster)
+        return at_next_start
 
     def leave(self, cluster: str) -> None:
         """Take the registry off the cluster's network, unless another cluster is on it as well."""

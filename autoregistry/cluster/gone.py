@@ -59,7 +59,8 @@ def leave_gone(
         time.sleep(grace_seconds)
         for network in set(left) - _wanted(containers.list("app=k3d")):
             # By its Id: one of that name k3d may just have made, and be about to use.
-            remove_left(networks, identities[network] or network)
+            if (identity := identities[network]) is not None:
+                remove_left(networks, identity)
     return left
 
 

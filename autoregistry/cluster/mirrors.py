@@ -98,12 +98,16 @@ class MirrorFiles:
         """The same for a k3s that reads its mirrors when it starts; another road for our names is kept beside."""
         others = self._containers.get_file(node.name, REGISTRIES) or ""
         stand = mirrors_of(others)
+        self._containers.put_file(node.name, REGISTRIES, registries_with(others, mirror))
         if any(name in stand and not mirror.is_road(name, stand[name]) for name in mirror.names):
             self._containers.put_file(node.name, _BEFORE, others)
-        self._containers.put_file(node.name, REGISTRIES, registries_with(others, mirror))
 
-    def detach(self, node: Node, mirror: Mirror) -> None:
-        """Take back whatever leads to us, under whatever name, so that the next start does not bring it back."""
+    def detach(self, node: Node, mirror: Mirror) -> bool:
+        """Take back whatever leads to us, under whatever name, so that the next start does not bring it back.
+
+        False where a road stands in registries.yaml that counts from the node's next start on only: what it was before,
+        or ours, in a file of the user's that is mounted there.
+        """
         for name, ends in self.known(node).items():
             if mirror.is_road(name, ends):
                 folder = hosts_path(name).rpartition("/")[0]
@@ -111,8 +115,12 @@ class MirrorFiles:
         if (before := self._containers.get_file(node.name, _BEFORE)) is not None:
             self._containers.put_file(node.name, REGISTRIES, before)
             self._containers.exec(node.name, ["rm", "-f", _BEFORE])
-            return
+            return False
         registries = self._containers.get_file(node.name, REGISTRIES) or ""
         kept = registries_without(registries, mirror)
         if kept is not None:
-            self._containers.put_file(node.name, REGISTRIES, kept)
+            try:
+                self._containers.put_file(node.name, REGISTRIES, kept)
+            except DockerRefused:
+                return False
+        return True

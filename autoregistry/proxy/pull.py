@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
-from autoregistry.errors import AutoregistryError, BackendUnreachable
+from autoregistry.errors import AutoregistryError, BackendUnreachable, TagUnreadable
 from autoregistry.events import Answer
 from autoregistry.names import Digest, Image, Manifest
-from autoregistry.proxy.backend import Ask, Backend, Held
+from autoregistry.proxy.backend import MAX_MANIFEST_BYTES, Ask, Backend, Held
+from autoregistry.proxy.body import read_ahead
 from autoregistry.proxy.journal import UNKNOWN, Journal
 from autoregistry.proxy.outcome import registrys_cause
 from autoregistry.proxy.questions import Questions
@@ -122,7 +123,10 @@ class Pulls:
             return Reply(Answer.DOCKER_UNREACHABLE, Verdict.DOCKER_UNREACHABLE.value, held)
         for image in candidates:
             self._sync.found_incomplete(repository)
-            facts = await self._sync.compare(image)
+            try:
+                facts = await self._sync.compare(image)
+            except TagUnreadable:  # another tag of it may do
+                continue
             if facts.verdict.must_push and isinstance(facts.local, LocalImage):
                 await held.close()
                 return await self._after_push(ask, image, facts.local.identity, facts.verdict)
@@ -173,6 +177,8 @@ class Pulls:
 
     async def hand_push(self, ask: Ask, image: Image) -> Held:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
+        if ask.body is not None:  # nobody's push of this tag is to wait for this client
+            ask = replace(ask, body=await read_ahead(ask.body, MAX_MANIFEST_BYTES))
         local = await self._questions.inspect(image)
         with self._sync.set_by_hand(image):
             async with self._sync.put(image):

@@ -25,7 +25,7 @@ from autoregistry.proxy.admission import (
 )
 from autoregistry.proxy.answers import Forwarded, drop_defaults, own
 from autoregistry.proxy.backend import Ask, Backend, Held
-from autoregistry.proxy.body import Body
+from autoregistry.proxy.body import Body, Broken, Stalled, refusal
 from autoregistry.proxy.limits import Door, GuardedSite, guard_of
 from autoregistry.proxy.pull import Pulls, Reply
 from autoregistry.proxy.transport import end_to_end
@@ -139,10 +139,8 @@ class Server:
         body = Body(request.content, self._idle) if request.body_exists else None
         try:
             return await self._registry(request, wanted, host, body)
-        except BackendUnreachable as exc:
-            if body is not None and body.stalled:
-                return own(Answer.CLIENT_STALLED, f"the body stood still for {self._idle:g} s")
-            return own(Answer.BACKEND_UNREACHABLE, exc.message)
+        except (BackendUnreachable, Stalled, Broken) as exc:
+            return refusal(exc, body)
 
     async def _own_page(self, page: OwnPage, request: web.Request) -> web.StreamResponse | None:
         if request.method == "GET":  # the event stream has no end

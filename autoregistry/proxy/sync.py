@@ -139,9 +139,9 @@ class Sync:
             except AutoregistryError as exc:
                 cause = self._refusals.pop(image.repository, exc.message)
                 exc.message = one_line(cause)
-                if isinstance(exc, ImageUnavailable) or self.is_overtaken(image):
+                if isinstance(exc, ImageUnavailable):
                     self._journal.in_step(image)
-                elif not isinstance(exc, BackendUnreachable):
+                elif not isinstance(exc, BackendUnreachable) and not self.is_overtaken(image):
                     self._journal.set_stale(image, exc.message)
                 self._emit(PushFailed(image, exc.message))
                 return Outcome(0, time.monotonic() - began, exc)

@@ -107,6 +107,67 @@ async def test_a_registry_that_takes_nothing_of_an_upload_is_not_waited_for(tmp_
     assert b"it took nothing of an upload for 0.5 s" in answer
 
 
+async def test_nobody_waits_for_a_client_that_says_half_a_manifest(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.body()
+        exchange.writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+        await exchange.writer.drain()
+
+    put = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST
+    async with (
+        between(tmp_path, Limits(idle_seconds=20), RawBackend(script)) as wire,
+        wire.client() as half,
+    ):
+        await half.send(put + b"Content-Length: 2\r\n\r\n{")
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            whole = put + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}"
+            answer = await wire.answer_to(whole, seconds=10)
+        await half.send(b"}")
+        late = await half.head()
+
+    assert answer.startswith(b"HTTP/1.1 201 Created")
+    assert late.startswith(b"HTTP/1.1 201 Created")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"Content-Length: 2\r\n\r\n{", b"408 the body stood still for 0.3 s"),
+        (b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nzz\r\n", b"400 "),
+    ],
+    ids=["half of it", "no chunk"],
+)
+async def test_a_manifest_that_does_not_come_is_the_clients_matter(
+    tmp_path: Path, sent: bytes, status: bytes
+) -> None:
+    async with between(tmp_path, Limits(idle_seconds=0.3)) as wire:
+        put = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST
+        answer = await wire.answer_to(put + sent, seconds=5)
+
+        assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status)), answer
+        assert wire.backend.seen == []
+
+
+async def test_a_manifest_larger_than_any_goes_to_the_registry_all_the_same(tmp_path: Path) -> None:
+    got = 0
+
+    async def script(exchange: Exchange) -> None:
+        nonlocal got
+        got = len(await exchange.body())
+        exchange.writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await exchange.writer.drain()
+
+    size = backends.MAX_MANIFEST_BYTES + 100_000
+    async with between(tmp_path, backend=RawBackend(script)) as wire:
+        head = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST + b"Connection: close\r\n"
+        length = b"Content-Length: %d\r\n\r\n" % size
+        answer = await wire.answer_to(head + length + b"x" * size, seconds=20)
+
+    assert got == size
+    assert answer.startswith(b"HTTP/1.1 413 Too Large")
+
+
 async def test_an_answer_that_stands_still_is_cut_off(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")

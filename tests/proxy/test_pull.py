@@ -318,6 +318,37 @@ async def test_what_fails_after_a_push_by_hand_is_not_held_against_it(lab: Lab) 
     assert theirs.digest == answer.headers["Docker-Content-Digest"]
 
 
+async def test_a_push_by_hand_that_fails_changes_nothing_that_is_known(lab: Lab) -> None:
+    lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.3
+    pull = asyncio.create_task(lab.pull())
+    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    lab.registry.refuse_puts = "UNKNOWN"
+    failed = await lab.client.put(
+        "/v2/app/manifests/dev", content=b"{}", headers={"User-Agent": "crane/0.22"}
+    )
+    lab.docker.error = DockerUnreachable("gone")
+    await pull
+
+    assert failed.status_code == 500
+    assert (await lab.pull()).status_code == 403
+
+
+async def test_a_digest_of_an_unreadable_tag_may_be_had_by_another(lab: Lab) -> None:
+    built = lab.docker.build(APP, "v1")
+    lab.docker.build(f"{NAME}/app:other", "v1")
+    await lab.pull()
+    await _hand_push(lab, "theirs")
+    lab.registry.broken.add(("app", "dev"))
+    lab.registry.manifests.pop(("app", built.digest))
+    lab.registry.manifests.pop(("app", "other"), None)
+
+    answer = await lab.pull(f"app@{built.digest}")
+
+    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
+
+
 async def test_long_lists_keep_no_short_question_waiting(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,7 @@ def test_what_the_user_said_of_our_names_is_put_back(files: NodeFiles) -> None:
 
     assert mirrors.attach(NODE, BY_NAME)
     assert mirrors.attach(NODE, Mirror.of(5001, "autoregistry"))
-    mirrors.detach(NODE, BY_NAME)
+    assert not mirrors.detach(NODE, BY_NAME)  # k3s has to read it
 
     assert files.get_file(NODE.name, REGISTRIES) == own
     assert mirrors.known(NODE) == {}
@@ -141,6 +141,8 @@ def test_a_registries_yaml_that_cannot_be_written_is_told(
 
     assert not MirrorFiles(files).attach(NODE, BY_NAME)
     assert MirrorFiles(files).known(NODE)["localhost:5000"] == list(BY_NAME.endpoints)
+    assert not MirrorFiles(files).detach(NODE, BY_NAME)
+    assert MirrorFiles(files).known(NODE) == {}
 
 
 def test_attaching_leaves_a_registries_yaml_alone_that_says_nothing_else(files: NodeFiles) -> None:
