@@ -93,10 +93,15 @@ def test_fifty_rebuilds_are_on_the_nodes_before_anybody_asks(clusters: Clusters)
 @ONE_STORE
 def test_a_node_that_pulls_while_the_tag_changes_has_the_last_build(clusters: Clusters) -> None:
     """It holds nothing that could be old yet: the kubelet is at it, and a slow machine makes that last."""
-    image, name = f"{clusters.name}/raced:dev", "raced:dev"
+    assert any(_raced(clusters, f"raced:{n}") for n in range(3)), "every node was too quick"
+
+
+def _raced(clusters: Clusters, name: str) -> bool:
+    """Whether the node was still pulling when the tag had changed; that it has the last build holds in any case."""
+    image, two = f"{clusters.name}/{name}", f"{name}-two"
     build(clusters.engine, image, "one", random_bytes=RACED_BYTES)
-    build(clusters.engine, f"{clusters.name}/raced:two", "two")
-    clusters.ok("push", "raced*")
+    build(clusters.engine, f"{clusters.name}/{two}", "two")
+    clusters.ok("push", f"{name}*")
 
     def said(answer: str) -> bool:
         return any(
@@ -108,18 +113,16 @@ def test_a_node_that_pulls_while_the_tag_changes_has_the_last_build(clusters: Cl
     clusters.kubectl("run", "raced", "--image", image, "--overrides", ON_AGENT)
     wait_for(lambda: said("up-to-date"), "the kubelet to ask")
     clusters.engine.cli("update", "--cpus", "0.03", AGENTS[0])
-    clusters.engine.cli("tag", f"{clusters.name}/raced:two", image)
+    clusters.engine.cli("tag", f"{clusters.name}/{two}", image)
     wait_for(lambda: f"{name}  pushed in" in _log(clusters), "the push")
     is_at_it = not _held(clusters, AGENTS[0], name)
     clusters.engine.cli("update", "--cpus", str(os.cpu_count()), AGENTS[0])
     wait_for(lambda: f"{name}  {AGENTS[0]} has it now" in _log(clusters), "the last build", 60)
     clusters.kubectl("delete", "pod", "raced", "--now")
 
-    assert is_at_it
     rows = {row["image"]: row for row in clusters.status()["images"]}
-    assert (
-        _held(clusters, AGENTS[0], name) == rows[name]["registry"] == rows["raced:two"]["registry"]
-    )
+    assert _held(clusters, AGENTS[0], name) == rows[name]["registry"] == rows[two]["registry"]
+    return is_at_it
 
 
 def test_an_image_for_another_processor_is_named_as_it_is_pushed(clusters: Clusters) -> None:
