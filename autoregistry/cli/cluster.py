@@ -55,7 +55,7 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
     program = k3d.program()
     clusters = Clusters.here()
     mirror = clusters.mirror(via, port)
-    made = clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
+    made = _made(clusters, name)
     if there := _parts(made):
         has_server = any(container.labels.get(ROLE_LABEL) == "server" for container in there)
         has_begun_only = not has_server or any(c.state == "created" for c in there)
@@ -166,9 +166,14 @@ def delete(name: str) -> None:
       autoregistry cluster delete dev
     """
     clusters = Clusters.here()
-    if not clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}"):
+    if not _made(clusters, name):
         clusters.nodes.of(name)
     _delete(clusters, k3d.program(), name)
+
+
+def _made(clusters: Clusters, name: str) -> list[Container]:
+    """All containers that k3d has made for a cluster of that name."""
+    return clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
 
 
 def _parts(made: list[Container]) -> list[Container]:
@@ -183,7 +188,7 @@ def _delete(clusters: Clusters, program: str, name: str) -> None:
     if nodes:
         clusters.attachment().leave(name)
     k3d.run(k3d.delete(program, name), clusters.k3d_environment)
-    for left in _parts(clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")):
+    for left in _parts(_made(clusters, name)):
         clusters.containers.remove(left.identity)
     for network in networks:
         remove_left(Networks(clusters.daemon), network)

@@ -10,10 +10,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
+from autoregistry.proxy.following import follow
 
 THREADS = 4
 TRY_SECONDS = 2.0
@@ -42,20 +42,11 @@ class AttachAll:
         """Until cancelled; what ran already comes first, and again after Docker was away."""
         while True:
             loop = asyncio.get_running_loop()
-            thread = threading.Thread(target=self._follow, args=(loop,), daemon=True, name="attach")
-            thread.start()
+            args = (self._clusters, loop, self._queue)
+            threading.Thread(target=follow, args=args, daemon=True, name="attach").start()
             while (cluster := await self._queue.get()) is not None:
                 self._start(cluster)
             await asyncio.sleep(BACK_OFF_SECONDS)
-
-    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(RuntimeError):  # the loop is closed: we are stopping
-            try:
-                with suppress(AutoregistryError):
-                    for cluster in self._clusters():
-                        loop.call_soon_threadsafe(self._queue.put_nowait, cluster)
-            finally:
-                loop.call_soon_threadsafe(self._queue.put_nowait, None)
 
     def _start(self, cluster: str) -> None:
         """A node that starts while its cluster is being attached has it attached once more."""

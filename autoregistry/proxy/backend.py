@@ -23,8 +23,6 @@ CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
 SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
-# How long it may take nothing of an upload.
-IDLE_SECONDS = 300.0
 READ_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 # Anybody may push an index of anything, of itself too, and it is read for whoever asks; one of all platforms has ten.
@@ -121,9 +119,8 @@ class Held:
 class Backend:
     """One stock registry, at one URL."""
 
-    def __init__(
-        self, url: str, timed: Callable[[float, str], None], idle_seconds: float = IDLE_SECONDS
-    ) -> None:
+    def __init__(self, url: str, timed: Callable[[float, str], None], idle_seconds: float) -> None:
+        """`idle_seconds`: how long it may take nothing of an upload."""
         self.url = url.rstrip("/")
         self._timed, self._idle = timed, idle_seconds
         self.host = self.url.partition("://")[2].partition("/")[0].encode()

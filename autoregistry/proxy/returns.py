@@ -20,6 +20,7 @@ from autoregistry.engine.events import container_events
 from autoregistry.errors import AutoregistryError, ClusterRefused
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.following import follow
 from autoregistry.proxy.refresh import Refresh
 
 # A node that starts answers `crictl` within seconds; a loaded machine takes its time.
@@ -76,21 +77,13 @@ class Returns:
     async def _run(self) -> None:
         while True:  # Docker may go away, and come back
             loop = asyncio.get_running_loop()
-            threading.Thread(target=self._follow, args=(loop,), daemon=True, name="returns").start()
+            args = (self._comings, loop, self._queue)
+            threading.Thread(target=follow, args=args, daemon=True, name="returns").start()
             while (name := await self._queue.get()) is not None:
                 if (before := self._tasks.pop(name, None)) is not None:
                     before.cancel()
                 self._tasks[name] = asyncio.create_task(self._look_after(name))
             await asyncio.sleep(TRY_SECONDS)
-
-    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(RuntimeError):  # the loop is closed: we are stopping
-            try:
-                with suppress(AutoregistryError):
-                    for name in self._comings():
-                        loop.call_soon_threadsafe(self._queue.put_nowait, name)
-            finally:
-                loop.call_soon_threadsafe(self._queue.put_nowait, None)
 
     async def _look_after(self, name: str) -> None:
         """Once it answers: what it holds under our names, and the registry has another image of."""

@@ -161,8 +161,8 @@ def _backend(options: Options, host: Host) -> Service:
 
 def _machine_names(options: Options, host: Host) -> list[str]:
     """Flags of `serve`: by which names of the machine others come, where they are let in at all."""
-    short = {name.lower().partition(".")[0] for name in host.names if options.expose}
     whole = {name.lower() for name in host.names if options.expose}
+    short = {name.partition(".")[0] for name in whole}
     names = sorted(whole | short | {f"{name}.local" for name in short})
     return [word for name in names for word in ("--allow-host", name)]
 

@@ -230,7 +230,7 @@ class Manifests:
 
 async def _behind(registry: Manifests, digest: str, times: int = 1) -> list[frozenset[str]]:
     async with RawBackend(registry.script).serving() as behind:
-        backend = Backend(behind.url, lambda *_: None)
+        backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
         try:
             return [await backend.configs_behind("app", digest) for _ in range(times)]
         finally:
@@ -279,7 +279,7 @@ async def test_what_is_missing_of_an_index_is_asked_for_again() -> None:
     index = registry.add({"manifests": [{"digest": there}, {"digest": _digest(late)}]})
 
     async with RawBackend(registry.script).serving() as behind:
-        backend = Backend(behind.url, lambda *_: None)
+        backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
         first = await backend.configs_behind("app", index)
         registry.there[_digest(late)] = late
         second = await backend.configs_behind("app", index)

@@ -32,6 +32,15 @@ async def _hand_push(lab: Lab, content: str) -> FakeImage:
     return image
 
 
+async def _pull_in_its_push(lab: Lab) -> asyncio.Task[httpx.Response]:
+    """A pull of what was only built, whose push has begun and takes a while."""
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds = 0.3
+    pull = asyncio.create_task(lab.pull())
+    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    return pull
+
+
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_what_was_only_built_is_pushed_and_answered(lab: Lab, method: str) -> None:
     built = lab.docker.build(APP, "v1")
@@ -207,10 +216,7 @@ async def test_a_push_by_hand_while_docker_is_away_is_respected_too(lab: Lab) ->
 
 
 async def test_a_push_by_hand_in_the_middle_of_ours_is_not_undone(lab: Lab) -> None:
-    lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.3
-    pull = asyncio.create_task(lab.pull())
-    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    pull = await _pull_in_its_push(lab)
     theirs = await _hand_push(lab, "theirs")
     first, second = await pull, await lab.pull()
 
@@ -304,10 +310,7 @@ async def test_a_tag_is_set_by_one_push_at_a_time_and_the_other_hand_is_last(lab
 
 
 async def test_what_fails_after_a_push_by_hand_is_not_held_against_it(lab: Lab) -> None:
-    lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.3
-    pull = asyncio.create_task(lab.pull())
-    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    pull = await _pull_in_its_push(lab)
     theirs = await _hand_push(lab, "theirs")
     lab.docker.error = DockerUnreachable("gone")
     await pull
@@ -320,10 +323,7 @@ async def test_what_fails_after_a_push_by_hand_is_not_held_against_it(lab: Lab) 
 
 async def test_a_push_by_hand_that_fails_changes_nothing_that_is_known(lab: Lab) -> None:
     lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
-    lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.3
-    pull = asyncio.create_task(lab.pull())
-    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    pull = await _pull_in_its_push(lab)
     lab.registry.refuse_puts = "UNKNOWN"
     failed = await lab.client.put(
         "/v2/app/manifests/dev", content=b"{}", headers={"User-Agent": "crane/0.22"}
@@ -432,10 +432,7 @@ async def test_a_newer_build_pushed_by_hand_in_the_middle_of_ours_stands(lab: La
 
 async def test_the_same_image_pushed_by_hand_in_the_middle_of_ours_is_up_to_date(lab: Lab) -> None:
     """What a script that builds and pushes does."""
-    lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.3
-    pull = asyncio.create_task(lab.pull())
-    await asyncio.to_thread(lab.docker.in_push.wait, 10)
+    pull = await _pull_in_its_push(lab)
     await _hand_push(lab, "v1")
     first, second = await pull, await lab.pull()
 
