@@ -262,7 +262,7 @@ def test_pods_that_wait_say_how_far_the_push_is_and_why_it_failed(clusters: Clus
     for name in ("large", "blocked"):
         wait_for(lambda: "ImagePull" in clusters.pods(name, _REASON), name, 60)  # noqa: B023
     build(clusters.engine, f"{clusters.name}/blocked:dev", "v1")
-    build(clusters.engine, f"{clusters.name}/large:dev", "v1", random_bytes=150 << 20)
+    build(clusters.engine, f"{clusters.name}/large:dev", "v1", random_bytes=350 << 20)
 
     def told(name: str) -> str:
         return clusters.kubectl("describe", "pods", "--selector", f"app={name}")
