@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from autoregistry.events import Answer
-from autoregistry.proxy.backend import Held
+from autoregistry.proxy.exchange import Held
 from autoregistry.proxy.transport import text
 
 HEADER = "Autoregistry"

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
 
 import aiohttp
 import httpx
@@ -16,104 +13,19 @@ import httpx
 from autoregistry.decision import RegistryImage
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import MANIFEST_TYPES
-from autoregistry.proxy.pipe import Writable
-from autoregistry.proxy.transport import Headers, RawTransport, end_to_end
+from autoregistry.proxy.exchange import Ask, Held
+from autoregistry.proxy.transport import RawTransport
 
 CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
 SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
-READ_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
+SEND_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 # Anybody may push an index of anything, of itself too, and it is read for whoever asks; one of all platforms has ten.
 MAX_MANIFESTS = 101
 READ_AT_ONCE = 8
 MAX_CONFIGS_KEPT = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A request as it goes to the backend."""
-
-    method: str
-    target: str
-    headers: Headers
-    body: AsyncIterable[bytes] | None = None
-
-    def header(self, name: bytes) -> str | None:
-        """All values of a header, joined; None where there is none."""
-        values = [v.decode("latin-1") for k, v in self.headers if k.lower() == name]
-        return ", ".join(values) if values else None
-
-    @property
-    def accepts_every_manifest(self) -> bool:
-        accept = self.header(b"accept") or ""
-        return all(media_type in accept for media_type in MANIFEST_TYPES)
-
-
-class Held:
-    """The backend's answer, its body not read yet. Whoever holds it closes it."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self.status = response.status_code
-        self.reason = response.extensions["reason_phrase"].decode("latin-1")
-        self.headers: Headers = end_to_end(response.headers.raw)
-        self.digest: str | None = response.headers.get("docker-content-digest")
-        self._kept: bytes | None = None
-
-    def count_as_missing(self) -> None:
-        """Answer that it is not there, to somebody who will then bring it; there must be no body (HEAD)."""
-        self.status, self.reason = 404, "Not Found"
-
-    async def keep(self) -> bytes:
-        """Read the body now, such as that of an error, and keep it for whoever forwards it."""
-        self._kept = b"".join([chunk async for chunk in self.body()])
-        return self._kept
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """The body's bytes as they come. Raises BackendUnreachable where it breaks off."""
-        if self._kept is not None:
-            yield self._kept
-            return
-        try:
-            async for chunk in self._response.aiter_raw():
-                yield chunk
-        except httpx.HTTPError as exc:
-            raise BackendUnreachable(f"the registry broke off its answer: {exc}") from exc
-
-    async def pour(
-        self, write: Callable[[bytes], Awaitable[None]], to: Writable, idle_seconds: float
-    ) -> None:
-        """Send the body on. Raises BackendUnreachable where it breaks off, TimeoutError where nothing moves."""
-        if self._kept is not None or (piped := self._response.extensions["pipe"]()) is None:
-            body = self.body()
-            while True:
-                async with asyncio.timeout(idle_seconds):
-                    if (chunk := await anext(body, None)) is None:
-                        return
-                    await write(chunk)
-        begun, pipe = piped
-        async with asyncio.timeout(idle_seconds):
-            await write(begun)
-        try:
-            await pipe.pour(to, idle_seconds)
-        except ConnectionError as exc:
-            raise BackendUnreachable(f"the registry broke off its answer: {exc}") from exc
-
-    async def close(self) -> None:
-        await self._response.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 class Backend:
@@ -132,7 +44,16 @@ class Backend:
         await self._client.aclose()
 
     async def send(self, ask: Ask, *, silence: float = SILENCE_SECONDS) -> Held:
-        """Send a request on and hold its answer. Raises BackendUnreachable."""
+        """Send a request on, briefly again where it met a write, and hold its answer. Raises BackendUnreachable."""
+        for pause in SEND_AGAIN_SECONDS:
+            held = await self._send(ask, silence)
+            if not await held.met_a_write(ask):
+                return held
+            await held.close()
+            await asyncio.sleep(pause)
+        return await self._send(ask, silence)
+
+    async def _send(self, ask: Ask, silence: float) -> Held:
         request = httpx.Request(
             ask.method,
             self.url,
@@ -159,19 +80,8 @@ class Backend:
         return held
 
     async def read(self, ask: Ask) -> Held:
-        """Send a question for a manifest on; one that the registry cannot read is asked for again, briefly.
-
-        distribution writes its links in place: whoever reads one just then, also the link that all tags of one
-        image share, is told 500 (measured with 2.8.2).
-        """
-        held = await self.send(ask, silence=ASK_SECONDS)
-        for pause in READ_AGAIN_SECONDS:
-            if held.status < 500:
-                break
-            await held.close()
-            await asyncio.sleep(pause)
-            held = await self.send(ask, silence=ASK_SECONDS)
-        return held
+        """Send a question for a manifest on."""
+        return await self.send(ask, silence=ASK_SECONDS)
 
     async def ask(self, repository: str, reference: str) -> RegistryImage | None:
         """What the registry has under a tag or digest; None where it has nothing, or nothing it can read.

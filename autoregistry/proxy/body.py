@@ -42,7 +42,20 @@ class Body:
             yield chunk
 
 
-async def read_ahead(body: AsyncIterable[bytes], limit: int) -> AsyncIterator[bytes]:
+class Ahead:
+    """A body of which the first bytes have come, or all."""
+
+    def __init__(self, begun: list[bytes], rest: AsyncIterator[bytes], *, is_whole: bool) -> None:
+        self._begun, self._rest, self.is_whole = begun, rest, is_whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._begun:
+            yield chunk
+        async for chunk in self._rest:
+            yield chunk
+
+
+async def read_ahead(body: AsyncIterable[bytes], limit: int) -> Ahead:
     """The same body, of which so many bytes have come: what then waits for it does not wait for the client.
 
     Raises Stalled, Broken.
@@ -54,14 +67,7 @@ async def read_ahead(body: AsyncIterable[bytes], limit: int) -> AsyncIterator[by
             size += len(chunk)
     except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as exc:
         raise Broken(f"the body broke off: {type(exc).__name__}") from exc
-    return _joined(begun, rest)
-
-
-async def _joined(begun: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in begun:
-        yield chunk
-    async for chunk in rest:
-        yield chunk
+    return Ahead(begun, rest, is_whole=size <= limit)
 
 
 def refusal(cause: BackendUnreachable | Stalled | Broken, body: Body | None) -> web.Response:

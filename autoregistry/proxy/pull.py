@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
 from autoregistry.errors import AutoregistryError, BackendUnreachable, TagUnreadable
 from autoregistry.events import Answer
 from autoregistry.names import Digest, Image, Manifest
-from autoregistry.proxy.backend import MAX_MANIFEST_BYTES, Ask, Backend, Held
-from autoregistry.proxy.body import read_ahead
+from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.exchange import Ask, Held
 from autoregistry.proxy.journal import UNKNOWN, Journal
 from autoregistry.proxy.outcome import registrys_cause
 from autoregistry.proxy.questions import Questions
@@ -147,12 +147,8 @@ class Pulls:
     async def own_push(self, ask: Ask, repository: str) -> Held:
         """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""
         held = await self._backend.send(ask)
-        try:
-            if held.status >= 500 and (cause := registrys_cause(await held.keep())):
-                self._sync.refused(repository, cause)
-        except BaseException:
-            await held.close()
-            raise
+        if held.status >= 500 and (cause := registrys_cause(await held.keep())):
+            self._sync.refused(repository, cause)
         return held
 
     async def own_manifest(self, ask: Ask, image: Image) -> Held | None:
@@ -177,8 +173,6 @@ class Pulls:
 
     async def hand_push(self, ask: Ask, image: Image) -> Held:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
-        if ask.body is not None:  # nobody's push of this tag is to wait for this client
-            ask = replace(ask, body=await read_ahead(ask.body, MAX_MANIFEST_BYTES))
         local = await self._questions.inspect(image)
         with self._sync.set_by_hand(image):
             async with self._sync.put(image):

@@ -24,8 +24,9 @@ from autoregistry.proxy.admission import (
     our_hosts,
 )
 from autoregistry.proxy.answers import Forwarded, drop_defaults, own
-from autoregistry.proxy.backend import Ask, Backend, Held
-from autoregistry.proxy.body import Body, Broken, Stalled, refusal
+from autoregistry.proxy.backend import MAX_MANIFEST_BYTES, Backend
+from autoregistry.proxy.body import Body, Broken, Stalled, read_ahead, refusal
+from autoregistry.proxy.exchange import Ask, Held
 from autoregistry.proxy.limits import Door, GuardedSite, guard_of
 from autoregistry.proxy.pull import Pulls, Reply
 from autoregistry.proxy.transport import end_to_end
@@ -112,9 +113,8 @@ class Server:
             raise _cut_off(request) from None
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        if (host := host_name(request.headers.get("Host", ""))) not in self._hosts and not is_ip(
-            host
-        ):
+        host = host_name(request.headers.get("Host", ""))
+        if host not in self._hosts and not is_ip(host):
             return own(
                 Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
             )
@@ -126,9 +126,7 @@ class Server:
             return own(
                 Answer.NOT_A_REGISTRY_REQUEST, "not a registry request: those begin with /v2/"
             )
-        if is_from_another_site(
-            request
-        ):  # it cannot read the answer, but a question may start a push
+        if is_from_another_site(request):  # it cannot read the answer, but may start a push
             return own(Answer.FOREIGN_HOST, "not for other sites' pages")
         if not self._settings.names.mirrors(wanted.namespace):
             return own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
@@ -155,6 +153,9 @@ class Server:
         self, request: web.Request, wanted: Request, host: str, body: Body | None
     ) -> web.StreamResponse:
         ask = Ask(request.method, request.raw_path, end_to_end(request.raw_headers), body)
+        if isinstance(wanted, Manifest) and body is not None:
+            ahead = await read_ahead(body, MAX_MANIFEST_BYTES)
+            ask = replace(ask, body=ahead, has_whole_body=ahead.is_whole)
         match request.method, wanted:
             case "GET" | "HEAD", Manifest():
                 return await self._pull(request, ask, wanted)

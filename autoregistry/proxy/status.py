@@ -12,7 +12,8 @@ from aiohttp import web
 from autoregistry.decision import Unreachable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import RegistryNames, parse_image
-from autoregistry.proxy.backend import Ask, Backend
+from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.exchange import Ask
 from autoregistry.proxy.history import History
 from autoregistry.proxy.nodestores import NodeStores
 from autoregistry.proxy.probe import Probe

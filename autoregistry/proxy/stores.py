@@ -16,7 +16,8 @@ from urllib.parse import quote
 from autoregistry.decision import LocalImage, Unreachable, Verdict
 from autoregistry.errors import BackendUnreachable, TagUnreadable
 from autoregistry.names import Image, RegistryNames, parse_image
-from autoregistry.proxy.backend import Ask, Backend
+from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.exchange import Ask
 from autoregistry.proxy.facts import Facts
 from autoregistry.proxy.journal import CUT_OFF, Journal
 from autoregistry.proxy.nodestores import Held, NodeStores

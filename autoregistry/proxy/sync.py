@@ -20,7 +20,6 @@ from autoregistry.errors import (
     AutoregistryError,
     BackendUnreachable,
     DockerUnreachable,
-    ImageUnavailable,
     PushRefused,
 )
 from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, PushStarted
@@ -33,9 +32,6 @@ from autoregistry.proxy.questions import Questions
 
 # Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
 MAX_PUSHES = 3
-# distribution writes its links in place, and the tags of a repository share those of their parts: two pushes at once,
-# and one is told `blob unknown` of a layer that is there (measured with 2.8.2 on a busy disk). It is made again.
-MAX_REPEATS = 2
 PROGRESS_SECONDS = 0.2
 OVERTAKEN_SECONDS = 0.05
 # containerd asks by HEAD, and after a 403 by GET to learn the reason: both get the same one.
@@ -139,9 +135,7 @@ class Sync:
             except AutoregistryError as exc:
                 cause = self._refusals.pop(image.repository, exc.message)
                 exc.message = one_line(cause)
-                if isinstance(exc, ImageUnavailable):
-                    self._journal.in_step(image)
-                elif not isinstance(exc, BackendUnreachable) and not self.is_overtaken(image):
+                if not isinstance(exc, BackendUnreachable) and not self.is_overtaken(image):
                     self._journal.set_stale(image, exc.message)
                 self._emit(PushFailed(image, exc.message))
                 return Outcome(0, time.monotonic() - began, exc)
@@ -149,8 +143,7 @@ class Sync:
 
     async def _until_in_step(self, image: Image, because: Verdict, began: float) -> int:
         """Push until both stores agree; the bytes that moved. Both are asked again after each push."""
-        pushed_bytes, pushed_identity, pushed_digest = 0, None, None
-        pushes, repeats, has_begun = 0, MAX_REPEATS, False
+        pushes, pushed_bytes, pushed_identity, pushed_digest = 0, 0, None, None
         while True:
             self._overtaken.discard(image)
             facts = await self.compare(image)
@@ -162,9 +155,8 @@ class Sync:
                 if facts.registry and facts.registry.digest == pushed_digest:
                     break  # a daemon too old to list the children of an incomplete index
                 if self.is_overtaken(image):
-                    await asyncio.sleep(
-                        OVERTAKEN_SECONDS
-                    )  # theirs is there, and not yet written down
+                    # Theirs is there, and not yet written down.
+                    await asyncio.sleep(OVERTAKEN_SECONDS)
                     continue
                 raise PushRefused(await self._why_not_there(image, facts))
             if pushes == MAX_PUSHES:
@@ -173,27 +165,19 @@ class Sync:
             self._refusals.pop(image.repository, None)
             self._comparison.made_whole(image.repository)
             self._emit(PushStarted(image, facts.local.identity, because.value))
-            has_begun, has_company = True, self._has_company(image)
+            pushes += 1
             try:
                 progress = await self._questions.push(image, self._reporter(image))
             except PushRefused:
-                if self.is_overtaken(image):
-                    pushes += 1
-                    continue
-                is_named = image.repository in self._refusals
-                if is_named or not (has_company or self._has_company(image)) or not repeats:
+                if not self.is_overtaken(image):
                     raise
-                repeats -= 1
                 continue
-            pushes += 1
             pushed_bytes += progress.done_bytes
             pushed_identity, pushed_digest = facts.local.identity, progress.digest
         if isinstance(facts.local, Unreachable):
             raise DockerUnreachable("Docker went away before its push was confirmed")
-        if has_begun and not pushes and facts.local is None:
-            raise ImageUnavailable("Docker has it no longer")
         self._journal.in_step(image)
-        if has_begun or (facts.stale_because and facts.verdict is Verdict.UP_TO_DATE):
+        if pushes or (facts.stale_because and facts.verdict is Verdict.UP_TO_DATE):
             if facts.verdict is not Verdict.PUSHED_BY_HAND:
                 self._journal.set_by_us(image)
             self._finished(image, facts, pushed_bytes, time.monotonic() - began)
@@ -203,9 +187,6 @@ class Sync:
         identity = facts.local.identity if isinstance(facts.local, LocalImage) else ""
         digest = facts.registry.digest if facts.registry else ""
         self._emit(PushFinished(image, identity, digest, pushed_bytes, seconds))
-
-    def _has_company(self, image: Image) -> bool:
-        return any(o.repository == image.repository and o != image for o in self.in_flight)
 
     async def _why_not_there(self, image: Image, facts: Facts) -> str:
         """Why the registry has something else, or nothing, after a push that went well."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +40,27 @@ def test_killed_at_any_moment_everything_agrees_afterwards(
             soak.live_through(moment)
         soak.nothing_is_open()
     registry.stop()
+
+
+def test_a_layer_whose_link_is_just_being_written_is_there(
+    serve: Serve, registry: Registry
+) -> None:
+    """The registry itself answers 500, over which `docker push` gives up."""
+    build(serve.docker, f"{serve.name}/faults/writing:dev", "writing")
+    serve.pull("faults/writing:dev")
+    layers = registry.directory / "data/docker/registry/v2/repositories/faults/writing/_layers"
+    link = next(layers.rglob("link"))
+    content = link.read_bytes()
+    path = f"/v2/faults/writing/blobs/{content.decode()}"
+
+    link.write_bytes(b"")
+    direct = httpx.head(f"{registry.url}{path}", trust_env=False)
+    writing = threading.Timer(0.3, link.write_bytes, (content,))
+    writing.start()
+    through_us = httpx.head(f"{serve.url}{path}", trust_env=False, timeout=30)
+    writing.join()
+
+    assert (direct.status_code, through_us.status_code) == (500, 200)
 
 
 def test_a_link_that_the_registry_half_wrote_is_mended_by_the_next_pull(

@@ -33,7 +33,9 @@ class FakeRegistry:
     seen_headers: list[list[tuple[str, str]]] = field(default_factory=list)
     refuse_puts: str = ""
     unreadable: int = 0
-    """So many of the next reads of a manifest are answered 500, as while its link is written."""
+    """So many of the next reads are answered 500, as while a link is written."""
+    unknown_parts: int = 0
+    """So many of the next manifests are refused, as while the link of a layer is written."""
     broken: set[tuple[str, str]] = field(default_factory=set)
     """(repository, tag) whose reads are answered 500, for as long as it is in here."""
     most_at_once: int = 0
@@ -84,6 +86,9 @@ class FakeRegistry:
         if found := _MANIFEST.fullmatch(path):
             return await self._manifest(request, found["name"], found["reference"])
         if (found := _BLOB.fullmatch(path)) and found["digest"] in self.blobs:
+            if self.unreadable:
+                self.unreadable -= 1
+                return _error(500, "UNKNOWN")
             return web.Response(
                 body=self.blobs[found["digest"]], content_type="application/octet-stream"
             )
@@ -99,6 +104,9 @@ class FakeRegistry:
             self._now -= 1
             if self.refuse_puts:
                 return _error(500, self.refuse_puts)
+            if self.unknown_parts:
+                self.unknown_parts -= 1
+                return _error(400, "MANIFEST_BLOB_UNKNOWN")
             digest = self.put(name, reference, request.content_type, await request.read())
             return web.Response(status=201, headers={"Docker-Content-Digest": digest})
         if (name, reference) in self.broken:

@@ -14,7 +14,8 @@ import pytest
 
 from autoregistry.names import MANIFEST_TYPES, Digest, Manifest
 from autoregistry.proxy import backend as backends
-from autoregistry.proxy.backend import Ask, Backend
+from autoregistry.proxy.backend import Backend
+from autoregistry.proxy.exchange import Ask
 from autoregistry.proxy.pull import Pulls
 from autoregistry.settings import Limits
 from tests.fakes.docker import FakeImage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from autoregistry.decision import LocalImage
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import PushFinished
-from tests.fakes.docker import MANIFEST_TYPE, FakeDocker, FakeImage
+from tests.fakes.docker import MANIFEST_TYPE, USER_AGENT, FakeDocker, FakeImage
+from tests.fakes.registry import digest_of
 from tests.proxy.conftest import NAME, Lab
-from tests.proxy.test_refresh import until
 
 APP = f"{NAME}/app:dev"
 LOST = f"sha256:{'a' * 64}"
@@ -100,31 +99,61 @@ async def test_a_node_is_not_sent_to_the_backend_for_what_the_backend_has_lost(
     assert answer.headers["Autoregistry"] == "pushed"
 
 
-async def test_a_push_that_met_another_of_its_repository_is_made_again(lab: Lab) -> None:
-    """The registry writes the links that both share in place, and says of a layer that it is unknown."""
-    lab.docker.push_seconds = 0.2
-    for tag in ("one", "two"):
-        lab.docker.build(f"{NAME}/app:{tag}", "v1")
-    lab.docker.fails_once.add(f"{NAME}/app:two")
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_a_layer_whose_link_is_being_written_is_asked_for_again(
+    lab: Lab, method: str
+) -> None:
+    """`docker push` gives up over a 500, and we push what it pushes at the same time."""
+    layer = b"layer"
+    lab.registry.blobs[digest_of(layer)] = layer
+    lab.registry.unreadable = 2
 
-    answers = await asyncio.gather(lab.pull("app:one"), lab.pull("app:two"))
+    answer = await lab.client.request(method, f"/v2/app/blobs/{digest_of(layer)}")
 
-    assert [answer.headers["Autoregistry"] for answer in answers] == ["pushed", "pushed"]
+    assert (answer.status_code, answer.headers["Content-Length"]) == (200, "5")
 
 
-async def test_a_push_that_is_made_again_of_what_is_gone_ends(lab: Lab) -> None:
-    """It had begun: whoever shows it has to be told."""
-    lab.docker.push_seconds = 0.3
-    for tag in ("one", "two"):
-        lab.docker.build(f"{NAME}/app:{tag}", "v1")
-    lab.docker.fails_once.add(f"{NAME}/app:two")
-    pulls = [asyncio.create_task(lab.pull(f"app:{tag}")) for tag in ("one", "two")]
-    await until(lambda: len(lab.docker.pushed) == 2)
-    del lab.docker.images[f"{NAME}/app:two"]
-    await asyncio.gather(*pulls)
+@pytest.mark.parametrize("reference", ["dev", "digest"])
+@pytest.mark.parametrize("agent", ["docker/29.0", USER_AGENT])
+async def test_a_manifest_that_names_a_layer_whose_link_is_being_written_is_sent_again(
+    lab: Lab, agent: str, reference: str
+) -> None:
+    image = FakeImage("v1")
+    lab.registry.unknown_parts = 2
 
-    running = (await lab.client.get("/_autoregistry/status")).json()["running"]
-    assert running == []
+    answer = await lab.client.put(
+        f"/v2/app/manifests/{reference.replace('digest', image.digest)}",
+        content=image.manifest,
+        headers={"Content-Type": MANIFEST_TYPE, "User-Agent": agent},
+    )
+
+    assert (answer.status_code, answer.headers["Docker-Content-Digest"]) == (201, image.digest)
+    assert lab.registry.manifests["app", image.digest] == (MANIFEST_TYPE, image.manifest)
+
+
+async def test_a_manifest_that_names_what_is_not_there_is_refused_in_the_registrys_words(
+    lab: Lab,
+) -> None:
+    lab.registry.unknown_parts = 100
+
+    answer = await lab.client.put(
+        "/v2/app/manifests/dev",
+        content=FakeImage("v1").manifest,
+        headers={"Content-Type": MANIFEST_TYPE},
+    )
+
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (
+        400,
+        "MANIFEST_BLOB_UNKNOWN",
+    )
+
+
+async def test_what_fails_for_another_reason_is_not_sent_again(lab: Lab) -> None:
+    lab.registry.refuse_puts = "UNKNOWN"
+    await lab.client.put("/v2/app/manifests/dev", content=b"{}")
+    await lab.client.post("/v2/app/blobs/uploads/")
+
+    assert [method for method, _ in lab.registry.asked] == ["PUT", "POST"]
 
 
 async def test_builds_faster_than_docker_pushes_end_with_the_last_one_told(lab: Lab) -> None:
