@@ -21,6 +21,8 @@ from autoregistry.names import Image, RegistryNames
 
 FIRST_SECONDS = 2.0
 AGAIN_SECONDS = 15.0
+# One image whose push fails again and again takes one of them at most.
+THREADS = 4
 
 
 class Nodes(Cluster, Protocol):
@@ -35,13 +37,15 @@ class PodNews:
     def __init__(self, nodes: Nodes, names: RegistryNames) -> None:
         self._nodes = nodes
         self._names = names
-        self._threads = ThreadPoolExecutor(1, "podnews")
+        self._threads = ThreadPoolExecutor(THREADS, "podnews")
         self._percent: dict[Image, int] = {}
         self._tasks: dict[Image, asyncio.Task[None]] = {}
-        self._last_words: set[asyncio.Future[None]] = set()
+        self._causes: dict[Image, str] = {}
+        """Why a push failed, not told yet; of several the last one counts."""
+        self._last_words: dict[Image, asyncio.Task[None]] = {}
 
     def close(self) -> None:
-        for task in self._tasks.values():
+        for task in (*self._tasks.values(), *self._last_words.values()):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -58,11 +62,9 @@ class PodNews:
                 self._end(image)
             case PushFailed(image, cause):
                 self._end(image)
-                said = self._in_thread(
-                    image, "PushFailed", f"autoregistry: {image} could not be pushed: {cause}"
-                )
-                self._last_words.add(said)
-                said.add_done_callback(self._last_words.discard)
+                self._causes[image] = cause
+                if image not in self._last_words:
+                    self._last_words[image] = asyncio.create_task(self._after_failure(image))
 
     def _end(self, image: Image) -> None:
         self._percent.pop(image, None)
@@ -75,6 +77,14 @@ class PodNews:
             message = f"autoregistry: pushing {image}, {self._percent.get(image, 0)} %"
             await self._in_thread(image, "Pushing", message)
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _after_failure(self, image: Image) -> None:
+        try:
+            while cause := self._causes.pop(image, ""):
+                message = f"autoregistry: {image} could not be pushed: {cause}"
+                await self._in_thread(image, "PushFailed", message)
+        finally:
+            del self._last_words[image]
 
     def _in_thread(self, image: Image, reason: str, message: str) -> asyncio.Future[None]:
         work: Callable[[], None] = lambda: self._tell(image, reason, message)  # noqa: E731 - bound to its arguments

@@ -1,0 +1,52 @@
+"""News to the pods: of several causes the last one counts, and one image never keeps another's from being told."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from autoregistry.events import PushFailed, PushStarted
+from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.podnews import THREADS, PodNews
+from tests.fakes.nodes import FakeNodes, node, waiting
+from tests.proxy.test_refresh import until
+
+NAME = "localhost:5000"
+BROKEN, SHORT = Image("broken", "dev"), Image("short", "dev")
+
+
+class SlowForBroken(FakeNodes):
+    """A cluster that takes its time to note what is said of one image."""
+
+    release = threading.Event()
+
+    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str:
+        if "broken" in (input or ""):
+            self.release.wait(20)
+        return super().kubectl(cluster, *words, input=input)
+
+    def messages(self) -> list[str]:
+        return [json.loads(said)["message"] for _, _, said in self.said]
+
+
+async def test_an_image_that_fails_again_and_again_keeps_no_other_from_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.podnews.FIRST_SECONDS", 0)
+    server = node("k3d-dev-server-0")
+    nodes = SlowForBroken({server: {}})
+    nodes.pods = [waiting(server.name, f"{NAME}/{image}") for image in (BROKEN, SHORT)]
+    news = PodNews(nodes, RegistryNames(NAME, ()))
+
+    for number in range(2 * THREADS):
+        news.take(PushFailed(BROKEN, f"cause {number}"))
+    news.take(PushStarted(SHORT, "sha256:aa", "missing"))
+
+    await until(lambda: nodes.messages() == [f"autoregistry: pushing {SHORT}, 0 %"])
+    nodes.release.set()
+    news.take(PushFailed(BROKEN, "the last cause"))
+    await until(lambda: len(nodes.messages()) == 3)
+    news.close()
+    assert nodes.messages()[-1].endswith("the last cause")
