@@ -1,4 +1,4 @@
-"""Who may ask, and in which form: the checks before anything is done for a request.
+"""Who asks, who may, and in which form: the checks before anything is done for a request.
 
 A page in a browser can make any name mean 127.0.0.1 (DNS rebinding), so the Host must be one of ours.
 """
@@ -10,7 +10,20 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from autoregistry.events import Answer
+from autoregistry.proxy.answers import own
 from autoregistry.settings import Settings
+
+
+async def met_expectation(request: web.Request) -> web.Response | None:
+    """Ask for the body that a client holds back; the answer to one that expects anything else (RFC 9110, 10.1.1)."""
+    if request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+        return None
+    response = own(Answer.NOT_A_REGISTRY_REQUEST, "nothing but 100-continue can be expected here")
+    response.force_close()  # its body may follow
+    return response
 
 
 def framing_fault(request: web.Request) -> str | None:
@@ -63,3 +76,8 @@ def is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def client_name(request: web.Request) -> str:
+    """Who asks, as its first product name says: `containerd/2.3.7`."""
+    return (request.headers.get("User-Agent", "").split() or ["unknown"])[0][:60]

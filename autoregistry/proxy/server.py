@@ -16,13 +16,7 @@ from aiohttp import web
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
-from autoregistry.proxy.admission import (
-    framing_fault,
-    host_name,
-    is_from_another_site,
-    is_ip,
-    our_hosts,
-)
+from autoregistry.proxy import admission
 from autoregistry.proxy.answers import Forwarded, drop_defaults, own
 from autoregistry.proxy.backend import MAX_MANIFEST_BYTES, Backend
 from autoregistry.proxy.body import Body, Broken, Stalled, read_ahead, refusal
@@ -36,6 +30,7 @@ from autoregistry.settings import Settings
 STOP_SECONDS = 10.0
 OWN_PREFIX = "/_autoregistry"
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # None: not for this client after all.
 OwnPage = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -56,11 +51,12 @@ class Server:
         self._pulls = pulls
         self._emit = emit
         self._pages = pages
-        self._hosts = our_hosts(settings)
+        self._hosts = admission.our_hosts(settings)
         self._idle = settings.limits.idle_seconds
-        app = web.Application(client_max_size=0)
+        app = web.Application(client_max_size=0, middlewares=[self._unrouted])
         app.on_response_prepare.append(drop_defaults)
-        app.router.add_route("*", "/{any:(?s:.*)}", self._handle)
+        route = "/{any:(?s:.*)}"
+        app.router.add_route("*", route, self._handle, expect_handler=admission.met_expectation)
         # A client that hangs up ends its own wait; flights belong to nobody and go on.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self._door = Door(settings.limits)
@@ -93,6 +89,11 @@ class Server:
             self._emit(Notice(f"{left} answers were cut off, their clients will ask again"))
         await self._runner.cleanup()
 
+    @web.middleware
+    async def _unrouted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """aiohttp has no route for what is no path, such as `OPTIONS *`."""
+        return await (handler if request.path.startswith("/") else self._handle)(request)
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         async with self._door.answering(request):
             try:
@@ -113,8 +114,8 @@ class Server:
             raise _cut_off(request) from None
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        host = host_name(request.headers.get("Host", ""))
-        if host not in self._hosts and not is_ip(host):
+        host = admission.host_name(request.headers.get("Host", ""))
+        if host not in self._hosts and not admission.is_ip(host):
             return own(
                 Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
             )
@@ -126,11 +127,12 @@ class Server:
             return own(
                 Answer.NOT_A_REGISTRY_REQUEST, "not a registry request: those begin with /v2/"
             )
-        if is_from_another_site(request):  # it cannot read the answer, but may start a push
+        if admission.is_from_another_site(request):
+            # It cannot read the answer, but its question may start a push.
             return own(Answer.FOREIGN_HOST, "not for other sites' pages")
         if not self._settings.names.mirrors(wanted.namespace):
             return own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
-        if (wrong := framing_fault(request)) is not None:
+        if (wrong := admission.framing_fault(request)) is not None:
             response = own(Answer.NOT_A_REGISTRY_REQUEST, wrong)
             response.force_close()  # what follows on this connection may be that body
             return response
@@ -187,7 +189,7 @@ class Server:
         async def push() -> Held:
             held = await self._pulls.hand_push(ask, image)
             if held.status < 300:
-                self._emit(HandPushSeen(image, _client(request), held.digest or ""))
+                self._emit(HandPushSeen(image, admission.client_name(request), held.digest or ""))
             return held
 
         # Shielded: the backend may have taken it by the time the client hangs up.
@@ -202,7 +204,7 @@ class Server:
         return await self._forward(request, held)
 
     async def _pull(self, request: web.Request, ask: Ask, wanted: Manifest) -> web.StreamResponse:
-        began, client = time.monotonic(), _client(request)
+        began, client = time.monotonic(), admission.client_name(request)
         self._emit(PullSeen(wanted, client))
         try:
             reply = await self._pulls.reply(ask, wanted)
@@ -242,8 +244,3 @@ def _cut_off(request: web.Request) -> asyncio.CancelledError:
     if request.transport is not None:
         request.transport.abort()
     return asyncio.CancelledError()
-
-
-def _client(request: web.Request) -> str:
-    """Who asks, as its first product name says: `containerd/2.3.7`."""
-    return (request.headers.get("User-Agent", "").split() or ["unknown"])[0][:60]

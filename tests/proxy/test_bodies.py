@@ -65,6 +65,23 @@ def _upload(port: int, size: int) -> tuple[int, bytes]:
     return sent, got
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nExpect: 200-maybe", id="expectation"),
+        pytest.param(b"OPTIONS * HTTP/1.1", id="no path"),
+    ],
+)
+async def test_what_the_http_server_inside_refuses_is_refused_in_our_form(
+    tmp_path: Path, lines: bytes
+) -> None:
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(lines + b"\r\n" + HOST + b"Connection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 400 no")
+    assert b"\r\nAutoregistry: not-a-registry-request\r\n" in answer
+
+
 async def test_the_rest_of_an_upload_behind_an_early_answer_is_no_head(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.reader.read(1000)
