@@ -32,10 +32,11 @@ class SshAdapter(unixconn.UnixHTTPAdapter):
         self._url = url
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ANN401, ARG002  # docker-py's
+        """One pool for all: docker-py has one for each URL, and here each connection is a login."""
         with self.pools.lock:
-            if (pool := self.pools.get(url)) is None:
+            if (pool := self.pools.get(self._url)) is None:
                 pool = _Pool(self._url, self.max_pool_size)
-                self.pools[url] = pool
+                self.pools[self._url] = pool
         return pool
 
 
@@ -52,20 +53,26 @@ class _Connection(unixconn.UnixHTTPConnection):
     def __init__(self, url: str) -> None:
         super().__init__("localhost", url)
         self._url = url
-        self._process: subprocess.Popen[bytes] | None = None
 
     def connect(self) -> None:
         """One end of a pair of sockets is ssh's input and output, the other one is ours."""
         ours, theirs = socket.socketpair()
         with theirs:
             end = theirs.fileno()
-            self._process = subprocess.Popen(ssh_command(self._url), stdin=end, stdout=end)
-        ours.settimeout(self.timeout)
-        self.sock = ours
+            process = subprocess.Popen(ssh_command(self._url), stdin=end, stdout=end)
+        self.sock = _Socket(ours, process)
+        self.sock.settimeout(self.timeout)
+
+
+class _Socket(socket.socket):
+    """Takes ssh with it when its last reader lets go: http.client closes before an answer without a length."""
+
+    def __init__(self, ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(fileno=ours.detach())
+        self._process = process
 
     def close(self) -> None:
         super().close()
-        if self._process is not None:
+        if self.fileno() < 0:
             self._process.terminate()
             self._process.wait()
-            self._process = None

@@ -98,7 +98,7 @@ def test_the_wheel_alone_is_a_plugin_of_k3d_and_the_same_program(
     assert "mirrors:" in run("autoregistry", "generate", "registries")
 
 
-def _does_its_work(run: Callable[..., str], stack: Typed) -> None:
+def does_its_work(run: Callable[..., str], stack: Typed) -> None:
     """Every kind of question and deed, where 127.0.0.1 is not the proxy's: it is asked by `docker exec`.
 
     What the doctor finds may be ill in clusters that are none of ours.
@@ -125,7 +125,7 @@ def test_a_container_with_only_the_socket_is_road_enough(stack: Typed) -> None:
         done = stack.engine.cli(*options, *words, check=words != ("doctor",))
         return done.stdout + done.stderr
 
-    _does_its_work(run, stack)
+    does_its_work(run, stack)
 
 
 def test_a_daemon_behind_tcp_in_another_network_is_road_enough(stack: Typed) -> None:
@@ -139,4 +139,4 @@ def test_a_daemon_behind_tcp_in_another_network_is_road_enough(stack: Typed) -> 
         assert done.returncode == 0 or words == ("doctor",), done.stderr
         return done.stdout + done.stderr
 
-    _does_its_work(run, stack)
+    does_its_work(run, stack)

@@ -13,14 +13,16 @@ import pytest
 
 from autoregistry.stack.ports import listeners
 from dev import lab
-from dev.lab import Docker, debian
+from dev.lab import Docker, Registry, debian
 from dev.lab.registry import free_port
 from tests.engines.conftest import _or_skip
-from tests.engines.serving import wait_for
-from tests.engines.test_stack import only_stack
+from tests.engines.serving import Serve, build, wait_for
+from tests.engines.test_elsewhere import does_its_work
+from tests.engines.test_stack import Typed, only_stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("containerd")]
 
+SSHD = "/usr/sbin/sshd"
 _CONFIG = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -41,49 +43,65 @@ def engine() -> Docker:
 
 
 @pytest.fixture
-def over_ssh(engine: Docker, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a user to whom the daemon is `ssh://root@127.0.0.1:PORT`."""
+def sshd_config(engine: Docker, tmp_path: Path) -> Path:
+    """Of an sshd that lets `me` in, to this daemon; beside it, in bin, an `ssh` that shows the key."""
     try:
         debian.install("openssh-server")
     except lab.LabError as exc:
         pytest.skip(str(exc))
-    port = free_port()
     for name in ("host", "me"):
         keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)]
         subprocess.run(keygen, check=True)
     config = tmp_path / "sshd_config"
     path = engine.environment["PATH"]
-    config.write_text(_CONFIG.format(port=port, folder=tmp_path, host=engine.host, path=path))
+    config.write_text(
+        _CONFIG.format(port=free_port(), folder=tmp_path, host=engine.host, path=path)
+    )
     program = tmp_path / "bin/ssh"
     program.parent.mkdir()
     program.write_text(
         f"#!/bin/sh\nexec /usr/bin/ssh -i {tmp_path}/me -o StrictHostKeyChecking=no"
-        f' -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "$@"\n'
+        f' -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR $SSH_FLAGS "$@"\n'
     )
     program.chmod(0o755)
     Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", config])
+    return config
+
+
+@pytest.fixture
+def over_ssh(sshd_config: Path) -> Iterator[dict[str, str]]:
+    """The variables of a user to whom the daemon is `ssh://root@127.0.0.1:PORT`."""
+    port = int(sshd_config.read_text().split()[1])
+    server = subprocess.Popen([SSHD, "-D", "-e", "-f", sshd_config])
     try:
         wait_for(lambda: listeners(port), "sshd")
         yield {
-            **os.environ,
             "DOCKER_HOST": f"ssh://root@127.0.0.1:{port}",
-            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PATH": f"{sshd_config.parent / 'bin'}:{os.environ['PATH']}",
         }
     finally:
         server.terminate()
         server.wait()
 
 
-def test_a_daemon_behind_ssh_gets_the_same_stack(engine: Docker, over_ssh: dict[str, str]) -> None:
+def _typed(*argv: str | Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0 or argv[-1] == "doctor", done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def bases(engine: Docker) -> None:
     for name in ("registry:2", "python:3.13-slim"):
         lab.image(engine, name)
 
+
+@pytest.mark.usefixtures("bases")
+def test_a_daemon_behind_ssh_gets_the_same_stack(engine: Docker, over_ssh: dict[str, str]) -> None:
     def typed(*words: str) -> str:
-        argv = [sys.executable, "-m", "autoregistry", *words]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=over_ssh)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return _typed(sys.executable, "-m", "autoregistry", *words, environment=over_ssh)
 
     with only_stack(engine):
         typed("up", "--port", str(free_port()), "--docker-socket", str(engine.socket))
@@ -94,3 +112,48 @@ def test_a_daemon_behind_ssh_gets_the_same_stack(engine: Docker, over_ssh: dict[
     assert told["docker"]["host"] == over_ssh["DOCKER_HOST"]
     assert (told["proxy"]["docker"], told["proxy"]["backend"]) == ("ok", "ok")
     assert "is served at" in log
+
+
+@pytest.mark.usefixtures("bases")
+def test_a_daemon_behind_ssh_on_another_machine_is_asked_through_docker_exec(
+    engine: Docker, sshd_config: Path
+) -> None:
+    """Another network stands for another machine: ssh starts its sshd instead of connecting to it."""
+    environment = {
+        "DOCKER_HOST": "ssh://root@far.example",
+        "PATH": f"{sshd_config.parent / 'bin'}:{os.environ['PATH']}",
+        "SSH_FLAGS": f"-o ProxyCommand={sshd_config.parent / 'far'}",
+    }
+    far = sshd_config.parent / "far"
+    far.write_text(f"#!/bin/sh\nexec {SSHD} -i -f {sshd_config}\n")
+    far.chmod(0o755)
+
+    def typed(*words: str) -> str:
+        apart = ["unshare", "--net", sys.executable, "-m", "autoregistry"]
+        return _typed(*apart, *words, environment=environment)
+
+    with only_stack(engine):
+        stack = Typed(engine)
+        typed("up", "--port", str(stack.port), "--docker-socket", str(engine.socket))
+        does_its_work(typed, stack)
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-watch",)], ids=["built", "asked"])
+def test_serve_over_ssh_pushes(
+    engine: Docker,
+    registry: Registry,
+    over_ssh: dict[str, str],
+    tmp_path: Path,
+    flags: tuple[str, ...],
+) -> None:
+    serve = Serve(engine, registry.url, tmp_path / "state", flags, environment=over_ssh)
+    serve.start()
+    try:
+        build(engine, f"{serve.name}/ssh/app:dev", str(flags))
+        if not flags:
+            wait_for(lambda: "ssh/app:dev  pushed" in serve.log, "the push that nobody asked for")
+        answer = serve.pull("ssh/app:dev")
+    finally:
+        serve.stop()
+
+    assert answer.headers["Autoregistry"] == ("pushed" if flags else "up-to-date")

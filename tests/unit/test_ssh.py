@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoregistry.engine.ssh import ssh_command
+from autoregistry.engine.ssh import SshAdapter, ssh_command
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,10 @@ from autoregistry.engine.ssh import ssh_command
 )
 def test_ssh_is_called_as_dockers_own_cli_calls_it(url: str, expected: str) -> None:
     assert f"{expected} docker system dial-stdio" == " ".join(ssh_command(url))
+
+
+def test_what_is_asked_shares_its_connections() -> None:
+    """Each is a login; docker-py has a pool of its own for each URL."""
+    adapter = SshAdapter("ssh://build", max_pool_size=2)
+
+    assert adapter.get_connection("http+docker://a") is adapter.get_connection("http+docker://b")
