@@ -20,7 +20,9 @@ CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
 SILENCE_SECONDS = 600.0
 ASK_SECONDS = 10.0
-SEND_AGAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
+# How long a write may take that a read has met: some milliseconds, on a disk that stands still a moment.
+SEND_AGAIN_SECONDS = 1.6
+FIRST_PAUSE_SECONDS = 0.05
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 # Anybody may push an index of anything, of itself too, and it is read for whoever asks; one of all platforms has ten.
 MAX_MANIFESTS = 101
@@ -45,13 +47,14 @@ class Backend:
 
     async def send(self, ask: Ask, *, silence: float = SILENCE_SECONDS) -> Held:
         """Send a request on, briefly again where it met a write, and hold its answer. Raises BackendUnreachable."""
-        for pause in SEND_AGAIN_SECONDS:
+        deadline, pause = time.monotonic() + SEND_AGAIN_SECONDS, FIRST_PAUSE_SECONDS
+        while True:
             held = await self._send(ask, silence)
-            if not await held.met_a_write(ask):
+            if time.monotonic() + pause > deadline or not await held.met_a_write(ask):
                 return held
             await held.close()
             await asyncio.sleep(pause)
-        return await self._send(ask, silence)
+            pause *= 2
 
     async def _send(self, ask: Ask, silence: float) -> Held:
         request = httpx.Request(

@@ -72,8 +72,9 @@ class Held:
         just then is told 500, and a manifest that names it is refused (measured with 2.8.2).
         """
         if ask.method in ("GET", "HEAD"):
-            return ask.body is None and self.status >= 500
-        return ask.has_whole_body and self.status == 400 and _UNKNOWN_PART in await self.keep()
+            return ask.body is None and self.status == 500
+        is_refused = ask.has_whole_body and self.status in (400, 500)
+        return is_refused and _UNKNOWN_PART in await self.keep()
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body's bytes as they come. Raises BackendUnreachable where it breaks off."""

@@ -42,5 +42,5 @@ def registrys_cause(error: bytes) -> str | None:
         if isinstance(detail, dict):
             return os.strerror(int(detail["Enclosed"]["Err"])).lower()
         return str(first["message"])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return None

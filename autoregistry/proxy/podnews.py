@@ -7,7 +7,6 @@ passed over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Protocol
@@ -21,7 +20,7 @@ from autoregistry.names import Image, RegistryNames
 
 FIRST_SECONDS = 2.0
 AGAIN_SECONDS = 15.0
-# One image whose push fails again and again takes one of them at most.
+# An image takes one of them at most, however often its push fails and however long a cluster takes to note it.
 THREADS = 4
 
 
@@ -32,20 +31,20 @@ class Nodes(Cluster, Protocol):
 
 
 class PodNews:
-    """Follows pushes, and tells the pods."""
+    """Follows pushes, and tells the pods: of each image one thing at a time, and only the newest."""
 
     def __init__(self, nodes: Nodes, names: RegistryNames) -> None:
         self._nodes = nodes
         self._names = names
         self._threads = ThreadPoolExecutor(THREADS, "podnews")
         self._percent: dict[Image, int] = {}
-        self._tasks: dict[Image, asyncio.Task[None]] = {}
-        self._causes: dict[Image, str] = {}
-        """Why a push failed, not told yet; of several the last one counts."""
-        self._last_words: dict[Image, asyncio.Task[None]] = {}
+        self._pushing: dict[Image, asyncio.Task[None]] = {}
+        self._news: dict[Image, tuple[str, str]] = {}
+        """Reason and message, not told yet."""
+        self._telling: dict[Image, asyncio.Task[None]] = {}
 
     def close(self) -> None:
-        for task in (*self._tasks.values(), *self._last_words.values()):
+        for task in (*self._pushing.values(), *self._telling.values()):
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -53,42 +52,42 @@ class PodNews:
         """Take an event, from the loop's own thread."""
         match event:
             case PushStarted(image):
+                self._news.pop(image, None)
                 self._percent[image] = 0
-                if image not in self._tasks:
-                    self._tasks[image] = asyncio.create_task(self._while_pushing(image))
+                if image not in self._pushing:
+                    self._pushing[image] = asyncio.create_task(self._while_pushing(image))
             case PushProgress(image, done, total) if total and image in self._percent:
                 self._percent[image] = 100 * done // total
             case PushFinished(image):
                 self._end(image)
             case PushFailed(image, cause):
                 self._end(image)
-                self._causes[image] = cause
-                if image not in self._last_words:
-                    self._last_words[image] = asyncio.create_task(self._after_failure(image))
+                self._say(image, "PushFailed", f"{image} could not be pushed: {cause}")
 
     def _end(self, image: Image) -> None:
+        self._news.pop(image, None)
         self._percent.pop(image, None)
-        if task := self._tasks.pop(image, None):
+        if task := self._pushing.pop(image, None):
             task.cancel()
 
     async def _while_pushing(self, image: Image) -> None:
         await asyncio.sleep(FIRST_SECONDS)
         while True:
-            message = f"autoregistry: pushing {image}, {self._percent.get(image, 0)} %"
-            await self._in_thread(image, "Pushing", message)
+            self._say(image, "Pushing", f"pushing {image}, {self._percent.get(image, 0)} %")
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _after_failure(self, image: Image) -> None:
-        try:
-            while cause := self._causes.pop(image, ""):
-                message = f"autoregistry: {image} could not be pushed: {cause}"
-                await self._in_thread(image, "PushFailed", message)
-        finally:
-            del self._last_words[image]
+    def _say(self, image: Image, reason: str, message: str) -> None:
+        self._news[image] = (reason, f"autoregistry: {message}")
+        if image not in self._telling:
+            self._telling[image] = asyncio.create_task(self._tell_all(image))
 
-    def _in_thread(self, image: Image, reason: str, message: str) -> asyncio.Future[None]:
-        work: Callable[[], None] = lambda: self._tell(image, reason, message)  # noqa: E731 - bound to its arguments
-        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _tell_all(self, image: Image) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while news := self._news.pop(image, None):
+                await loop.run_in_executor(self._threads, self._tell, image, *news)
+        finally:
+            del self._telling[image]
 
     def _tell(self, image: Image, reason: str, message: str) -> None:
         references = self._names.in_docker(image)

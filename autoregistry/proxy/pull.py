@@ -178,6 +178,7 @@ class Pulls:
             async with self._sync.put(image):
                 held = await self._backend.send(ask)
             if held.status < 300:
+                self._sync.overtaken(image)
                 match local:
                     case LocalImage() if local.identity == held.digest:
                         self._journal.set_by_us(image)  # it is what we would have pushed

@@ -103,15 +103,18 @@ class Sync:
 
     @contextmanager
     def set_by_hand(self, image: Image) -> Iterator[None]:
-        """While somebody else sets this tag; a push of ours that is under way must not undo that."""
+        """While somebody else sets this tag; a push of ours waits until it is known whether that stands."""
         self._by_hand[image] += 1
         try:
             yield
         finally:
             self._by_hand[image] -= 1
             self._by_hand += Counter()  # forgets those that are zero
-            if image in self.in_flight:
-                self._overtaken.add(image)
+
+    def overtaken(self, image: Image) -> None:
+        """Somebody else has set this tag: a push of ours that is under way must not undo that."""
+        if image in self.in_flight:
+            self._overtaken.add(image)
 
     def put(self, image: Image) -> asyncio.Lock:
         """Held while a tag is set, by anybody: who came second stands, and no link is written twice at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from autoregistry.events import PushFinished
 from tests.fakes.docker import MANIFEST_TYPE, USER_AGENT, FakeDocker, FakeImage
 from tests.fakes.registry import digest_of
 from tests.proxy.conftest import NAME, Lab
+from tests.proxy.test_refresh import until
 
 APP = f"{NAME}/app:dev"
 LOST = f"sha256:{'a' * 64}"
@@ -146,6 +148,21 @@ async def test_a_manifest_that_names_what_is_not_there_is_refused_in_the_registr
         400,
         "MANIFEST_BLOB_UNKNOWN",
     )
+
+
+async def test_a_push_by_hand_that_is_refused_does_not_disturb_ours(lab: Lab) -> None:
+    lab.docker.push_seconds = 0.3
+    lab.docker.build(APP, "v1")
+    pull = asyncio.create_task(lab.pull())
+    await until(lab.docker.in_push.is_set)
+
+    lab.registry.refuse_puts = "UNKNOWN"
+    refused = await lab.client.put("/v2/app/manifests/dev", content=b"{}")
+    lab.registry.refuse_puts = ""
+
+    assert refused.status_code == 500
+    assert (await pull).headers["Autoregistry"] == "pushed"
+    assert len(lab.docker.pushed) == 1
 
 
 async def test_what_fails_for_another_reason_is_not_sent_again(lab: Lab) -> None:
