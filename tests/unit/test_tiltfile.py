@@ -36,6 +36,7 @@ class Tilt:
         status: str = "",
     ) -> None:
         self.calls: list[tuple[str, list[Any], dict[str, Any]]] = []
+        self.ran: list[str] = []
         self._context = context
         self._is_installed = is_installed
         self._config_map = config_map
@@ -80,6 +81,7 @@ class Tilt:
         return module
 
     def _local(self, command: str, **_: Any) -> str:
+        self.ran.append(command)
         if command.startswith("kubectl --context k3d-"):
             assert "get configmap local-registry-hosting" in command
             return self._config_map
@@ -156,7 +158,7 @@ def test_a_config_map_that_names_our_registry_is_agreed_with() -> None:
 
 
 def test_its_buttons_run_only_when_they_are_pressed() -> None:
-    tilt = Tilt()
+    tilt = Tilt("k3d-other")
 
     tilt.run(LOAD + "autoregistry(cluster='other', labels=['infra'])", USER)
 
@@ -243,3 +245,29 @@ def test_it_fails_early_with_what_to_type(tilt: Tilt, message: str) -> None:
         tilt.run(LOAD + "autoregistry()", USER)
 
     assert tilt.named("local_resource") == []
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        pytest.param(
+            "gke_production",
+            "context gke_production is not a k3d cluster: autoregistry cluster create dev, or kubectl",
+            id="not local",
+        ),
+        pytest.param(
+            "k3d-other",
+            "context k3d-other is not that of cluster dev: kubectl config use-context k3d-dev, then",
+            id="another cluster",
+        ),
+    ],
+)
+def test_a_named_cluster_has_to_be_that_of_the_context(context: str, message: str) -> None:
+    """kubectl is asked nothing, and Tilt told nothing, about a context that was not meant."""
+    tilt = Tilt(context)
+
+    with pytest.raises(starlark.StarlarkError, match=message):
+        tilt.run(LOAD + "autoregistry(cluster='dev')", USER)
+
+    assert tilt.calls == []
+    assert [command for command in tilt.ran if "kubectl" in command] == []
