@@ -6,10 +6,14 @@ A block is marked by an HTML comment: `run`: tests/test_docs.py runs it; `run in
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -83,3 +87,43 @@ def links(page: Path) -> list[str]:
     """The relative links of a page."""
     found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     return [link for link in found if not re.match(r"[a-z]+:|#", link)]
+
+
+def scripts(example: Path) -> Iterator[Block]:
+    """What a workflow's steps, or the hooks of a devcontainer, have a shell run."""
+    for text in _hooks(example) if example.suffix == ".json" else _steps(example):
+        lines = example.read_text().splitlines()
+        line = next(n for n, line in enumerate(lines, 1) if text.splitlines()[0] in line)
+        yield Block(example, line, "not run", "an example", text)
+
+
+def _steps(workflow: Path) -> list[str]:
+    jobs = yaml.safe_load(workflow.read_text())["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+def _hooks(devcontainer: Path) -> list[str]:
+    said = json.loads(uncommented(devcontainer.read_text()))
+    return [text for name, text in said.items() if name.endswith("Command")]
+
+
+def uncommented(text: str) -> str:
+    """JSON without the lines of comment that its readers allow."""
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("//"))
+
+
+def calls(line: str) -> Iterator[list[str]]:
+    """The arguments of each call of ours in a line of shell: behind a pipe and in a substitution, too."""
+    for inner in re.findall(r"\$\(([^)]*)\)", line):
+        yield from calls(inner)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;><")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if not set(word) <= set("|&;><"):
+            words.append(word)
+            continue
+        ours = words[1:] if words[:2] == ["k3d", "autoregistry"] else words
+        if ours[:1] == ["autoregistry"]:
+            yield ours[1:]
+        words = []

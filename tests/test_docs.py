@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import yaml
 from autoregistry.cli import commands
 from autoregistry.cli.serve import serve
 from dev import docs
-from tests.docs import PAGES, ROOT, Block, blocks, links
+from tests.docs import PAGES, ROOT, Block, blocks, calls, links, scripts, uncommented
 from tests.fakes.engine import FakeEngine
 
 COMMANDS = {context.command_path: command for command, context in docs.every_command()}
@@ -123,18 +123,42 @@ def test_a_block_that_asks_docker_little_runs(block: Block, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
 
 
+SCRIPTS = {
+    name: list(scripts(ROOT / "examples" / name))
+    for name in ("github-actions/workflow.yaml", "devcontainer/devcontainer.json")
+}
+
+
 def typed() -> list[tuple[str, list[str]]]:
-    """Every call of ours in the pages, run or not."""
-    found = []
-    for block in BLOCKS:
-        for line in block.commands:
-            words = shlex.split(line)
-            if words[:2] == ["k3d", "autoregistry"]:
-                words = words[1:]
-            if words[:1] == ["autoregistry"]:
-                end = next((i for i, word in enumerate(words) if word in {"|", ">", "&&"}), None)
-                found.append((f"{block}: {line}", [WORDS.get(w, w) for w in words[1:end]]))
-    return found
+    """Every call of ours in the pages and in what the examples have a shell run."""
+    return [
+        (f"{block}: {line}", [WORDS.get(word, word) for word in words])
+        for block in [*BLOCKS, *chain.from_iterable(SCRIPTS.values())]
+        for line in block.commands
+        for words in calls(line)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        pytest.param("autoregistry up", [["up"]], id="alone"),
+        pytest.param("k3d autoregistry up", [["up"]], id="as a plugin"),
+        pytest.param("autoregistry doctor || true", [["doctor"]], id="or"),
+        pytest.param("pipx install . && autoregistry up; x", [["up"]], id="after another"),
+        pytest.param("autoregistry a | k -f - && autoregistry b", [["a"], ["b"]], id="two"),
+        pytest.param('eval "$(autoregistry completion zsh)"', [["completion", "zsh"]], id="within"),
+        pytest.param("autoregistry push 'a;b' >out", [["push", "a;b"]], id="quoted"),
+        pytest.param("pipx install ./autoregistry", [], id="not a call"),
+    ],
+)
+def test_calls_of_ours_are_found(line: str, found: list[list[str]]) -> None:
+    assert list(calls(line)) == found
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_examples_for_machines_call_us(name: str) -> None:
+    assert [words for b in SCRIPTS[name] for line in b.commands for words in calls(line)] != []
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in typed()])
@@ -155,7 +179,8 @@ EXAMPLES = [p for p in sorted((ROOT / "examples").rglob("*")) if p.suffix in {".
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_example_can_be_read(path: Path) -> None:
     text = path.read_text()
-    assert json.loads(text) if path.suffix == ".json" else list(yaml.safe_load_all(text))
+    is_json = path.suffix == ".json"
+    assert json.loads(uncommented(text)) if is_json else list(yaml.safe_load_all(text))
 
 
 def test_the_k9s_plugin_asks_why_of_each_image_of_ours(tmp_path: Path) -> None:
