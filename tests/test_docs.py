@@ -87,6 +87,17 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert [page for page in PAGES if page.parent.name == "docs" and page not in linked] == []
 
 
+def test_every_example_is_linked_from_a_page() -> None:
+    examples = {path for path in (ROOT / "examples").rglob("*") if path.is_file()}
+    linked = {
+        found
+        for page in PAGES
+        for link in links(page)
+        if (found := (page.parent / link.partition("#")[0]).resolve()) != page
+    }
+    assert examples - linked == set()
+
+
 def test_every_shell_block_runs_or_says_why_not() -> None:
     assert [str(block) for block in BLOCKS if not block.mark] == []
     assert [str(b) for b in BLOCKS if b.mark == "not run" and len(b.about.split()) < 2] == []
