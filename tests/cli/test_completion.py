@@ -1,4 +1,4 @@
-"""What a shell is offered: real scripts, a real bash, a Docker Engine in memory."""
+"""What a shell is offered: real scripts, real shells where they are installed, a Docker Engine in memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Type
+from tests.docs import ROOT, blocks
 from tests.fakes.engine import FakeEngine
 
 SHELLS = {
@@ -27,7 +29,47 @@ def test_each_shell_gets_its_script(shell: str, line: str, typed: Type) -> None:
     assert line in said.stdout
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def installed(*shells: str) -> list[Any]:
+    """Each of these shells, to be skipped where it is not there."""
+    return [
+        pytest.param(
+            shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"needs {shell}")
+        )
+        for shell in shells
+    ]
+
+
+@pytest.mark.parametrize("shell", installed("bash", "zsh", "fish"))
+def test_each_shell_reads_its_script(shell: str, typed: Type, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(typed("completion", shell).stdout)
+    assert run(shell, "--no-execute" if shell == "fish" else "-n", str(script)) == ""
+
+
+@pytest.mark.parametrize("shell", installed("bash", "zsh", "fish"))
+def test_the_line_of_the_help_registers_it(shell: str, tmp_path: Path) -> None:
+    """Typed as docs/cli.md has it."""
+    lines = [line for block in blocks(ROOT / "docs" / "cli.md") for line in block.commands]
+    (line,) = [line for line in lines if f"autoregistry completion {shell}" in line]
+    bare, first, look = {
+        "bash": ("--norc", "", "complete -p autoregistry"),
+        "zsh": ("-f", "autoload -Uz compinit; compinit -D -u", "echo $_comps[autoregistry]"),
+        "fish": ("--no-config", "", "complete --command autoregistry"),
+    }[shell]
+    said = run(shell, bare, "-c", f"{first}\n{line}\n{look}", path=with_program(tmp_path))
+    assert "_autoregistry_completion" in said
+
+
+@pytest.mark.parametrize("shell", installed("fish"))
+def test_fish_completes(shell: str, engine: FakeEngine, typed: Type, tmp_path: Path) -> None:
+    engine.images["localhost:5000/shop/api:dev"] = "sha256:1"
+    script = typed("completion", shell).stdout
+    ask = f"{script}\ncomplete --do-complete 'autoregistry why shop'"
+    said = run(shell, "--no-config", "-c", ask, path=with_program(tmp_path))
+    assert said.split() == ["shop/api:dev"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
@@ -60,24 +102,33 @@ def test_without_docker_nothing_is_offered_and_nothing_said(
 
 
 def completed(words: list[str], typed: Type, folder: Path) -> list[str]:
-    """What the printed script makes bash offer; the program it calls is this one."""
-    program = folder / "autoregistry"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
-    program.chmod(0o755)
+    """What the printed script makes bash offer."""
     script = typed("completion", "bash").stdout
     quoted = " ".join(f"'{word}'" for word in ["autoregistry", *words])
     script += (
         f"\nCOMP_WORDS=({quoted})\nCOMP_CWORD={len(words)}\n_autoregistry_completion autoregistry\n"
         'for word in "${COMPREPLY[@]}"; do echo "$word"; done\n'
     )
-    path = f"{folder}:{os.environ['PATH']}"
+    return run("bash", "-c", script, path=with_program(folder)).splitlines()
+
+
+def with_program(folder: Path) -> str:
+    """A PATH on which `autoregistry` is this one."""
+    program = folder / "autoregistry"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def run(*argv: str, path: str = os.environ["PATH"]) -> str:
+    """What a shell prints, and nothing of it is a complaint."""
     done = subprocess.run(
-        ["bash", "-c", script],
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])},
+        argv,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
     assert done.stderr == ""
-    return done.stdout.splitlines()
+    return done.stdout
