@@ -20,6 +20,28 @@ to type), 2 wrong usage, 130 Ctrl-C. `--json` is there where a program may read.
 tools find it: `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context. `k3d autoregistry ...` is the same program, as a
 plugin of k3d.
 """
+# How an example is marked (tests/docs.py); one that is not here runs, beside a Docker Engine in memory.
+MARKS = {
+    "autoregistry": "not run: needs Docker and k3d; docs/quick-start.md runs the same",
+    "autoregistry cluster": "not run: needs k3d; docs/quick-start.md runs it",
+    "autoregistry cluster attach": "not run: needs a cluster; docs/kubectl.md runs it",
+    "autoregistry cluster create": "not run: needs k3d; docs/quick-start.md runs the first",
+    "autoregistry cluster delete": "not run: needs a cluster; docs/quick-start.md runs it",
+    "autoregistry cluster detach": "not run: needs a cluster",
+    "autoregistry completion": "run in: tests/cli/test_completion.py",
+    "autoregistry doctor": "not run: needs the registry; docs/quick-start.md runs it",
+    "autoregistry generate compose": "not run: needs Docker and its compose",
+    "autoregistry generate configmap": "not run: needs a cluster",
+    "autoregistry images": "not run: needs the registry; docs/quick-start.md runs it",
+    "autoregistry logs": "not run: needs the registry, and the second goes on until interrupted",
+    "autoregistry push": "not run: needs the registry and an image",
+    "autoregistry refresh": "not run: needs a cluster and an image",
+    "autoregistry restart": "not run: needs a cluster and an image; docs/kubectl.md runs the first",
+    "autoregistry serve": "not run: needs a registry, and goes on until interrupted",
+    "autoregistry up": "not run: takes a port; docs/quick-start.md runs the first",
+    "autoregistry watch": "not run: needs the registry, and goes on until interrupted",
+    "autoregistry why": "not run: needs the registry and an image; docs/quick-start.md asks of its own",
+}
 
 
 def every_command(
@@ -47,7 +69,8 @@ def _section(command: click.Command, context: click.Context) -> str:
     lines = [f"## {context.command_path}", "", f"`{usage}`", "", about]
     if examples:
         title, *typed = examples.splitlines()
-        lines += ["", title, "", "<!-- parsed in: tests/test_docs.py -->", ""]
+        mark = MARKS.get(context.command_path, "run")
+        lines += ["", title, "", f"<!-- {mark} -->", ""]
         lines += [f"  {line}" for line in typed]
     if options := [o for o in command.params if isinstance(o, click.Option)]:
         prefix = context.command.context_settings.get("auto_envvar_prefix")

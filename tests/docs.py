@@ -1,7 +1,7 @@
 """Reading the documentation: its pages, their shell blocks, and the mark before each block.
 
 A block is marked by an HTML comment: `run`: tests/test_docs.py runs it; `run in: FILE`: that test does;
-`parsed in: FILE`: it is only parsed there; `not run: REASON`.
+`not run: REASON`. Whatever the mark is, tests/test_docs.py parses each call of ours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WORDS = """
     ko crane buildah podman pack mvn gradle ./gradlew nix skopeo helm
 """
 _PROGRAMS = set(_WORDS.split())
-_MARK = re.compile(r"<!-- (run|run in|parsed in|not run)(?:: (.+))? -->")
+_MARK = re.compile(r"<!-- (run|run in|not run)(?:: (.+))? -->")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Block:
     page: Path
     line: int
     mark: str
-    """`run`, `run in`, `parsed in`, `not run`, or empty."""
+    """`run`, `run in`, `not run`, or empty."""
     about: str
     """The reason, or the test."""
     text: str
