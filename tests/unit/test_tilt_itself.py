@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_tiltfile import EXTENSION, TILTFILE
+from tests.unit.test_tiltfile import BUTTONS, EXTENSION, TILTFILE
 
 TILT = shutil.which("tilt")
 pytestmark = pytest.mark.skipif(TILT is None, reason="needs tilt")
@@ -51,14 +51,18 @@ class Machine:
             "DO_NOT_TRACK": "1",
         }
 
-    def reads(self, tiltfile: Path) -> tuple[dict[str, Any], str]:
-        """What Tilt makes of a Tiltfile: its manifests by name, and what it complains of."""
+    def result(self, tiltfile: Path) -> tuple[dict[str, Any], str]:
+        """What Tilt makes of a Tiltfile, nothing if it fails; and what it complains of."""
         argv = [str(TILT), "alpha", "tiltfile-result", "--file", str(tiltfile)]
         done = subprocess.run(
             argv, env=self._environment, capture_output=True, text=True, check=False, timeout=60
         )
-        found = json.loads(done.stdout)["Manifests"] if done.returncode == 0 else []
-        return {manifest["Name"]: manifest for manifest in found}, done.stderr
+        return json.loads(done.stdout) if done.returncode == 0 else {}, done.stderr
+
+    def reads(self, tiltfile: Path) -> tuple[dict[str, Any], str]:
+        """Tilt's manifests by name, and what it complains of."""
+        found, said = self.result(tiltfile)
+        return {manifest["Name"]: manifest for manifest in found.get("Manifests", [])}, said
 
 
 @pytest.mark.parametrize("load", [BESIDE, EXTENSION], ids=["beside ours", "as an extension"])
@@ -79,6 +83,18 @@ def test_tilt_takes_it_as_the_demo(tmp_path: Path) -> None:
     found, said = Machine(tmp_path).reads(TILTFILE)
 
     assert {"autoregistry", "hello"} <= set(found), said
+
+
+def test_tilt_has_each_button_start_its_command(tmp_path: Path) -> None:
+    found, said = Machine(tmp_path).result(TILTFILE)
+
+    buttons, cmds = (
+        found["ObjectSet"][f"tilt.dev/v1alpha1, Resource={kind}"] for kind in ("uibuttons", "cmds")
+    )
+    assert {f"autoregistry-{name}" for name in BUTTONS} == set(buttons), said
+    for name, button in buttons.items():
+        assert button["spec"]["location"]["componentID"] == "autoregistry"
+        assert cmds[name]["spec"]["startOn"]["uiButtons"] == [name]
 
 
 def test_tilt_stops_where_the_cluster_names_another_registry(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import yaml
 TILTFILE = Path(__file__).parents[2] / "Tiltfile"
 BUILT_INS = (
     "default_registry", "local_resource", "custom_build", "k8s_yaml", "k8s_resource",
-    "probe", "http_get_action", "link", "extension_repo", "extension",
+    "probe", "http_get_action", "link", "extension_repo", "extension", "ui_button", "cmd",
 )  # fmt: skip
 LOAD = "load('./Tiltfile', 'autoregistry', 'autoregistry_build')\n"
 EXTENSION = f"""
@@ -70,10 +72,9 @@ class Tilt:
         module.add_callable("decode_json", json.loads)
         module.add_callable("k8s_context", lambda: self._context)
         module.add_callable("_quote", shlex.quote)
-        module["TRIGGER_MODE_MANUAL"] = "manual"
         prelude = (
             f"config = struct(main_path={str(main)!r})\nshlex = struct(quote=_quote)\n"
-            "v1alpha1 = struct(extension_repo=extension_repo, extension=extension)\n"
+            "v1alpha1 = struct(extension_repo=extension_repo, extension=extension, ui_button=ui_button, cmd=cmd)\n"
             f"__file__ = {str(file)!r}\n"
         )
         parsed = starlark.parse(str(file), prelude + text, self._dialect)
@@ -157,20 +158,102 @@ def test_a_config_map_that_names_our_registry_is_agreed_with() -> None:
     assert "autoregistry" in _resources(tilt)
 
 
-def test_its_buttons_run_only_when_they_are_pressed() -> None:
+def test_the_cluster_and_the_labels_can_be_named() -> None:
     tilt = Tilt("k3d-other")
 
     tilt.run(LOAD + "autoregistry(cluster='other', labels=['infra'])", USER)
 
-    found = _resources(tilt)
-    assert "cluster attach other" in found.pop("autoregistry")["cmd"]
-    assert {"autoregistry: push", "autoregistry: refresh", "autoregistry: restart"} == set(found)
-    for named in found.values():
-        assert (
-            named["auto_init"],
-            named["trigger_mode"],
-            named["labels"],
-        ) == (False, "manual", ["infra"])
+    (main,) = _resources(tilt).values()
+    assert "cluster attach other" in main["cmd"]
+    assert main["labels"] == ["infra"]
+
+
+def test_its_buttons_stand_on_the_resource_and_run_when_they_are_pressed() -> None:
+    tilt = Tilt()
+
+    tilt.run(LOAD + "autoregistry()", USER)
+
+    buttons = [named for _, named in tilt.named("ui_button")]
+    assert [(b["name"], b["text"]) for b in buttons] == [
+        ("autoregistry-push", "Push now"),
+        ("autoregistry-refresh", "Refresh the nodes"),
+        ("autoregistry-restart", "Restart what runs an old image"),
+    ]
+    place = {"component_type": "Resource", "component_id": "autoregistry"}
+    assert [button["location"] for button in buttons] == [place] * 3
+    cmds = [named for _, named in tilt.named("cmd")]
+    assert [cmd["start_on"] for cmd in cmds] == [{"ui_buttons": [b["name"]]} for b in buttons]
+    logs = {named["annotations"]["tilt.dev/resource"] for named in [*buttons, *cmds]}
+    assert logs == {"autoregistry"}
+
+
+READ = (
+    """python3 -c 'import json,sys; [print(i["image"])"""
+    """ for i in json.load(sys.stdin)["images"] if i["docker"]]'"""
+)
+BUTTONS = {
+    "push": 'autoregistry push "*"',
+    "refresh": f"""said=$(autoregistry images --json) && printf %s "$said" | {READ} | xargs -r autoregistry refresh""",
+    "restart": f"""said=$(autoregistry images --json) && printf %s "$said" | {READ} | xargs -r autoregistry restart""",
+}
+
+
+def _pressed(name: str, images: list[dict[str, Any]] | None, folder: Path) -> tuple[int, list[str]]:
+    """The exit code of what a button runs, and what it calls us with; without images they cannot be listed."""
+    tilt = Tilt()
+    tilt.run(LOAD + "autoregistry()", USER)
+    (argv,) = [c["args"] for _, c in tilt.named("cmd") if c["name"] == f"autoregistry-{name}"]
+    listed, called, program = folder / "images", folder / "called", folder / "autoregistry"
+    if images is not None:
+        listed.write_text(json.dumps({"name": "localhost:5000", "images": images}, indent=2))
+    called.touch()
+    program.write_text(
+        f'#!/bin/sh\n[ "$*" = "images --json" ] && exec cat {listed}\necho "$*" >>{called}\n'
+    )
+    program.chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    done = subprocess.run(argv, env={"PATH": path}, capture_output=True, check=False, timeout=30)
+    return done.returncode, called.read_text().splitlines()
+
+
+API, WEB = ({"image": f"shop/{name}:dev", "docker": "sha256:1"} for name in ("api", "web"))
+NOT_IN_DOCKER = {"image": "pushed/by-hand:1", "docker": None}
+
+
+def test_what_each_button_runs() -> None:
+    tilt = Tilt()
+
+    tilt.run(LOAD + "autoregistry()", USER)
+
+    ran = {c["name"].removeprefix("autoregistry-"): c["args"] for _, c in tilt.named("cmd")}
+    assert ran == {name: ["sh", "-c", line] for name, line in BUTTONS.items()}
+
+
+def test_push_now_hands_the_pattern_on(tmp_path: Path) -> None:
+    assert _pressed("push", [API], tmp_path) == (0, ["push *"])
+
+
+@pytest.mark.parametrize("name", ["refresh", "restart"])
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([NOT_IN_DOCKER], [], id="none in Docker"),
+        pytest.param([API], ["shop/api:dev"], id="one"),
+        pytest.param([API, NOT_IN_DOCKER, WEB], ["shop/api:dev shop/web:dev"], id="several"),
+    ],
+)
+def test_a_button_is_for_every_image_that_docker_has(
+    name: str, images: list[dict[str, Any]], words: list[str], tmp_path: Path
+) -> None:
+    assert _pressed(name, images, tmp_path) == (0, [f"{name} {word}" for word in words])
+
+
+@pytest.mark.parametrize("name", ["refresh", "restart"])
+def test_a_button_fails_where_the_images_cannot_be_listed(name: str, tmp_path: Path) -> None:
+    code, called = _pressed(name, None, tmp_path)
+
+    assert (code != 0, called) == (True, [])
 
 
 def test_a_build_is_docker_build_and_nobody_pushes_it() -> None:
