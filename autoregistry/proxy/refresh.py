@@ -36,7 +36,7 @@ SETTLE_SECONDS = 0.1
 LATE_SECONDS = 30.0
 # Docker may be too busy to say which nodes there are.
 AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0)
-# A pod that is being created may be pulling what the tag was before: its node is looked at until that is over.
+# A pod being created may pull what the tag was before, a node may be in trouble: it is looked at until that is over.
 LOOK_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -66,8 +66,8 @@ class _Round:
     busy: set[Node] = field(default_factory=set)
     """The attached nodes that have not yet said how it went."""
     pods: dict[str, asyncio.Task[list[Use]]] = field(default_factory=dict)
-    failed: set[str] = field(default_factory=set)
-    """The names of those that could not."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """The names of those that could not, and why."""
     is_over: bool = False
     """Nobody waits for those that are busy any more."""
 
@@ -157,17 +157,18 @@ class Refresh:
                 if this.only is None and self._latest[this.image] != this.digest:
                     return None
                 has_pulled, is_unsure = await self._pull(this, node)
+            before = this.failed.pop(node.name, "")
         except AutoregistryError as exc:
-            has_pulled, is_unsure, cause = False, False, _cause(node, exc.message)
-            this.failed.add(node.name)
+            has_pulled, is_unsure, cause = False, True, _cause(node, exc.message)
+            before, this.failed[node.name] = this.failed.get(node.name, ""), cause
         finally:
             this.busy.discard(node)
         if is_unsure and looks:
             self._go_on(self._look_again(this, node, *looks))
-        if not has_pulled and not cause:
+        if not has_pulled and cause in ("", before):
             return None
         if self._restarts and this.is_over and not cause:
-            self._go_on(self._restart(this.image, this.failed | {n.name for n in this.busy}))
+            self._go_on(self._restart(this.image, {*this.failed, *(n.name for n in this.busy)}))
         return self._tell(this, node, time.monotonic() - began, cause)
 
     async def _look_again(self, this: _Round, node: Node, pause: float, *looks: float) -> None:

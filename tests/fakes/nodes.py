@@ -68,7 +68,7 @@ class FakeNodes:
 
     def held(self, node: Node) -> dict[str, frozenset[str]]:
         if node.name in self.silent:
-            raise DockerRefused(f"{node.name} cannot list its images")
+            raise DockerRefused(f"{node.name} cannot list its images: deadline exceeded")
         return self.images[node]
 
     def uses(self, cluster: str) -> list[Use]:

@@ -144,6 +144,30 @@ async def test_a_node_that_pulls_what_was_before_is_made_to_pull_again(
     assert (before, lab.nodes.pulled) == ([], [("a", APP)])
 
 
+@pytest.mark.parametrize("trouble", ["silent", "full"])
+async def test_a_node_in_trouble_is_named_once_and_has_it_when_that_is_over(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.refresh.LOOK_SECONDS", (0.05,) * 100)
+    lab.docker.build(APP, "v2")
+    lab.nodes.images = {node("a"): {APP: OLD}}
+    if trouble == "silent":
+        lab.nodes.silent.add("a")
+    else:
+        lab.nodes.broken["a"] = "no space left on device"
+
+    await lab.pull()
+    await until(lambda: _refreshed(lab))
+    await asyncio.sleep(0.3)
+    named = _refreshed(lab)
+    lab.nodes.silent.clear()
+    lab.nodes.broken.clear()
+    await until(lambda: len(_refreshed(lab)) > 1)
+
+    assert [bool(cause) for _, cause in named] == [True]
+    assert _refreshed(lab) == [*named, ("a", "")]
+
+
 async def test_a_docker_that_is_busy_is_asked_for_the_nodes_again(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
