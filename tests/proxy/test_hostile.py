@@ -17,6 +17,8 @@ from tests.proxy.wire import between
 # `make fuzz` says how long; in `make test` a few seconds are enough for regressions.
 EXAMPLES = int(os.environ.get("AUTOREGISTRY_FUZZ_EXAMPLES", "60"))
 HOST = b"Host: localhost:5000\r\n"
+TAGS = b"GET /v2/a/tags/list HTTP/1.1\r\n"
+POST = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\n"
 
 
 @settings(
@@ -54,8 +56,42 @@ def test_no_request_does_harm(request_text: bytes) -> None:
 async def test_nothing_is_smuggled(tmp_path: Path, framing: bytes) -> None:
     backend = RawBackend(hostile.script)
     async with between(tmp_path, backend=backend) as wire:
-        head = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\n" + HOST + framing + b"\r\n"
+        head = POST + HOST + framing + b"\r\n"
         await hostile.attack(wire, head + b"hello" + hostile.smuggled)
+        await hostile.is_well(wire)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(TAGS + HOST + b"X: a\r\n b\r\n", id="folded line"),
+        pytest.param(TAGS + HOST + b"X: a\r\n\tb\r\n", id="folded line, tab"),
+        pytest.param(TAGS + b"Host: localhost:5000\r\n .evil.example\r\n", id="folded Host"),
+        pytest.param(TAGS + b"Host:\r\n localhost:5000\r\n", id="Host in the folded line"),
+        pytest.param(TAGS + b" X: a\r\n" + HOST, id="folded request line"),
+        pytest.param(TAGS + HOST + b"X: a\x00b\r\n", id="NUL in a value"),
+        pytest.param(b"GET /v2/a\x00/tags/list HTTP/1.1\r\n" + HOST, id="NUL in the target"),
+        pytest.param(TAGS + HOST + b"X: a\rb\r\n", id="CR in a value"),
+        pytest.param(TAGS + HOST + b"X: a\rHost: evil.example\r\n", id="CR for a line's end"),
+        pytest.param(TAGS + b"Host: localhost:5000\r.evil.example\r\n", id="CR in Host"),
+        pytest.param(b"GET /v2/a\r/tags/list HTTP/1.1\r\n" + HOST, id="CR in the target"),
+        pytest.param(
+            POST + HOST + b"Content-Length: 5\r\nContent-Length: 5\r\n", id="two equal lengths"
+        ),
+        pytest.param(POST + HOST + b"Content-Length: 5, 5\r\n", id="a list of equal lengths"),
+    ],
+)
+async def test_what_another_reader_may_read_otherwise_is_refused(
+    tmp_path: Path, head: bytes
+) -> None:
+    """RFC 9112 lets a server mend most of these; the registry might mend them in another way."""
+    async with between(tmp_path, backend=RawBackend(hostile.script)) as wire:
+        answer = await wire.answer_to(head + b"\r\nhello" + hostile.smuggled)
+
+        assert answer.startswith(b"HTTP/1.0 400 not a request in HTTP/1.1: ")
+        assert b"\r\nAutoregistry: unreadable-request\r\n" in answer
+        assert answer.count(b"Autoregistry: ") == 1
+        assert wire.backend.seen == []
         await hostile.is_well(wire)
 
 
