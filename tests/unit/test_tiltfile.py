@@ -26,6 +26,11 @@ load('ext://autoregistry', 'autoregistry', 'autoregistry_build')
 """
 
 
+def made(name: str, /, *words: object, **named: object) -> str:
+    """What a built-in returns that makes something for another one to take."""
+    return f"{name}({words}, {named})"
+
+
 class Tilt:
     """What Tilt offers a Tiltfile, and what was asked of it."""
 
@@ -93,7 +98,7 @@ class Tilt:
     def _recorder(self, name: str) -> Any:
         def record(*words: Any, **named: Any) -> str:
             self.calls.append((name, list(words), named))
-            return f"{name}({words}, {named})"
+            return made(name, *words, **named)
 
         return record
 
@@ -145,8 +150,9 @@ def test_autoregistry_brings_the_registry_up_and_attaches_the_current_cluster() 
     assert main["cmd"] == "autoregistry up --port 5001 && autoregistry cluster attach dev"
     assert main["serve_cmd"] == "autoregistry watch"
     assert main["labels"] == ["autoregistry"]
-    assert tilt.named("http_get_action") == [([], {"port": 5001, "path": "/_autoregistry/health"})]
-    assert tilt.named("link") == [(["http://localhost:5001/_autoregistry/", "who has what"], {})]
+    health = made("http_get_action", port=5001, path="/_autoregistry/health")
+    assert main["readiness_probe"] == made("probe", period_secs=5, http_get=health)
+    assert main["links"] == [made("link", "http://localhost:5001/_autoregistry/", "who has what")]
     assert tilt.named("default_registry") == [(["localhost:5001"], {})]
 
 
