@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -238,6 +244,46 @@ def test_logs_are_the_proxys(up: FakeEngine, typed: Type) -> None:
     assert typed("logs").stderr == (
         "error: the proxy is not there, so it has no log\nhint: autoregistry up\n"
     )
+
+
+@contextmanager
+def _following() -> Iterator[subprocess.Popen[str]]:
+    """`logs -f` in a process of its own, which ends when it takes too long."""
+    words = (sys.executable, "-m", "autoregistry", "logs", "-f")
+    piped = subprocess.PIPE
+    with subprocess.Popen(words, stdout=piped, stderr=piped, text=True) as process:
+        deadline = threading.Timer(30, process.kill)
+        deadline.start()
+        yield process
+        deadline.cancel()
+
+
+def test_logs_are_followed_until_the_proxy_ends(up: FakeEngine) -> None:
+    up.log = "shop/api:dev  up to date\n"
+
+    with _following() as process:
+        assert process.stdout
+        assert process.stdout.readline() == up.log
+        up.said_later.put("shop/api:dev  it differs")
+        up.said_later.put(": pushing\n")
+        assert process.stdout.readline() == "shop/api:dev  it differs: pushing\n"
+        up.said_later.put("")
+        rest, errors = process.communicate()
+
+    assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_logs_are_followed_until_they_are_interrupted(up: FakeEngine) -> None:
+    up.log = "shop/api:dev  up to date\n"
+
+    with _following() as process:
+        assert process.stdout
+        assert process.stdout.readline() == up.log
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate()
+    up.said_later.put("")
+
+    assert (process.returncode, rest, errors.strip()) == (130, "", "")
 
 
 def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -> None:

@@ -6,6 +6,7 @@ Containers are healthy as soon as they run. What a command in a container prints
 from __future__ import annotations
 
 import json
+import queue
 import re
 import struct
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,6 +45,8 @@ class FakeEngine:
     start_error: str = ""
     health: str = "healthy"
     log: str = ""
+    said_later: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    """What a container prints while its log is followed; nothing where it ends."""
     probed: dict[str, Any] = field(default_factory=lambda: dict(PROBED))
     """What the probe prints, in a trial container and in the running proxy."""
     run: Callable[[list[str]], tuple[int, str]] | None = None
@@ -78,7 +82,7 @@ class FakeEngine:
             server.server_close()
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
-        """Status and answer: JSON, a list of JSON lines, or bytes."""
+        """Status and answer: JSON, a list of JSON lines, bytes, or pieces of bytes as they come."""
         for verb, pattern, handle in self._routes():
             if method == verb and (match := re.fullmatch(pattern, path)):
                 if method != "GET":
@@ -164,9 +168,12 @@ class FakeEngine:
         found = self._named(name)
         return (200, found) if found else (404, {"message": f"No such container: {name}"})
 
-    def _logs(self, name: str, **_: Any) -> Answer:
+    def _logs(self, name: str, query: dict[str, str], **_: Any) -> Answer:
         is_probe = "probe" in self._named(name)["Name"]  # type: ignore[index]
-        return 200, _frame(json.dumps(self.probed) if is_probe else self.log)
+        said = _frame(json.dumps(self.probed) if is_probe else self.log)
+        if query["follow"] == "0":
+            return 200, said
+        return 200, chain([said], map(_frame, iter(self.said_later.get, "")))
 
     def _set(self, name: str, verb: str, **_: Any) -> Answer:
         found = self._named(name)
@@ -295,6 +302,9 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
             status, answer = engine.answer(
                 self.command, path, query, json.loads(sent) if is_json else sent
             )
+            if isinstance(answer, Iterator):
+                self._stream(answer)
+                return
             if isinstance(answer, list) and path in ("/build", "/images/create"):
                 data = b"".join(json.dumps(line).encode() + b"\r\n" for line in answer)
             else:
@@ -303,6 +313,14 @@ def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", "0" if status == 204 else str(len(data)))
             self.end_headers()
             self.wfile.write(b"" if status == 204 else data)
+
+        def _stream(self, chunks: Iterator[bytes]) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for chunk in chunks:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            self.wfile.write(b"0\r\n\r\n")
 
         do_GET = do_POST = do_DELETE = _do  # noqa: N815  # the base class's names
 
