@@ -131,6 +131,29 @@ async def test_only_our_names_are_answered(
     assert answer.startswith(b"HTTP/1.1 " + status)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        pytest.param(b"registry.internal:5000", b"200", id="allowed"),
+        pytest.param(b"REGISTRY.internal", b"200", id="case"),
+        pytest.param(b"build.test:80", b"200", id="another one"),
+        pytest.param(b"localhost:5000", b"200", id="ours as well"),
+        pytest.param(b"registry.internal.evil.example", b"421", id="prefix"),
+        pytest.param(b"evil.registry.internal", b"421", id="suffix"),
+    ],
+)
+async def test_names_that_are_allowed_are_answered_too(
+    tmp_path: Path, host: bytes, status: bytes
+) -> None:
+    async with between(tmp_path, allow_hosts=("Registry.Internal", "build.test")) as wire:
+        answer = await wire.answer_to(
+            b"GET /v2/ HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert len(wire.backend.seen) == (status == b"200")
+
+
 @pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
 async def test_another_sites_page_starts_no_push(tmp_path: Path, site: bytes) -> None:
     async with between(tmp_path) as wire:

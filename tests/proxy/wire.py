@@ -38,7 +38,11 @@ class Wire:
 
 @asynccontextmanager
 async def between(
-    state: Path, limits: Limits | None = None, backend: RawBackend | None = None
+    state: Path,
+    limits: Limits | None = None,
+    backend: RawBackend | None = None,
+    *,
+    allow_hosts: tuple[str, ...] = (),
 ) -> AsyncIterator[Wire]:
     async with (backend or RawBackend()).serving() as behind:
         wire = Wire(behind, FakeDocker())
@@ -49,6 +53,7 @@ async def between(
             state=state,
             watch=False,
             refresh=False,
+            allow_hosts=allow_hosts,
             limits=limits or Limits(),
         )
         docker = wiring.Docker(wire.docker, wire.docker.follow, FakeNodes(), NONCE)
