@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.wire import Exchange
+from tests.fakes.wire import Exchange, RawClient
 from tests.proxy.wire import Wire, between
 
 HOST = b"Host: localhost:5000\r\n"
@@ -313,6 +315,45 @@ async def test_a_slow_reader_slows_the_backend_down_and_no_memory_fills(wire: Wi
         await asyncio.wait_for(standing.wait(), 30)
 
     assert sent < 32 * MIB
+
+
+async def test_a_slow_registry_slows_the_client_down_and_no_memory_fills(wire: Wire) -> None:
+    """And when it goes on all of the upload arrives."""
+    size, block = 128 * MIB, os.urandom(MIB // 4)
+    goes_on = asyncio.Event()
+    taken, sent, arrived = 0, hashlib.sha256(), hashlib.sha256()
+
+    async def script(exchange: Exchange) -> None:
+        await goes_on.wait()
+        left = size
+        while left and (piece := await exchange.reader.read(left)):
+            arrived.update(piece)
+            left -= len(piece)
+        exchange.writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+
+    async def upload(client: RawClient) -> None:
+        nonlocal taken
+        head = b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST
+        await client.send(head + b"Content-Length: %d\r\n\r\n" % size)
+        while taken < size:
+            piece = b"%016d" % taken + block[16:]
+            sent.update(piece)
+            await client.send(piece)
+            taken += len(piece)
+
+    wire.backend.script = script
+    async with wire.client() as client:
+        sending, before = asyncio.create_task(upload(client)), -1
+        while before < taken:
+            before = taken
+            await asyncio.wait({sending}, timeout=1)
+        goes_on.set()
+        await sending
+        answer = await client.head()
+
+    assert before < 32 * MIB
+    assert answer.startswith(b"HTTP/1.1 202 Accepted\r\n")
+    assert arrived.digest() == sent.digest()
 
 
 async def test_a_broken_answer_stays_broken(wire: Wire) -> None:
