@@ -11,6 +11,7 @@ import pytest
 from autoregistry.cli import daemons
 from autoregistry.cluster.files import Mirror, config_map, hosts_toml
 from autoregistry.stack import ports
+from autoregistry.stack.model import VERSION
 from autoregistry.stack.ports import Listener
 from tests.cli.conftest import Type
 from tests.cli.test_stack_commands import PORT
@@ -139,6 +140,12 @@ def test_a_container_that_was_stopped_is_started_by_up(
     engine.containers["autoregistry-backend"]["State"] = {"Status": "exited"}
 
     assert ("autoregistry-backend is exited", "autoregistry up") in ill(typed)
+
+
+def test_a_proxy_of_another_version_is_named(node: Node, engine: FakeEngine, typed: Type) -> None:
+    engine.containers["autoregistry"]["Config"]["Labels"][VERSION] = "0.0.9"
+
+    assert ill(typed) == [("autoregistry is of version 0.0.9", "autoregistry up")]
 
 
 def test_a_node_that_pulls_from_elsewhere_is_named(node: Node, typed: Type) -> None:
