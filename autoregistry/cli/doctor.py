@@ -29,8 +29,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
     for check in every_check(Clusters.here()):
         checks.append(check)
         if not as_json:
-            mark = Text("✓ ", "green") if check.is_well else Text("✗ ", "red")
-            stdout.print(mark + Text(f"{check.about}  ", "bold") + Text(check.sentence))
+            mark = ("✓ ", "green") if check.is_well else ("✗ ", "red")
+            stdout.print(Text.assemble(mark, (f"{check.about}  ", "bold"), check.sentence))
             if check.hint:
                 stdout.print(Text(f"    {check.hint}", "" if not check.is_well else "dim"))
     if as_json:

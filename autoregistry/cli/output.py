@@ -40,8 +40,8 @@ _STYLES = {
 
 def show_error(error: AutoregistryError, fallback: str) -> None:
     """Two lines: what, and what to type next; the fallback where the error does not say."""
-    stderr.print(Text("error: ", "bold red") + Text(error.message))
-    stderr.print(Text("hint: ", "bold") + Text(error.hint or fallback))
+    stderr.print(Text.assemble(("error: ", "bold red"), error.message))
+    stderr.print(Text.assemble(("hint: ", "bold"), error.hint or fallback))
 
 
 def line(event: Event) -> Text | None:
@@ -52,25 +52,29 @@ def line(event: Event) -> Text | None:
                 return None
             name = _short_digest(str(manifest))
             missing = " (and it has none)" if answer.status is None and status == 404 else ""
-            return Text(f"{name}  ", "bold") + Text(sentence + missing, _STYLES.get(answer, ""))
+            return _about(name, sentence + missing, _STYLES.get(answer, ""))
         case PushStarted(image, _, because):
-            return Text(f"{image}  ", "bold") + Text(f"{because}: pushing", "dim")
+            return _about(image, f"{because}: pushing", "dim")
         case PushFinished(image, _, _, pushed_bytes, seconds):
             size = f"{pushed_bytes / 1e6:.1f} MB " if pushed_bytes else ""
-            return Text(f"{image}  ", "bold") + Text(f"pushed {size}in {seconds:.1f} s", "green")
+            return _about(image, f"pushed {size}in {seconds:.1f} s", "green")
         case PushFailed(image, cause):
-            return Text(f"{image}  ", "bold") + Text(f"could not be pushed: {cause}", "red")
+            return _about(image, f"could not be pushed: {cause}", "red")
         case HandPushSeen(image, client, _):
-            return Text(f"{image}  ", "bold") + Text(f"pushed by hand ({client})", "dim")
+            return _about(image, f"pushed by hand ({client})", "dim")
         case NodeRefreshed(_, node, image, _, seconds, cause):
             how = f"could not pull it: {cause}" if cause else f"has it now, {seconds:.1f} s"
-            return Text(f"{image}  ", "bold") + Text(f"{node} {how}", "red" if cause else "green")
+            return _about(image, f"{node} {how}", "red" if cause else "green")
         case WorkloadRestarted(_, workload, image):
-            return Text(f"{image}  ", "bold") + Text(f"restarted {workload}", "green")
+            return _about(image, f"restarted {workload}", "green")
         case Notice(sentence):
             return Text(sentence, "yellow")
         case _:
             return None
+
+
+def _about(name: object, said: str, style: str) -> Text:
+    return Text.assemble((f"{name}  ", "bold"), (said, style))
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -79,8 +79,8 @@ class _Live:
             case StepDone(name, result, has_changed):
                 if (task := self._tasks.pop(name, None)) is not None:
                     self._progress.remove_task(task)
-                mark = Text("✓ ", "green" if has_changed else "dim")
-                stderr.print(mark + Text(name, "bold") + Text(f"  {result}"))
+                mark = ("✓ ", "green" if has_changed else "dim")
+                stderr.print(Text.assemble(mark, (name, "bold"), f"  {result}"))
 
     def _task(self, name: str) -> TaskID:
         if name not in self._tasks:

@@ -60,7 +60,7 @@ def why(image: str, as_json: bool) -> None:
         stdout.print(json.dumps(facts, indent=2), soft_wrap=True)
         return
     stdout.print(
-        Text(f"{names.primary}/{wanted}", "bold") + Text(f"  {row['state']}: {row['because']}")
+        Text.assemble((f"{names.primary}/{wanted}", "bold"), f"  {row['state']}: {row['because']}")
     )
     mine = here(Clusters.here().daemon, names, wanted)
     is_known = status["health"]["docker"] == "ok"

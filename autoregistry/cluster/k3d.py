@@ -21,7 +21,7 @@ def program() -> str:
     if found is None:
         raise ClusterRefused("k3d is not installed", f"see {INSTALL}")
     said = subprocess.run([found, "version"], capture_output=True, text=True, check=False).stdout
-    version = re.search(r"k3d version v(\d+)\.(\d+)", said)
+    version = re.search(r"k3d version v(\d+)\.(\d+)\S*", said)
     if version and (int(version[1]), int(version[2])) < OLDEST:
         raise ClusterRefused(
             f"k3d {version[0].split()[-1]} is too old, 5.0 is needed", f"see {INSTALL}"

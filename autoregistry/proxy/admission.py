@@ -52,8 +52,8 @@ def is_from_another_site(request: web.Request) -> bool:
 
 def our_hosts(settings: Settings) -> frozenset[str]:
     """The host names by which requests may come."""
-    named = [host_name(name) for name in settings.names.all]
-    ours = {*named, "localhost", "host.k3d.internal", *settings.allow_hosts}
+    named = [host_name(name) for name in (*settings.names.all, *settings.allow_hosts)]
+    ours = {*named, "localhost", "host.k3d.internal"} - {""}
     if settings.container:
         ours.add(settings.container)
     return frozenset(host.lower() for host in ours)

@@ -98,8 +98,6 @@ requests = st.one_of(
     st.just(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 300),
     st.just(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 )
-# aiohttp answers these by itself.
-requests = requests.filter(lambda r: not re.search(rb"^(CONNECT |OPTIONS \*)|Expect: 200", r))
 
 
 async def script(exchange: Exchange) -> None:

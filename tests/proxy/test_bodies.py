@@ -70,6 +70,8 @@ def _upload(port: int, size: int) -> tuple[int, bytes]:
     [
         pytest.param(b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nExpect: 200-maybe", id="expectation"),
         pytest.param(b"OPTIONS * HTTP/1.1", id="no path"),
+        pytest.param(b"CONNECT localhost:5000 HTTP/1.1", id="tunnel"),
+        pytest.param(b"CONNECT /v2/ HTTP/1.1", id="tunnel to a path"),
     ],
 )
 async def test_what_the_http_server_inside_refuses_is_refused_in_our_form(

@@ -145,7 +145,7 @@ async def test_only_our_names_are_answered(
 async def test_names_that_are_allowed_are_answered_too(
     tmp_path: Path, host: bytes, status: bytes
 ) -> None:
-    async with between(tmp_path, allow_hosts=("Registry.Internal", "build.test")) as wire:
+    async with between(tmp_path, allow_hosts=("Registry.Internal", "build.test:5000")) as wire:
         answer = await wire.answer_to(
             b"GET /v2/ HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
         )

@@ -45,11 +45,11 @@ def test_a_k3d_that_is_new_enough_is_taken(path: Path, said: str) -> None:
         pytest.param(None, "k3d is not installed", id="missing"),
         pytest.param(
             "k3d version v4.4.8\nk3s version v1.21.3-k3s1 (default)",
-            "k3d v4.4 is too old, 5.0 is needed",
+            "k3d v4.4.8 is too old, 5.0 is needed",
             id="too old",
         ),
         pytest.param(
-            "k3d version v3.10.0", "k3d v3.10 is too old, 5.0 is needed", id="much too old"
+            "k3d version v3.10.0", "k3d v3.10.0 is too old, 5.0 is needed", id="much too old"
         ),
     ],
 )
