@@ -67,19 +67,13 @@ class Watch:
         """Until cancelled."""
         back_off = 0.5
         while True:
-            note = self._journal.note(LAST_EVENT)
+            # From now on, the first time: what happens before the stream has begun is in neither list otherwise.
+            last = int(self._journal.note(LAST_EVENT) or time.time_ns())
+            self._journal.set_note(LAST_EVENT, str(last))
             # A thread of its own: it blocks for as long as Docker has nothing to say, and ends with the process.
-            threading.Thread(
-                target=self._follow,
-                args=(asyncio.get_running_loop(), int(note) + 1 if note else None),
-                daemon=True,
-                name="events",
-            ).start()
-            if note is None:
-                self._journal.set_note(LAST_EVENT, str(time.time_ns()))
-            catching_up = asyncio.create_task(
-                self._catch_up(int(note) / 1e9 if note else time.time())
-            )
+            args = (asyncio.get_running_loop(), last + 1)
+            threading.Thread(target=self._follow, args=args, daemon=True, name="events").start()
+            catching_up = asyncio.create_task(self._catch_up(last / 1e9))
             try:
                 while not isinstance(item := await self._queue.get(), AutoregistryError):
                     self.is_connected, back_off = True, 0.5
@@ -93,7 +87,7 @@ class Watch:
             await asyncio.sleep(back_off)
             back_off = min(back_off * 2, MAX_BACK_OFF_SECONDS)
 
-    def _follow(self, loop: asyncio.AbstractEventLoop, since: int | None) -> None:
+    def _follow(self, loop: asyncio.AbstractEventLoop, since: int) -> None:
         end: AutoregistryError = AutoregistryError("the stream ended")
         with suppress(RuntimeError):  # the loop is closed: we are stopping
             try:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import os
+import random
 import re
 import socket
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
+from dev.lab.cache import RUN
 from dev.lab.processes import Process
 from dev.lab.tools import tool
 
@@ -22,6 +26,7 @@ _PROGRAMS: dict[Version, tuple[str, str]] = {
     "3": ("registry3", "3.1.2"),
 }
 _READY_SECONDS = 20
+_ports: list[IO[str]] = []
 _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d{3})')
 
 
@@ -114,10 +119,21 @@ class Registry:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that nobody listens on, and no other process of the tests is given while this one lives.
+
+    Below those that the system itself gives out.
+    """
+    folder = RUN / "ports"
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        port = random.randrange(20000, 32000)  # noqa: S311 - any will do
+        lock = (folder / str(port)).open("w")
+        with suppress(OSError), socket.socket() as probe:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            probe.bind(("127.0.0.1", port))
+            _ports.append(lock)
+            return port
+        lock.close()
 
 
 def start_registry(directory: Path, port: int = 0, version: Version = "2") -> Registry:

@@ -83,7 +83,9 @@ def test_fifty_rebuilds_are_on_the_nodes_before_anybody_asks(clusters: Clusters)
     waited = sum(said["answer"] == "pushed" for said in pulls)
     print(f"build to node, median of {len(waits)}: {statistics.median(waits):.2f} s;", end=" ")
     print(f"of {len(pulls)} pulls by nodes, {waited} met a yet newer build and waited for its push")
-    unwell = [said for said in pulls if said["answer"] not in ("up-to-date", "pushed")]
+    # A node that pulls just when everybody builds may be told to ask again.
+    fine = ("up-to-date", "pushed", "pushing")
+    unwell = [p for p in pulls if p["answer"] not in fine and "kept changing" not in p["sentence"]]
     assert after == ["up-to-date"] * len(wanted)
     assert unwell == []
 
@@ -308,6 +310,9 @@ def test_jobs_and_bare_pods_are_named_and_init_containers_count(clusters: Cluste
     for job in ("once", "by-hand"):
         clusters.kubectl("wait", f"job/{job}", "--for=condition=complete", "--timeout=60s")
     clusters.kubectl("wait", "pod/alone", "--for=condition=ready", "--timeout=60s")
+    digest = "jsonpath={.items[*].status.initContainerStatuses[*].imageID}"
+    prepared = ("get", "pods", "--selector", "app=prepares", "--output", digest)
+    wait_for(lambda: clusters.kubectl(*prepared), "the init container to have run", 60)
     clusters.build("kinds", "version 2")
     clusters.ok("push", "kinds:dev")
 

@@ -193,6 +193,8 @@ def test_the_examples_config_with_registries_of_ones_own_is_merged_and_detach_la
     created = clusters.engine.cli(*certs).stdout.split()
     clusters.ok("cluster", "detach", OTHER)
     clusters.engine.cli("restart", "--time", "3", server)
+    asked = ("exec", server, "crictl", "version")  # its files are there before containerd is
+    wait_for(lambda: clusters.engine.cli(*asked, check=False).returncode == 0, "containerd", 60)
     detached = clusters.engine.cli(*certs).stdout.split()
     clusters.ok("cluster", "delete", OTHER)
 

@@ -53,12 +53,13 @@ def test_a_layer_whose_link_is_just_being_written_is_there(
     content = link.read_bytes()
     path = f"/v2/faults/writing/blobs/{content.decode()}"
 
-    link.write_bytes(b"")
+    file = link.open("wb", buffering=0)
     direct = httpx.head(f"{registry.url}{path}", trust_env=False)
-    writing = threading.Timer(0.3, link.write_bytes, (content,))
+    writing = threading.Timer(0.3, file.write, (content,))
     writing.start()
     through_us = httpx.head(f"{serve.url}{path}", trust_env=False, timeout=30)
     writing.join()
+    file.close()
 
     assert (direct.status_code, through_us.status_code) == (500, 200)
 

@@ -177,21 +177,21 @@ def test_a_connection_to_docker_that_died_without_a_word_is_made_anew(
 
     def follow(host: str) -> None:
         with suppress(AutoregistryError):
-            for event in image_events(Daemon("test", {"DOCKER_HOST": host}), None, silence=1):
+            for event in image_events(Daemon("test", {"DOCKER_HOST": host}), None, silence=4):
                 there.set()
                 if event is not None and "net/stranded" in event.reference:
                     seen.append(event.reference.rpartition(":")[2])
 
     with throttled(engine.host) as relay:
         threading.Thread(target=follow, args=(relay.url,), daemon=True).start()
-        there.wait(10)
+        assert there.wait(30)
         _built(engine, serve, "net/stranded:before")
         wait_for(lambda: seen, "the first event")
         relay.strand()
         _built(engine, serve, "net/stranded:after")
-        wait_for(lambda: len(seen) > 1, "what happened after the connection died", 10)
+        wait_for(lambda: len(seen) > 1, "what happened after the connection died")
         _built(engine, serve, "net/stranded:last")
-        wait_for(lambda: "last" in seen, "the last event", 10)
+        wait_for(lambda: "last" in seen, "the last event")
 
     assert seen == ["before", "after", "last"]
 

@@ -118,7 +118,6 @@ def test_by_digest_what_the_registry_lost_is_pushed_again(
         finally:
             fresh.stop()
             serve.start()
-            fresh.start()
     empty.stop()
 
     assert (200, digest) == (answer.status_code, answer.headers.get("Docker-Content-Digest"))

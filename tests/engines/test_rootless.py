@@ -33,7 +33,8 @@ def test_a_rootless_docker_pushes_what_it_has_built(rootless: Docker) -> None:
     build(rootless, f"{typed.name}/shop/api:dev", "x")
 
     def is_pushed() -> bool:
-        found = httpx.head(f"http://127.0.0.1:{typed.port}/v2/shop/api/manifests/dev")
+        url = f"http://127.0.0.1:{typed.port}/v2/shop/api/manifests/dev"
+        found = httpx.head(url, timeout=60, trust_env=False)
         return bool(found.headers.get("Autoregistry") == "up-to-date")
 
     assert "rootless" in rootless.cli("info", "--format", "{{.SecurityOptions}}").stdout

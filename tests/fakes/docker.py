@@ -72,6 +72,8 @@ class FakeDocker:
     fails_once: set[str] = field(default_factory=set)
     """References whose next push fails."""
     push_seconds: float = 0.0
+    may_push: threading.Event = field(default_factory=threading.Event)
+    """Set, unless a test clears it: pushes wait for it before they set their tag."""
     inspect_seconds: float = 0.0
     pushed: list[tuple[str, str]] = field(default_factory=list)
     """(reference, content) of every push begun."""
@@ -82,6 +84,9 @@ class FakeDocker:
     before_push_ends: Callable[[], None] = lambda: None
     events: queue.Queue[ImageEvent | AutoregistryError] = field(default_factory=queue.Queue)
     in_push: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_push.set()
 
     def build(self, reference: str, content: str, *, report: bool = False) -> FakeImage:
         """Docker has this image now; `report` also sends the event."""
@@ -152,6 +157,7 @@ class FakeDocker:
         progress = Progress({"layer": (500, 1000)})
         on_progress(progress)
         time.sleep(self.push_seconds)
+        self.may_push.wait(20)
         self._check()
         if self.push_error:
             raise PushRefused(self.push_error)

@@ -151,7 +151,7 @@ async def test_a_manifest_that_names_what_is_not_there_is_refused_in_the_registr
 
 
 async def test_a_push_by_hand_that_is_refused_does_not_disturb_ours(lab: Lab) -> None:
-    lab.docker.push_seconds = 0.3
+    lab.docker.may_push.clear()
     lab.docker.build(APP, "v1")
     pull = asyncio.create_task(lab.pull())
     await until(lab.docker.in_push.is_set)
@@ -159,6 +159,7 @@ async def test_a_push_by_hand_that_is_refused_does_not_disturb_ours(lab: Lab) ->
     lab.registry.refuse_puts = "UNKNOWN"
     refused = await lab.client.put("/v2/app/manifests/dev", content=b"{}")
     lab.registry.refuse_puts = ""
+    lab.docker.may_push.set()
 
     assert refused.status_code == 500
     assert (await pull).headers["Autoregistry"] == "pushed"

@@ -33,9 +33,9 @@ async def _hand_push(lab: Lab, content: str) -> FakeImage:
 
 
 async def _pull_in_its_push(lab: Lab) -> asyncio.Task[httpx.Response]:
-    """A pull of what was only built, whose push has begun and takes a while."""
+    """A pull of what was only built, whose push has begun and waits for `may_push`."""
     lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.3
+    lab.docker.may_push.clear()
     pull = asyncio.create_task(lab.pull())
     await asyncio.to_thread(lab.docker.in_push.wait, 10)
     return pull
@@ -112,10 +112,11 @@ async def test_twenty_tags_at_once_go_through_four_push_threads(lab: Lab) -> Non
 
 async def test_rebuilt_during_a_push_everybody_gets_the_newer_image(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.3
+    lab.docker.may_push.clear()
     first = asyncio.create_task(lab.pull())
     await asyncio.to_thread(lab.docker.in_push.wait)
     rebuilt = lab.docker.build(APP, "v2")
+    lab.docker.may_push.set()
 
     second = await lab.pull()
 
@@ -218,6 +219,7 @@ async def test_a_push_by_hand_while_docker_is_away_is_respected_too(lab: Lab) ->
 async def test_a_push_by_hand_in_the_middle_of_ours_is_not_undone(lab: Lab) -> None:
     pull = await _pull_in_its_push(lab)
     theirs = await _hand_push(lab, "theirs")
+    lab.docker.may_push.set()
     first, second = await pull, await lab.pull()
 
     assert theirs.digest == first.headers["Docker-Content-Digest"]
@@ -313,6 +315,7 @@ async def test_what_fails_after_a_push_by_hand_is_not_held_against_it(lab: Lab) 
     pull = await _pull_in_its_push(lab)
     theirs = await _hand_push(lab, "theirs")
     lab.docker.error = DockerUnreachable("gone")
+    lab.docker.may_push.set()
     await pull
 
     answer = await lab.pull()
@@ -329,6 +332,7 @@ async def test_a_push_by_hand_that_fails_changes_nothing_that_is_known(lab: Lab)
         "/v2/app/manifests/dev", content=b"{}", headers={"User-Agent": "crane/0.22"}
     )
     lab.docker.error = DockerUnreachable("gone")
+    lab.docker.may_push.set()
     await pull
 
     assert failed.status_code == 500
@@ -417,13 +421,14 @@ async def test_a_docker_too_busy_to_list_an_indexs_children_has_answered_all_the
 async def test_a_newer_build_pushed_by_hand_in_the_middle_of_ours_stands(lab: Lab) -> None:
     """Though its own push waits for its turn behind ours."""
     lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.3
+    lab.docker.may_push.clear()
     pulls = [asyncio.create_task(lab.pull())]
     await asyncio.to_thread(lab.docker.in_push.wait, 10)
     newer = lab.docker.build(APP, "v2")
     pulls.append(asyncio.create_task(lab.pull()))
     await until(lambda: len(lab.docker.inspected) > 1)
     await _hand_push(lab, "v2")
+    lab.docker.may_push.set()
     answers = [*await asyncio.gather(*pulls), await lab.pull()]
 
     assert {answer.headers["Docker-Content-Digest"] for answer in answers} == {newer.digest}
@@ -434,6 +439,7 @@ async def test_the_same_image_pushed_by_hand_in_the_middle_of_ours_is_up_to_date
     """What a script that builds and pushes does."""
     pull = await _pull_in_its_push(lab)
     await _hand_push(lab, "v1")
+    lab.docker.may_push.set()
     first, second = await pull, await lab.pull()
 
     assert first.status_code == 200
@@ -458,14 +464,15 @@ async def test_a_push_longer_than_patience_is_408_and_the_next_pull_joins_it(idl
     lab.settings = replace(lab.settings, patience=0.2)
     async with lab.serving():
         built = lab.docker.build(APP, "v1")
-        lab.docker.push_seconds = 0.5
+        lab.docker.may_push.clear()
 
-        answers = [await lab.pull() for _ in range(4)]
+        early = [await lab.pull() for _ in range(2)]
+        lab.docker.may_push.set()
+        late = await lab.pull(agent="crane")
 
-    assert [(a.status_code, a.headers["Autoregistry"]) for a in answers[:2]] == [
-        (408, "pushing")
-    ] * 2
-    assert built.digest == answers[3].headers["Docker-Content-Digest"]
+    told = [(answer.status_code, answer.headers["Autoregistry"]) for answer in early]
+    assert told == [(408, "pushing")] * 2
+    assert built.digest == late.headers["Docker-Content-Digest"]
     assert len(lab.docker.pushed) == 1
 
 
@@ -485,12 +492,13 @@ async def test_clients_without_a_limit_of_their_own_simply_wait(idle_lab: Lab) -
 
 async def test_a_client_that_hangs_up_does_not_end_the_push(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
-    lab.docker.push_seconds = 0.4
+    lab.docker.may_push.clear()
     pull = asyncio.create_task(lab.pull())
     await asyncio.to_thread(lab.docker.in_push.wait)
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pull
+    lab.docker.may_push.set()
 
     answer = await lab.pull()
 
@@ -668,9 +676,9 @@ async def test_a_docker_that_answers_others_is_not_away(
     lab.docker.build(APP, "v1")
     await lab.pull()
     built = lab.docker.build(APP, "v2")
-    monkeypatch.setattr("autoregistry.proxy.questions.QUESTION_SECONDS", 0.2)
+    monkeypatch.setattr("autoregistry.proxy.questions.QUESTION_SECONDS", 1.0)
     lab.docker.inspect_seconds = 0.05
-    others = [asyncio.create_task(lab.pull(f"other{number}:dev")) for number in range(100)]
+    others = [asyncio.create_task(lab.pull(f"other{number}:dev")) for number in range(200)]
     await until(lambda: len(lab.docker.inspected) > 3)
     answer = await lab.pull()
     await asyncio.gather(*others)
