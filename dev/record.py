@@ -10,6 +10,7 @@ import base64
 import http.client
 import json
 import re
+import secrets
 import subprocess
 import tempfile
 import threading
@@ -136,8 +137,9 @@ def docker(store: str, name: str, folder: Path) -> None:
     engine.cli("push", image)
     engine.cli("push", image)
     engine.cli("rmi", image)
-    engine.cli("pull", image)
-    engine.cli("rmi", image)
+    crane(name, folder)  # another's: the containerd store keeps for a while what it had
+    engine.cli("pull", f"{name}/crane/app:dev")
+    engine.cli("rmi", f"{name}/crane/app:dev")
 
 
 def crane(name: str, folder: Path) -> None:
@@ -170,7 +172,7 @@ def buildah(name: str, folder: Path) -> None:
 
 
 def containerd(name: str, folder: Path) -> None:
-    """Pulls what crane has put there; its pushes are Docker's containerd store's."""
+    """Pulls what crane has put there, and pushes it under another name."""
     crane(name, folder)
     host = folder / "certs.d" / name
     host.mkdir(parents=True)
@@ -179,6 +181,11 @@ def containerd(name: str, folder: Path) -> None:
     try:
         code, said = node.pull(f"{name}/crane/app:dev")
         assert code == 0, said
+        pushed = node.ctr(
+            *("images", "push", "--local", "--plain-http"),
+            *(f"{name}/containerd/app:dev", f"{name}/crane/app:dev"),
+        )
+        assert pushed.returncode == 0, pushed.stdout
     finally:
         node.stop()
 
@@ -198,7 +205,7 @@ def main() -> None:
     for client, work in CLIENTS.items():
         with tempfile.TemporaryDirectory(dir="/tmp") as made:
             folder = Path(made)
-            (folder / "content").write_text(f"of {client}\n")
+            (folder / "content").write_text(f"of {client} {secrets.token_hex(4)}\n")
             (folder / "more").write_text("the same for all\n")
             registry = lab.start_registry(folder / "registry")
             with taping(registry) as (name, tape):
