@@ -30,11 +30,11 @@ web_protocol.MAX_MSG_QUEUE_SIZE = 2
 
 
 class Door:
-    """Counts who is in, and how many requests are being answered."""
+    """Counts who is in, and knows which requests are being answered."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.active = 0
+        self._active: list[web.Request] = []
         self._empty = asyncio.Event()
         self._empty.set()
         self._in: Counter[str] = Counter()
@@ -48,11 +48,11 @@ class Door:
         self._in[address] += 1
         return None
 
-    async def emptied(self, seconds: float) -> int:
-        """Wait until nothing is being answered; how many answers are still under way after that time."""
+    async def emptied(self, seconds: float) -> list[str]:
+        """Wait until nothing is being answered; what still is after that time."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
-        return self.active
+        return sorted(f"{request.method} {request.path}" for request in self._active)
 
     def leave(self, address: str) -> None:
         self._in[address] -= 1
@@ -64,13 +64,13 @@ class Door:
         """A request whose head has been read."""
         if (guard := guard_of(request)) is not None:
             guard.head_came(request.content)
-        self.active += 1
+        self._active.append(request)
         self._empty.clear()
         try:
             yield
         finally:
-            self.active -= 1
-            if not self.active:
+            self._active.remove(request)
+            if not self._active:
                 self._empty.set()
             if guard is not None:
                 guard.answered()

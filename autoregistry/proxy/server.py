@@ -85,8 +85,8 @@ class Server:
         """Take no more requests, finish the answers under way for a while, cut the others off."""
         for site in list(self._runner.sites):
             await site.stop()
-        if left := await self._door.emptied(self.stop_seconds):
-            self._emit(Notice(f"{left} answers were cut off, their clients will ask again"))
+        for asked in await self._door.emptied(self.stop_seconds):
+            self._emit(Notice(f"{asked}  its answer was cut off, the client will ask again"))
         await self._runner.cleanup()
 
     @web.middleware

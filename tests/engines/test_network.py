@@ -196,6 +196,24 @@ def test_a_connection_to_docker_that_died_without_a_word_is_made_anew(
     assert seen == ["before", "after", "last"]
 
 
+def test_a_stop_lets_a_push_end(
+    engine: Docker,
+    registry: Registry,
+    to_registry: Throttle,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    state = tmp_path_factory.mktemp("ends")
+    with serving(engine, to_registry.url, state, "--no-refresh") as stopped:
+        to_registry.bytes_per_second = MEGABYTE
+        _built(engine, stopped, "net/ends:dev", megabytes=3)
+        wait_for(lambda: registry.requests("POST", "/v2/net/ends/blobs/uploads"), "its upload")
+        stopped.stop()
+
+    assert _is_in(registry, "net/ends:dev")
+    assert "net/ends:dev  pushed" in stopped.log
+    assert "cut off" not in stopped.log
+
+
 def test_a_stop_gives_pushes_and_answers_ten_seconds_together_and_says_what_it_cut_off(
     engine: Docker,
     registry: Registry,

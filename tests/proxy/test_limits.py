@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from autoregistry.events import Notice
 from autoregistry.settings import Limits
-from tests.fakes.wire import Exchange, connected
+from tests.fakes.wire import Exchange, RawBackend, connected
 from tests.proxy.wire import Wire, between
 
 HOST = b"Host: localhost:5000\r\n"
@@ -220,6 +221,26 @@ async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
 
         assert await client.exactly(4) == b"half"
         await stopping
+
+
+async def test_a_stop_names_what_it_cuts_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.server.STOP_SECONDS", 0.1)
+
+    async def script(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+        await asyncio.sleep(20)
+
+    async with between(tmp_path, backend=RawBackend(script)) as wire, wire.client() as client:
+        await client.send(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + b"\r\n")
+        await client.head()
+        await wire.stop()
+
+        told = [event.sentence for event in wire.events if isinstance(event, Notice)]
+        assert told == ["GET /v2/a/blobs/x  its answer was cut off, the client will ask again"]
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await client.exactly(4)
 
 
 async def _connects(port: int) -> bool:
