@@ -36,6 +36,9 @@ ROUNDS = 3
 PEERS = Path(__file__).parent / "peers"
 RESULTS = Path(__file__).parent / "results"
 
+_ALONE = "p99 of GET /v2/ alone, ms"
+_CROWD = "p99 among 500 connections and 10 pushes, ms"
+
 
 @dataclass
 class Candidate:
@@ -150,9 +153,9 @@ def _round(candidate: Candidate, blob: str, image: str) -> dict[str, float]:
             ),  # type: ignore[misc]
             size,
         )
-    found["p99 of GET /v2/ alone, ms"] = load.p99(port, 200) * 1000
+    found[_ALONE] = load.p99(port, 200) * 1000
     with crowded(port, blob):
-        found["p99 among 500 connections and 10 pushes, ms"] = load.p99(port, 100) * 1000
+        found[_CROWD] = load.p99(port, 200) * 1000
     for clients, asked in ((1, 300), (16, 800), (64, 1600)):
         p50, rate = load.heads(port, image, clients, asked)
         found[f"HEAD p50, {clients} clients, ms"] = p50 * 1000
@@ -178,10 +181,41 @@ def table(figures: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def verdicts(figures: dict[str, dict[str, float]]) -> str:
+    """The bars of this edition, what was measured, and whether that is enough."""
+    ours, go = figures["ours"], figures["Go proxy"]
+
+    def of_go(name: str) -> float:
+        return ours[name] / go[name]
+
+    crowd = {who: found[_CROWD] / found[_ALONE] for who, found in figures.items()}
+    beside = f"(registry {crowd['registry']:.3g}, Go proxy {crowd['Go proxy']:.3g})"
+    uploads = min(of_go(f"upload 256 MiB {how}, GB/s") for how in ("sized", "chunked"))
+    measured = (
+        (
+            "blob GET, 1 connection / Go",
+            "at least 0.8",
+            of_go("GET 1 GiB, 1 connection, GB/s"),
+            0.8,
+        ),
+        ("uploads / Go", "at least 0.95", uploads, 0.95),
+        ("HEAD/s, 64 clients / Go", "at least 1", of_go("HEAD/s, 64 clients"), 1),
+        ("HEAD p50, 1 client / Go", "at most 1.3", -of_go("HEAD p50, 1 clients, ms"), -1.3),
+        ("memory, MB (peak)", "under 100", -ours["memory, MB (peak)"], -100),
+        (f"p99 among the crowd / alone {beside}", "at most 3", -crowd["ours"], -3),
+    )
+    lines = ["| bar | | measured | |", "|---|---|---|---|"]
+    for name, bar, value, least in measured:
+        lines.append(
+            f"| {name} | {bar} | {abs(value):.3g} | {'met' if value >= least else 'missed'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     figures = measure()
     RESULTS.mkdir(exist_ok=True)
-    text = table(figures)
+    text = f"{verdicts(figures)}\n{table(figures)}"
     where = f"{os.cpu_count()} cores, Python {platform.python_version()}, distribution 2.8.2, Docker 20.10"
     (RESULTS / "proxy.md").write_text(
         f"# The proxy, {time.strftime('%Y-%m-%d')}\n\n{where}\n\n{text}"
