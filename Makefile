@@ -39,13 +39,16 @@ bench: .venv/ready  ## the proxy beside a Go one, on real engines, and the page'
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.page
 
-FUZZ_EXAMPLES ?= 5000
+FUZZ_EXAMPLES ?= 12000
 fuzz: .venv/ready  ## hostile requests, about ten minutes of them
 	@AUTOREGISTRY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/proxy/test_hostile.py -q
 
 AUTOREGISTRY_SOAK_MOMENTS ?= 100
-soak: .venv/ready  ## everybody killed at random moments, on real engines: five minutes or more
-	@AUTOREGISTRY_SOAK_MOMENTS=$(AUTOREGISTRY_SOAK_MOMENTS) $(BIN)/python -m pytest tests/engines/test_faults.py -k killed_at -q -s
+AUTOREGISTRY_RESTARTS ?= 10
+soak: .venv/ready  ## everybody killed at random moments, Docker restarted ten times, on real engines: ten minutes
+	@AUTOREGISTRY_SOAK_MOMENTS=$(AUTOREGISTRY_SOAK_MOMENTS) AUTOREGISTRY_RESTARTS=$(AUTOREGISTRY_RESTARTS) \
+		$(BIN)/python -m pytest tests/engines/test_faults.py tests/engines/test_cluster_roads.py \
+		-k "killed_at or restarts_of_docker" -q -s
 
 fmt: .venv/ready  ## format
 	@$(BIN)/ruff check --fix .

@@ -72,12 +72,16 @@ def _ports(clusters: Clusters) -> Iterator[Check]:
         return
     port, proxy = clusters.options.port, clusters.found.proxy
     mine = ports.EVERY_ADDRESS if clusters.options.expose else ("127.0.0.1",)
+    is_well = True
     for listener in ports.listeners(port):
         who = ports.process(listener, port)
         is_ours = proxy is not None and proxy.is_running and listener.address in mine
         if not is_ours:
             where = f"{listener.address} port {port} belongs to {who}"
+            is_well = False
             yield wrong("port", where, _another_port(clusters))
+    if is_well:
+        yield well("port", f"nobody else has port {port}, on 127.0.0.1 or on ::1")
 
 
 def _another_port(clusters: Clusters) -> str:
@@ -101,7 +105,7 @@ def _stack(clusters: Clusters) -> Iterator[Check]:
                 "autoregistry up",
             )
         else:
-            yield well("stack", f"{name} runs")
+            yield well("stack", f"{name} runs, version {__version__}")
 
 
 def _loop(clusters: Clusters, name: str) -> Check:

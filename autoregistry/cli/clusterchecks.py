@@ -148,14 +148,17 @@ def _files(look: Look, road: Road) -> Iterator[Check]:
     bare = [node.name for node, file in look.files.items() if road.name not in file]
     if bare:
         yield wrong(look.cluster, f"not attached: {', '.join(bare)}", look.attach)
-    wanted = list(road.mirror.endpoints)
+    wanted, is_well = list(road.mirror.endpoints), not bare
     for node, file in look.files.items():
         for name in road.mirror.names if node.name not in bare else ():
             found = plain(file.get(name, []))
             if found[: len(wanted)] != wanted:
                 there = ", then ".join(found) or "nowhere"
                 sentence = f"{node.name} pulls {name} from {there}, not {', then '.join(wanted)}"
+                is_well = False
                 yield wrong(look.cluster, sentence, look.attach)
+    if is_well:
+        yield well(look.cluster, f"every node pulls {road.name} from {', then '.join(wanted)}")
 
 
 def _joined(look: Look, containers: list[Container]) -> Iterator[Check]:

@@ -166,6 +166,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     metrics.gauge(
         "docker_events_connected", "Docker's events are followed.", lambda: watch.is_connected
     )
+    metrics.gauge("tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
     metrics.gauge("listeners", "Who listens to the event stream.", lambda: stream.listeners)
     background = [asyncio.create_task(write_down(journal, history))]
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from autoregistry import __version__
 from autoregistry.cli import daemons
 from autoregistry.cluster.files import Mirror, config_map, hosts_toml
 from autoregistry.stack import ports
@@ -99,14 +100,24 @@ def ill(typed: Type) -> list[tuple[str, str]]:
     return wrong
 
 
-def test_a_machine_that_is_well_word_for_word(node: Node, engine: FakeEngine, typed: Type) -> None:
+def test_a_machine_that_is_well_word_for_word(
+    node: Node, engine: FakeEngine, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemons, "is_local", lambda daemon: True)
+    monkeypatch.setattr(ports, "listeners", lambda port: [Listener("127.0.0.1")])
     sentences = [
         ("docker", f"Docker 28.5.2 (machine), containerd image store, at {engine.host}"),
-        ("stack", "autoregistry-backend runs"),
-        ("stack", "autoregistry runs"),
+        ("port", f"nobody else has port {PORT}, on 127.0.0.1 or on ::1"),
+        ("stack", f"autoregistry-backend runs, version {__version__}"),
+        ("stack", f"autoregistry runs, version {__version__}"),
         (
             "loop",
             f"an image that was only built was pushed when Docker asked localhost:{PORT} for it",
+        ),
+        (
+            "dev",
+            f"every node pulls localhost:{PORT} from http://autoregistry:5000, "
+            f"then http://host.k3d.internal:{PORT}",
         ),
         ("dev", "the registry is on network k3d-dev"),
         ("dev", "k3d-dev-server-0 reaches http://autoregistry:5000"),

@@ -81,6 +81,7 @@ class Soak:
     folder: Path
     usual: dict[str, float] = field(default_factory=dict)
     sockets: int = 0
+    tasks: int = 0
 
     def warm_up(self) -> None:
         """Everything once, unharmed: how long it takes, and what the proxy holds open afterwards."""
@@ -90,7 +91,7 @@ class Soak:
                 assert process.wait(60) == 0, f"{action}: {self._said()}"
             self.usual[action] = time.monotonic() - began
         self.check()
-        self.sockets = self._open_files()
+        self.sockets, self.tasks = self._open_files(), self._tasks()
 
     def live_through(self, moment: Moment) -> None:
         """Begin, kill, start again, and see that all is well."""
@@ -227,6 +228,12 @@ class Soak:
         """At the end, once the connections kept for further requests are over."""
         most = self.sockets + MOST_SOCKETS_MORE
         wait_for(lambda: self._open_files() <= most, f"no more than {most} open files", 60)
+        wait_for(lambda: self._tasks() <= self.tasks, f"no more than {self.tasks} tasks", 100)
+
+    def _tasks(self) -> int:
+        """Of its event loop; each open connection is one of them."""
+        told = self.serve.get("/_autoregistry/metrics").text
+        return int(float(told.partition("\nautoregistry_tasks ")[2].split()[0]))
 
     def _open_files(self) -> int:
         return len(list(Path(f"/proc/{self.serve.pid}/fd").iterdir()))

@@ -269,12 +269,14 @@ def test_a_running_cluster_is_attached_and_let_go_without_a_restart(clusters: Cl
     assert started == clusters.inspect(f"k3d-{OTHER}-server-0")["State"]["StartedAt"]
 
 
-def test_delete_leaves_no_container_and_no_network_behind(clusters: Clusters) -> None:
+def test_delete_leaves_nothing_behind(clusters: Clusters) -> None:
     clusters.ok("cluster", "delete", OTHER)
 
     containers = clusters.engine.cli("ps", "--all", "--format", "{{.Names}}").stdout
     networks = clusters.engine.cli("network", "ls", "--format", "{{.Name}}").stdout
-    assert f"k3d-{OTHER}" not in containers + networks
+    volumes = clusters.engine.cli("volume", "ls", "--format", "{{.Name}}").stdout
+    assert f"k3d-{OTHER}" not in containers + networks + volumes
+    assert f"k3d-{MAIN}" in volumes
     assert set(clusters.listed()) == {MAIN}
 
 
@@ -303,7 +305,7 @@ def test_the_doctor_finds_everything_well_and_says_what_is_not(clusters: Cluster
     ill = [check for check in json.loads(out) if not check["is_well"]]
     clusters.ok("cluster", "attach", MAIN)
 
-    assert {"docker", "stack", "loop", MAIN} == {check["about"] for check in well}
+    assert {"docker", "port", "stack", "loop", MAIN} == {check["about"] for check in well}
     assert code == 1
     assert [f"not attached: {agent}"] == [check["sentence"] for check in ill]
     assert ill[0]["hint"] == f"autoregistry cluster attach {MAIN}"

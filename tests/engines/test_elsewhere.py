@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,7 +47,7 @@ stack = test_stack.stack
 
 @pytest.fixture
 def wheel_environment(stack: Typed, tmp_path: Path) -> dict[str, str]:
-    """A new virtual environment with the wheel in it, and dependencies of before; no source tree."""
+    """A new virtual environment with the wheel in it and what that says it needs; no source tree."""
     if stack.engine.store == "classic":
         pytest.skip("the wheel is the same for both stores")
     venv = tmp_path / "venv"
@@ -58,11 +57,8 @@ def wheel_environment(stack: Typed, tmp_path: Path) -> dict[str, str]:
     ):
         subprocess.run([sys.executable, *argv], cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    pip = ["-m", "pip", "--python", str(venv), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([sys.executable, *pip, str(wheel)], check=True, capture_output=True)
-    # A .pth file in a folder named by another one is not read: the source tree of an editable install stays unknown.
-    (site,) = venv.glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
+    pip = ["-m", "pip", "--python", str(venv), "install", "--quiet", str(wheel)]
+    subprocess.run([sys.executable, *pip], check=True, capture_output=True)
     path = f"{venv / 'bin'}:{lab.tool('k3d').parent}:{os.environ['PATH']}"
     return {**os.environ, **stack.engine.environment, "PATH": path}
 

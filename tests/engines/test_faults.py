@@ -72,7 +72,8 @@ def test_a_link_that_the_registry_half_wrote_is_mended_by_the_next_pull(
     with httpx.Client(base_url=serve.url, trust_env=False, timeout=60) as client:
         read_whole(client, "faults/links", "dev")
         repository = registry.directory / "data/docker/registry/v2/repositories/faults/links"
-        links = sorted(repository.rglob("link"))
+        kinds = ("_layers/*/*", "_manifests/revisions/*/*", "_manifests/tags/dev/**")
+        links = [link for kind in kinds for link in sorted(repository.glob(f"{kind}/link"))[:2]]
         for link in links:
             link.write_bytes(b"")
             with suppress(AssertionError):  # a layer's loss is known once it was asked for

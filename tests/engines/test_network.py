@@ -13,21 +13,15 @@ import pytest
 from autoregistry.engine.connect import Daemon
 from autoregistry.engine.events import image_events
 from autoregistry.errors import AutoregistryError
-from dev import lab
 from dev.lab import Docker, Registry
-from tests.engines.conftest import _or_skip
-from tests.engines.serving import Serve, build, serving, wait_for
+from tests.engines.serving import NODE_ACCEPT, Serve, build, serving, wait_for
 from tests.engines.throttle import Throttle, throttled
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("classic")]
+pytestmark = pytest.mark.engine
 
 MEGABYTE = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def engine() -> Docker:
-    """One store is enough: the roads are the same."""
-    return _or_skip(lambda: lab.docker("classic"))
+# Whatever is out of reach, a client has its answer by then, and most of them much earlier.
+BOUND_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +54,7 @@ def serve(
 def healed(serve: Serve, to_registry: Throttle, to_docker: Throttle) -> Iterator[None]:
     yield
     to_registry.bytes_per_second = None
+    to_docker.pause_seconds = 0.0
     to_registry.heal()
     to_docker.heal()
     wait_for(lambda: _is_followed(serve), "Docker's events to be followed again", 20)
@@ -77,7 +72,7 @@ def _built(engine: Docker, serve: Serve, image: str, *, megabytes: int = 0) -> N
 def _is_in(registry: Registry, image: str) -> bool:
     repository, _, tag = image.rpartition(":")
     path = f"{registry.url}/v2/{repository}/manifests/{tag}"
-    return httpx.get(path, headers={"Accept": "*/*"}, trust_env=False).status_code == 200
+    return httpx.get(path, headers={"Accept": NODE_ACCEPT}, trust_env=False).status_code == 200
 
 
 @pytest.mark.parametrize("how", ["cut", "hang"])
@@ -94,7 +89,7 @@ def test_a_registry_out_of_reach_is_a_named_answer_in_time_and_then_forgotten(
     getattr(to_registry, how)()
     began = time.monotonic()
 
-    away = serve.pull(image)
+    away = serve.pull(image, timeout=BOUND_SECONDS)
     took = time.monotonic() - began
     to_registry.heal()
 
@@ -111,7 +106,7 @@ def test_a_registry_cut_off_in_the_middle_of_a_push_gets_it_at_the_next_pull(
     wait_for(lambda: registry.requests("POST", "/v2/net/middle/blobs/uploads"), "its upload")
     to_registry.cut()
     to_registry.bytes_per_second = None
-    away = serve.pull("net/middle:dev")
+    away = serve.pull("net/middle:dev", timeout=BOUND_SECONDS)
     to_registry.heal()
 
     wait_for(lambda: serve.pull("net/middle:dev").status_code == 200, "its push", 30)
@@ -133,7 +128,7 @@ def test_docker_out_of_reach_leaves_a_registry_and_what_was_built_is_pushed_afte
     getattr(to_docker, how)()
     began = time.monotonic()
 
-    away = serve.pull(image)
+    away = serve.pull(image, timeout=BOUND_SECONDS)
     took = time.monotonic() - began
     _built(engine, serve, f"net/meanwhile-{how}:dev")
     to_docker.heal()
@@ -141,6 +136,20 @@ def test_docker_out_of_reach_leaves_a_registry_and_what_was_built_is_pushed_afte
     assert (away.status_code, away.headers["Autoregistry"]) == (200, "docker-unreachable")
     print(f"answered after {took:.1f} s")
     wait_for(lambda: _is_in(registry, f"net/meanwhile-{how}:dev"), "what was built meanwhile", 20)
+
+
+def test_a_slow_docker_is_waited_for_and_one_slower_than_that_is_away(
+    serve: Serve, engine: Docker, to_docker: Throttle
+) -> None:
+    image = "net/slow:dev"
+    to_docker.pause_seconds = 0.2
+    _built(engine, serve, image)
+    slow = serve.pull(image, timeout=BOUND_SECONDS)
+    to_docker.pause_seconds = 3.0  # a question takes two of these, and is given five seconds
+    slower = serve.pull(image, timeout=BOUND_SECONDS)
+
+    assert slow.headers["Autoregistry"] in ("pushed", "up-to-date")
+    assert (slower.status_code, slower.headers["Autoregistry"]) == (200, "docker-unreachable")
 
 
 @pytest.mark.parametrize("how", ["cut", "hang"])

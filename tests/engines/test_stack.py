@@ -301,6 +301,9 @@ def test_compose_runs_the_same_stack_and_is_recognised(typed: Typed, tmp_path: P
     typed.engine.cli(*compose, "up", "--detach", "--wait")
     try:
         told = json.loads(typed.ok("status", "--json"))
+        build(typed.engine, f"{typed.name}/composed:dev", "composed")
+        assert "composed:dev" in typed.ok("push", "composed:dev")
+        assert "✗" not in typed.ok("doctor")
         refused = [typed.run(verb) for verb in ("up", "down")]
     finally:
         typed.engine.cli(*compose, "down")

@@ -32,6 +32,8 @@ class Throttle:
             self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.bytes_per_second: int | None = None
         """Of what clients send; None is full speed."""
+        self.pause_seconds = 0.0
+        """Before each piece, either way."""
         self._flows = threading.Event()
         self._flows.set()
         self._stranded: list[threading.Event] = []
@@ -118,6 +120,7 @@ class Throttle:
                 sent += len(data)
                 if slow and self.bytes_per_second and sent > FREE_BYTES:
                     time.sleep(len(data) / self.bytes_per_second)
+                time.sleep(self.pause_seconds)
                 flows.wait()
                 sink.sendall(data)
         for end in (source, sink):
