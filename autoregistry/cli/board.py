@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from autoregistry.cli.output import line, stderr
+from autoregistry.cli.output import line, show_line, stderr
 from autoregistry.events import (
     Answer,
     Event,
@@ -118,7 +118,7 @@ class Board:
                 case _:
                     pass
             if with_lines and not self._is_known(event) and (text := line(event)) is not None:
-                self._print(text)
+                show_line(stderr, text)
 
     def away(self) -> None:
         """The proxy went away: nothing is known of its pushes until it is back."""
@@ -127,10 +127,6 @@ class Board:
                 self._progress.remove_task(task)
         self._tasks.clear()
         stderr.print("the proxy is away, waiting for it", style="yellow")
-
-    def _print(self, text: Text) -> None:
-        # In a terminal at words; whatever reads a pipe gets one line for one thing.
-        stderr.print(text, soft_wrap=not stderr.is_terminal)
 
     def _is_known(self, event: Event) -> bool:
         """Whether the same was said a moment ago."""

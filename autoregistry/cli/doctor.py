@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autoregistry.cli.checks import every_check
 from autoregistry.cli.clusters import Clusters
-from autoregistry.cli.output import stdout
+from autoregistry.cli.output import show_line, stdout
 
 
 @click.command()
@@ -30,7 +30,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
         checks.append(check)
         if not as_json:
             mark = ("✓ ", "green") if check.is_well else ("✗ ", "red")
-            stdout.print(Text.assemble(mark, (f"{check.about}  ", "bold"), check.sentence))
+            show_line(stdout, Text.assemble(mark, (f"{check.about}  ", "bold"), check.sentence))
             if check.hint:
                 stdout.print(Text(f"    {check.hint}", "" if not check.is_well else "dim"))
     if as_json:

@@ -38,9 +38,15 @@ _STYLES = {
 }
 
 
+def show_line(console: Console, text: Text) -> None:
+    """In a terminal it is broken at words; whatever reads a pipe gets one line for one thing."""
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
 def show_error(error: AutoregistryError, fallback: str) -> None:
     """Two lines: what, and what to type next; the fallback where the error does not say."""
-    stderr.print(Text.assemble(("error: ", "bold red"), error.message))
+    show_line(stderr, Text.assemble(("error: ", "bold red"), error.message))
+    # Whole, so that it can be copied.
     stderr.print(Text.assemble(("hint: ", "bold"), error.hint or fallback))
 
 

@@ -15,7 +15,7 @@ from autoregistry.cli.client import proxy_client
 from autoregistry.cli.clusters import Clusters
 from autoregistry.cli.here import here
 from autoregistry.cli.images import STATUS, ago, refuse_silent_backend, short
-from autoregistry.cli.output import stdout
+from autoregistry.cli.output import show_line, stdout
 from autoregistry.cli.status import stopped
 from autoregistry.cluster.pods import Use
 from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingInvalid
@@ -59,9 +59,8 @@ def why(image: str, as_json: bool) -> None:
         }
         stdout.print(json.dumps(facts, indent=2), soft_wrap=True)
         return
-    stdout.print(
-        Text.assemble((f"{names.primary}/{wanted}", "bold"), f"  {row['state']}: {row['because']}")
-    )
+    is_so = f"  {row['state']}: {row['because']}"
+    show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), is_so))
     mine = here(Clusters.here().daemon, names, wanted)
     is_known = status["health"]["docker"] == "ok"
     is_other = mine is not None and is_known and mine.is_another(row["docker"])
