@@ -73,7 +73,7 @@ class Settings:
     restart_workloads: bool = False
     """Restart what runs an old copy, as soon as its node has the new one."""
     attach_all: bool = False
-    """Attach whatever k3d cluster starts."""
+    """Attach every k3d cluster, running now or started later."""
     state: Path = Path("~/.local/state/autoregistry")
     skip: tuple[str, ...] = ("tilt-build-*",)
     """Tags, or images, that are not pushed before they are asked for."""

@@ -105,7 +105,8 @@ def _stack(clusters: Clusters) -> Iterator[Check]:
                 "autoregistry up",
             )
         else:
-            yield well("stack", f"{name} runs, version {__version__}")
+            version = f", version {__version__}" if name == PROXY else ""
+            yield well("stack", f"{name} runs{version}")
 
 
 def _loop(clusters: Clusters, name: str) -> Check:

@@ -109,6 +109,8 @@ def attach(
     if not names and not everything:
         hint = f"autoregistry cluster attach {running[0] if running else 'NAME'}"
         raise SettingInvalid("which cluster? name it, or say --all", hint)
+    if everything and not running:
+        raise ClusterRefused("no k3d cluster runs", "autoregistry cluster create dev")
     for name in names:
         clusters.nodes.of(name)
     mirror = clusters.mirror(via, port)

@@ -35,7 +35,7 @@ _OPTIONS = (
     click.option(
         "--attach-all/--no-attach-all",
         default=None,
-        help="Have the proxy attach whatever k3d cluster starts.",
+        help="Have the proxy attach every k3d cluster, running now or started later.",
     ),
     click.option(
         "--restart-workloads/--no-restart-workloads",

@@ -40,7 +40,7 @@ _STYLES = {
 
 def show_line(console: Console, text: Text) -> None:
     """In a terminal it is broken at words; whatever reads a pipe gets one line for one thing."""
-    console.print(text, soft_wrap=not console.is_terminal)
+    console.print(text, soft_wrap=not console.file.isatty())
 
 
 def show_error(error: AutoregistryError, fallback: str) -> None:

@@ -161,10 +161,11 @@ def _restart(clusters: Clusters, name: str, found: Restarts, *, dry_run: bool) -
     for workload in found.next_run:
         stderr.print(f"{name}  {workload}: at its next run")
     for workload in found.bare:
-        stderr.print(f"{name}  {workload} belongs to nothing: {_by_hand(workload)}")
+        stderr.print(f"{name}  {workload} {_by_hand(workload)}")
 
 
 def _by_hand(workload: Workload) -> str:
-    return (
-        f"kubectl delete pod --namespace {workload.namespace} {workload.name}, and create it anew"
-    )
+    if workload.kind == "Pod":
+        delete = f"kubectl delete pod --namespace {workload.namespace} {workload.name}"
+        return f"belongs to nothing: {delete}, and create it anew"
+    return "cannot be restarted by kubectl: delete its pods, it makes new ones"

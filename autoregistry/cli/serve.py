@@ -74,7 +74,7 @@ def _word(limit: Field[Any]) -> str:
     "--attach-all/--no-attach-all",
     default=_DEFAULT.attach_all,
     show_default=True,
-    help="Attach whatever k3d cluster starts.",
+    help="Attach every k3d cluster, running now or started later.",
 )
 @click.option(
     "--skip",

@@ -21,7 +21,7 @@ from autoregistry.engine.container import Container
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import DockerRefused, ProxyUnreachable
 from autoregistry.stack.found import Found, find
-from autoregistry.stack.model import BACKEND, PROXY, VERSION
+from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
 
 _DATA = "/var/lib/registry"
 _SHOWN_PUSHES = 5
@@ -54,6 +54,8 @@ class Report:
     published: list[str]
     run_by: str
     """`autoregistry`, `docker compose`, `autoregistry serve`, or nothing."""
+    start: str
+    """The command that brings it up."""
     version: str
     docker: dict[str, str]
     containers: list[Piece]
@@ -78,7 +80,7 @@ class Report:
 def status(*, as_json: bool) -> None:
     """Show what runs, where, and for which clusters.
 
-    Of a `serve` in the foreground with AUTOREGISTRY_NAME=localhost:PORT; so do all that ask the proxy.
+    To ask a `serve` in the foreground set AUTOREGISTRY_NAME=localhost:PORT; so for all commands that ask the proxy.
 
     \b
     Examples:
@@ -108,6 +110,7 @@ def gather(daemon: Daemon) -> Report:
         name=(serve or found.options).name,
         published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
         run_by=_SERVE if serve is not None else _run_by(found),
+        start=_start(serve, found),
         version=__version__,
         docker=_docker(daemon, info),
         containers=[_piece(PROXY, found.proxy), _piece(BACKEND, found.backend)],
@@ -117,6 +120,12 @@ def gather(daemon: Daemon) -> Report:
         disk_bytes=_disk(containers, found.backend),
         pushes=pushes,
     )
+
+
+def _start(serve: Options | None, found: Found) -> str:
+    if serve is not None:
+        return f"{_SERVE} --listen 127.0.0.1:{serve.port}"
+    return f"{found.compose_command} up -d" if found.compose_command else "autoregistry up"
 
 
 def _proxy_says(
@@ -211,8 +220,7 @@ def lines(report: Report) -> list[Text]:
         shown.append(_row("disk", f"{report.disk_bytes / 1e6:.1f} MB"))
     shown += [_row("pushed", _push(push)) for push in report.pushes]
     if not report.is_up:
-        hint = {_SERVE: _SERVE, "docker compose": "docker compose up -d"}.get(report.run_by)
-        shown.append(Text(f"not up as it should be; try: {hint or 'autoregistry up'}", "yellow"))
+        shown.append(Text(f"not up as it should be; try: {report.start}", "yellow"))
     return shown
 
 

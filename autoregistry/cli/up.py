@@ -26,7 +26,7 @@ _EXPOSED = (
 def up(**chosen: object) -> None:
     """Start the registry and the proxy in front of it, in Docker.
 
-    Again, it changes only what has to change: a new version, port or image. What is chosen here is remembered
+    Run again, it changes only what has to change: a new version, port or image. What is chosen here is remembered
     for as long as the containers are there; the volumes stay in any case.
 
     \b

@@ -100,7 +100,7 @@ class Restarts:
     next_run: tuple[Workload, ...]
     """Jobs and CronJobs: they get the image when they run the next time."""
     bare: tuple[Workload, ...]
-    """Pods that belong to nothing: somebody has to delete and create them."""
+    """Pods that belong to nothing, and kinds that `kubectl rollout restart` does not know."""
 
 
 def restarts(

@@ -24,6 +24,12 @@ class Cluster(Protocol):
     def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
 
 
+class Attached(Cluster, Protocol):
+    """... and to know which nodes pull from a registry."""
+
+    def attached(self, name: str) -> list[Node]: ...
+
+
 def behind(
     nodes: Cluster,
     cluster: str,
@@ -50,6 +56,24 @@ def restart(nodes: Cluster, cluster: str, workload: Workload) -> None:
     """`kubectl rollout restart`. Raises ClusterRefused."""
     what = f"{workload.kind.lower()}/{workload.name}"
     nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, what)
+
+
+def restart_behind(
+    nodes: Attached, registry: str, references: frozenset[str], without: set[str]
+) -> list[tuple[str, Workload]]:
+    """Restart what runs an old copy on attached nodes, but for these; the clusters, and what was restarted."""
+    done = []
+    attached = [node for node in nodes.attached(registry) if node.name not in without]
+    for cluster in sorted({node.cluster for node in attached}):
+        members = [node for node in attached if node.cluster == cluster]
+        with suppress(AutoregistryError):  # its server is away: there is nothing to restart
+            for workload in behind(nodes, cluster, members, references).restart:
+                with suppress(
+                    AutoregistryError
+                ):  # it is gone: the others are restarted all the same
+                    restart(nodes, cluster, workload)
+                    done.append((cluster, workload))
+    return done
 
 
 def wake(nodes: Cluster, cluster: str, waiting: Iterable[Use], digest: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from autoregistry.events import Answer
 from autoregistry.proxy.answers import own
@@ -17,6 +17,8 @@ from autoregistry.settings import Settings
 
 async def met_expectation(request: web.Request) -> web.Response | None:
     """Ask for the body that a client holds back; the answer to one that expects anything else (RFC 9110, 10.1.1)."""
+    if request.version < HttpVersion11:
+        return None
     if request.headers["Expect"].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun

@@ -47,9 +47,10 @@ class Backend:
 
     async def send(self, ask: Ask, *, silence: float = SILENCE_SECONDS) -> Held:
         """Send a request on, briefly again where it met a write, and hold its answer. Raises BackendUnreachable."""
-        deadline, pause = time.monotonic() + SEND_AGAIN_SECONDS, FIRST_PAUSE_SECONDS
+        deadline, pause = 0.0, FIRST_PAUSE_SECONDS
         while True:
             held = await self._send(ask, silence)
+            deadline = deadline or time.monotonic() + SEND_AGAIN_SECONDS
             if time.monotonic() + pause > deadline or not await held.met_a_write(ask):
                 return held
             await held.close()

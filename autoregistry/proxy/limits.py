@@ -18,6 +18,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from autoregistry.events import Answer
 from autoregistry.proxy.answers import own, unasked
+from autoregistry.proxy.outcome import one_line
 from autoregistry.proxy.transport import READ_BYTES
 from autoregistry.settings import Limits
 
@@ -52,7 +53,7 @@ class Door:
         """Wait until nothing is being answered; what still is after that time."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), seconds)
-        return sorted(f"{request.method} {request.path}" for request in self._active)
+        return sorted(one_line(f"{asked.method} {asked.raw_path}") for asked in self._active)
 
     def leave(self, address: str) -> None:
         self._in[address] -= 1

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Protocol
 
-from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Use
-from autoregistry.cluster.workloads import Cluster, tell
+from autoregistry.cluster.workloads import Attached, tell
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image, RegistryNames
@@ -24,16 +22,10 @@ AGAIN_SECONDS = 15.0
 THREADS = 4
 
 
-class Nodes(Cluster, Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`); every method blocks."""
-
-    def attached(self, name: str) -> list[Node]: ...
-
-
 class PodNews:
     """Follows pushes, and tells the pods: of each image one thing at a time, and only the newest."""
 
-    def __init__(self, nodes: Nodes, names: RegistryNames) -> None:
+    def __init__(self, nodes: Attached, names: RegistryNames) -> None:
         self._nodes = nodes
         self._names = names
         self._threads = ThreadPoolExecutor(THREADS, "podnews")

@@ -19,8 +19,8 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import Use, Workload
-from autoregistry.cluster.workloads import behind, restart, wake
+from autoregistry.cluster.pods import Use
+from autoregistry.cluster.workloads import restart_behind, wake
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
@@ -59,8 +59,10 @@ class _Round:
     image: Image
     digest: str
     references: tuple[str, ...]
-    only: str | None
-    """The one node that it is for, which may be late for what is known by now."""
+    latest: str | None
+    """The last digest that was known when it began; where there is a newer one, it ends."""
+    told: dict[str, NodeRefreshed] = field(default_factory=dict)
+    """What was last said of each node."""
     concerned: set[str] = field(default_factory=set)
     """The clusters in which somebody holds the image, or waits for it."""
     busy: set[Node] = field(default_factory=set)
@@ -117,26 +119,34 @@ class Refresh:
 
     async def bring(self, image: Image, digest: str, only: str | None = None) -> None:
         """Refresh, and restart what runs an old copy where that was asked for."""
-        done = await self.refresh(image, digest, only)
+        this = await self._go_round(image, digest, only)
         if self._restarts:
-            await self._restart(image, {event.node for event in done if event.cause})
+            await self._restart(this)
 
     async def refresh(
         self, image: Image, digest: str, only: str | None = None
     ) -> list[NodeRefreshed]:
         """Have every node pull that needs to, or `only` the one of that name; what became of each."""
-        this = _Round(image, digest, tuple(self._names.in_docker(image)), only)
+        return list((await self._go_round(image, digest, only)).told.values())
+
+    async def _go_round(self, image: Image, digest: str, only: str | None) -> _Round:
         if only is None:
             self._latest[image] = digest
+        references = tuple(self._names.in_docker(image))
+        this = _Round(image, digest, references, self._latest.get(image))
         nodes = [node for node in await self._everybody(image) if only in (None, node.name)]
         tasks = [self._go_on(self._one(this, n, *LOOK_SECONDS)) for n in nodes if n.is_running]
-        done, _ = await asyncio.wait(tasks, timeout=LATE_SECONDS) if tasks else (set(), set())
+        if tasks:
+            await asyncio.wait(tasks, timeout=LATE_SECONDS)
         this.is_over = True
-        told = [event for task in done if (event := task.result()) is not None]
-        still = f"it is still at it after {LATE_SECONDS:.0f} s"
-        told += [self._tell(this, node, LATE_SECONDS, still) for node in this.busy]
-        away = [node for node in nodes if node.away and node.cluster in this.concerned]
-        return [*told, *(self._tell(this, node, 0.0, node.away) for node in away)]
+        for node in this.busy:
+            if node.name not in this.told:
+                still = f"it is still at it after {LATE_SECONDS:.0f} s"
+                self._tell(this, node, LATE_SECONDS, still)
+        for node in nodes:
+            if node.away and node.cluster in this.concerned:
+                self._tell(this, node, 0.0, node.away)
+        return this
 
     async def _everybody(self, image: Image) -> list[Node]:
         for pause in AGAIN_SECONDS:
@@ -146,30 +156,30 @@ class Refresh:
         self._emit(Notice(f"Docker does not name the nodes: autoregistry refresh {image}"))
         return []
 
-    async def _one(self, this: _Round, node: Node, *looks: float) -> NodeRefreshed | None:
-        began, cause = time.monotonic(), ""
+    async def _one(self, this: _Round, node: Node, *looks: float) -> None:
+        began, cause, before = time.monotonic(), "", this.failed.get(node.name)
         try:
             if not await self._ask(self._nodes.endpoints, node, self._names.primary):
-                return None
+                return
             this.busy.add(node)
             lock = self._locks.setdefault((node.name, this.image), asyncio.Lock())
             async with lock, self._turns[node.name]:
-                if this.only is None and self._latest[this.image] != this.digest:
-                    return None
+                if self._latest.get(this.image) != this.latest:
+                    return
                 has_pulled, is_unsure = await self._pull(this, node)
-            before = this.failed.pop(node.name, "")
+            this.failed.pop(node.name, None)
         except AutoregistryError as exc:
             has_pulled, is_unsure, cause = False, True, _cause(node, exc.message)
-            before, this.failed[node.name] = this.failed.get(node.name, ""), cause
+            this.failed[node.name] = cause
         finally:
             this.busy.discard(node)
         if is_unsure and looks:
             self._go_on(self._look_again(this, node, *looks))
         if not has_pulled and cause in ("", before):
-            return None
+            return
         if self._restarts and this.is_over and not cause:
-            self._go_on(self._restart(this.image, {*this.failed, *(n.name for n in this.busy)}))
-        return self._tell(this, node, time.monotonic() - began, cause)
+            self._go_on(self._restart(this))
+        self._tell(this, node, time.monotonic() - began, cause)
 
     async def _look_again(self, this: _Round, node: Node, pause: float, *looks: float) -> None:
         await asyncio.sleep(pause)
@@ -187,7 +197,7 @@ class Refresh:
             this.concerned.add(node.cluster)
         if waiting:
             old = sorted({use.reference for use in waiting})
-        if old:
+        if old and node.name not in this.failed:
             self._emit(NodeRefreshing(node.cluster, node.name, this.image))
         for reference in old:
             await self._ask(self._nodes.pull, node, reference)
@@ -207,30 +217,18 @@ class Refresh:
     async def _uses(self, cluster: str) -> list[Use]:
         return await self._in_thread(lambda: self._nodes.uses(cluster)) or []
 
-    def _tell(self, this: _Round, node: Node, seconds: float, cause: str) -> NodeRefreshed:
+    def _tell(self, this: _Round, node: Node, seconds: float, cause: str) -> None:
         event = NodeRefreshed(node.cluster, node.name, this.image, this.digest, seconds, cause)
+        this.told[node.name] = event
         self._emit(event)
-        return event
 
-    async def _restart(self, image: Image, failed: set[str]) -> None:
+    async def _restart(self, this: _Round) -> None:
         """What runs an old copy is restarted, except on nodes that have not got the new one."""
-        references = frozenset(self._names.in_docker(image))
-        attached = await self._in_thread(lambda: self._nodes.attached(self._names.primary)) or []
-        for cluster in sorted({node.cluster for node in attached}):
-            members = [n for n in attached if n.cluster == cluster and n.name not in failed]
-            restarted = partial(self._restart_in, cluster, members, references)
-            for workload in await self._in_thread(restarted) or []:
-                self._emit(WorkloadRestarted(cluster, str(workload), image))
-
-    def _restart_in(
-        self, cluster: str, members: list[Node], references: frozenset[str]
-    ) -> list[Workload]:
-        done = []
-        for workload in behind(self._nodes, cluster, members, references).restart:
-            with suppress(AutoregistryError):  # it is gone: the others are restarted all the same
-                restart(self._nodes, cluster, workload)
-                done.append(workload)
-        return done
+        without = {*this.failed, *(node.name for node in this.busy)}
+        references = frozenset(this.references)
+        work = partial(restart_behind, self._nodes, self._names.primary, references, without)
+        for cluster, workload in await self._in_thread(work) or []:
+            self._emit(WorkloadRestarted(cluster, str(workload), this.image))
 
     async def _ask(self, question: Callable[..., _T], *about: Any) -> _T:  # noqa: ANN401  # whatever it takes
         """In a thread: all of it blocks."""

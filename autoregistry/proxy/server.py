@@ -28,6 +28,7 @@ from autoregistry.settings import Settings
 
 # How long a stop waits for the pushes and the answers under way, together.
 STOP_SECONDS = 10.0
+NAMED_AT_A_STOP = 10
 OWN_PREFIX = "/_autoregistry"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -85,8 +86,11 @@ class Server:
         """Take no more requests, finish the answers under way for a while, cut the others off."""
         for site in list(self._runner.sites):
             await site.stop()
-        for asked in await self._door.emptied(self.stop_seconds):
+        left = await self._door.emptied(self.stop_seconds)
+        for asked in left[:NAMED_AT_A_STOP]:
             self._emit(Notice(f"{asked}  its answer was cut off, the client will ask again"))
+        if (more := len(left) - NAMED_AT_A_STOP) > 0:
+            self._emit(Notice(f"and {more} more"))
         await self._runner.cleanup()
 
     @web.middleware

@@ -35,7 +35,7 @@ class Follow(Protocol):
     None says that Docker has taken the question: from now on nothing is missed.
     """
 
-    def __call__(self, since_nanoseconds: int | None) -> Iterator[ImageEvent | None]: ...
+    def __call__(self, since_nanoseconds: int) -> Iterator[ImageEvent | None]: ...
 
 
 class Watch:

@@ -14,7 +14,7 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from dev.lab.cache import RUN
 from dev.lab.processes import Process
@@ -26,7 +26,8 @@ _PROGRAMS: dict[Version, tuple[str, str]] = {
     "3": ("registry3", "3.1.2"),
 }
 _READY_SECONDS = 20
-_ports: list[IO[str]] = []
+_ports: list[int] = []
+"""Their locks, open."""
 _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d{3})')
 
 
@@ -127,13 +128,13 @@ def free_port() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     while True:
         port = random.randrange(20000, 32000)  # noqa: S311 - any will do
-        lock = (folder / str(port)).open("w")
+        lock = os.open(folder / str(port), os.O_CREAT | os.O_RDWR)
         with suppress(OSError), socket.socket() as probe:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             probe.bind(("127.0.0.1", port))
             _ports.append(lock)
             return port
-        lock.close()
+        os.close(lock)
 
 
 def start_registry(directory: Path, port: int = 0, version: Version = "2") -> Registry:

@@ -15,6 +15,11 @@ from autoregistry.events import HandPushSeen
 from autoregistry.names import Image
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_only_the_name_of_a_line_is_bold() -> None:
     shown = line(HandPushSeen(Image("shop/api", "dev"), "crane", "sha256:aa"))
 
@@ -27,7 +32,7 @@ def test_only_the_name_of_a_line_is_bold() -> None:
 def test_a_terminal_of_80_columns_gets_whole_words_and_a_hint_to_copy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    written = io.StringIO()
+    written = Terminal()
     console = Console(file=written, force_terminal=True, width=80, no_color=True, soft_wrap=True)
     monkeypatch.setattr(output, "stderr", console)
     said = "k3d-dev-server-0 pulls localhost:5000 from http://elsewhere:5000, not from us; " * 3

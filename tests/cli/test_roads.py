@@ -188,3 +188,10 @@ def test_a_cluster_is_let_go_as_a_whole_or_not_at_all(
     assert typed("cluster", "detach", "dev").stderr == (
         f"error: k3d-dev-agent-0: {away}, and keeps what it was told\nhint: {mend}\n"
     )
+
+
+def test_all_of_no_clusters_is_an_error(typed: Type) -> None:
+    told = typed("cluster", "attach", "--all")
+
+    assert told.exit_code == 1
+    assert told.stderr == "error: no k3d cluster runs\nhint: autoregistry cluster create dev\n"

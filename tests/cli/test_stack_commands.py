@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -128,6 +128,7 @@ def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
         "name": "localhost:5149",
         "published": ["127.0.0.1:5149"],
         "run_by": "autoregistry",
+        "start": "autoregistry up",
         "version": __version__,
         "docker": {
             "host": up.host,
@@ -279,7 +280,11 @@ def test_logs_are_followed_until_they_are_interrupted(up: FakeEngine) -> None:
     with _following() as process:
         assert process.stdout
         assert process.stdout.readline() == up.log
-        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            # Python may not hear the first, if it comes just before it waits for Docker.
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
         rest, errors = process.communicate()
     up.said_later.put("")
 
@@ -300,7 +305,9 @@ def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -
         "hint: autoregistry generate compose --no-watch --output /home/me/compose.yaml"
         " && docker compose --file /home/me/compose.yaml up -d"
     )
-    assert json.loads(typed("status", "--json").stdout)["run_by"] == "docker compose"
+    told = json.loads(typed("status", "--json").stdout)
+    assert told["run_by"] == "docker compose"
+    assert told["start"] == "docker compose --file /home/me/compose.yaml up -d"
 
 
 def test_generate_writes_over_its_own_files_only(typed: Type, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_serve_on_the_host_at_another_port_is_a_road_as_well(
     assert f"docker build -t localhost:{port}/app:dev ." in said
     assert (listed["attached"], listed["via"]) == (1, f"the host's address, as localhost:{port}")
     assert [check["sentence"] for check in well if check["about"] == OTHER] == [
+        f"every node pulls localhost:{port} from http://host.k3d.internal:{port}",
         f"k3d-{OTHER}-server-0 reaches http://host.k3d.internal:{port}",
         f"ConfigMap local-registry-hosting names localhost:{port}",
         f"k3d-{OTHER}-server-0 pulled an image that was only built",

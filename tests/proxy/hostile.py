@@ -100,6 +100,10 @@ requests = st.one_of(
 )
 
 
+# aiohttp answers this by itself: its routes end at what is no path, and its answer to `Expect` comes first.
+requests = requests.filter(lambda r: b"Expect: 200" not in r or bool(re.match(rb"\S+ /", r)))
+
+
 async def script(exchange: Exchange) -> None:
     """A backend that reads bodies as strictly as RFC 9112 wants, and answers 404."""
     await exchange.body()

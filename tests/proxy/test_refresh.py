@@ -12,10 +12,11 @@ from dataclasses import replace
 import pytest
 
 from autoregistry.cluster.pods import Use, Workload
-from autoregistry.events import NodeRefreshed, Notice, WorkloadRestarted
-from autoregistry.names import Image
+from autoregistry.events import Event, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
+from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.refresh import Refresh
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
-from tests.fakes.nodes import node, waiting
+from tests.fakes.nodes import FakeNodes, node, waiting
 from tests.proxy.conftest import NAME, Lab
 
 APP = f"{NAME}/app:dev"
@@ -166,6 +167,48 @@ async def test_a_node_in_trouble_is_named_once_and_has_it_when_that_is_over(
 
     assert [bool(cause) for _, cause in named] == [True]
     assert _refreshed(lab) == [*named, ("a", "")]
+    # Whoever shows a bar from one to the other is left with none.
+    assert sum(isinstance(event, NodeRefreshing) for event in lab.events) <= 1
+
+
+async def test_a_node_that_recovers_while_another_is_slow_has_its_pods_restarted(
+    idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.refresh.LOOK_SECONDS", (0.05,) * 100)
+    lab = idle_lab
+    lab.settings = replace(lab.settings, restart_workloads=True)
+    lab.docker.build(APP, "v2")
+    lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
+    lab.nodes.silent.add("a")
+    lab.nodes.hung = {"b": (wakes := threading.Event())}
+    lab.nodes.pods = [Use(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")]
+    async with lab.serving():
+        await lab.pull()
+        await until(lambda: _refreshed(lab))
+        lab.nodes.silent.clear()
+        await until(lambda: ("a", APP) in lab.nodes.pulled)
+        wakes.set()
+        await until(lambda: lab.nodes.said)
+
+    assert lab.nodes.said[0][1][:2] == ("rollout", "restart")
+
+
+async def test_what_a_node_that_came_back_was_to_pull_is_forgotten_at_the_next_build(
+    idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.refresh.LOOK_SECONDS", (0.3,) * 100)
+    nodes, events = FakeNodes({node("a"): {APP: OLD}}), list[Event]()
+    refresh = Refresh(nodes, RegistryNames(NAME, ()), events.append)
+    nodes.broken["a"] = "no space left on device"
+    image = Image("app", "dev")
+    await refresh.bring(image, "sha256:v2", "a")
+    nodes.broken.clear()
+    refresh.changed(image, "sha256:v3")
+    await asyncio.sleep(1)
+    refresh.close()
+
+    told = [(e.digest, e.cause) for e in events if isinstance(e, NodeRefreshed)]
+    assert told == [("sha256:v2", "no space left on device"), ("sha256:v3", "")]
 
 
 async def test_a_docker_that_is_busy_is_asked_for_the_nodes_again(

@@ -197,10 +197,13 @@ READ = (
     """python3 -c 'import json,sys; [print(i["image"])"""
     """ for i in json.load(sys.stdin)["images"] if i["docker"]]'"""
 )
+EACH = (
+    f"""said=$(autoregistry images --json) && printf %s "$said" | {READ} | xargs -r autoregistry"""
+)
 BUTTONS = {
     "push": 'autoregistry push "*"',
-    "refresh": f"""said=$(autoregistry images --json) && printf %s "$said" | {READ} | xargs -r autoregistry refresh""",
-    "restart": f"""said=$(autoregistry images --json) && printf %s "$said" | {READ} | xargs -r autoregistry restart""",
+    "refresh": f"{EACH} refresh --cluster dev",
+    "restart": f"{EACH} restart --cluster dev",
 }
 
 
@@ -252,7 +255,10 @@ def test_push_now_hands_the_pattern_on(tmp_path: Path) -> None:
 def test_a_button_is_for_every_image_that_docker_has(
     name: str, images: list[dict[str, Any]], words: list[str], tmp_path: Path
 ) -> None:
-    assert _pressed(name, images, tmp_path) == (0, [f"{name} {word}" for word in words])
+    assert _pressed(name, images, tmp_path) == (
+        0,
+        [f"{name} --cluster dev {word}" for word in words],
+    )
 
 
 @pytest.mark.parametrize("name", ["refresh", "restart"])
@@ -308,7 +314,7 @@ def test_a_registry_that_is_not_elsewhere_is_brought_up(status: str) -> None:
 @pytest.mark.parametrize(
     ("tilt", "message"),
     [
-        pytest.param(Tilt(is_installed=False), "pipx install k3d-autoregistry", id="not installed"),
+        pytest.param(Tilt(is_installed=False), "pipx install . in a checkout", id="not installed"),
         pytest.param(
             Tilt("gke_production"), "context gke_production is not a k3d cluster", id="not local"
         ),
