@@ -106,25 +106,27 @@ def gather(daemon: Daemon) -> Report:
     elif found.proxy is not None and found.proxy.is_running:
         client = Client(containers, found.options)
     said, nodes, pushes = _proxy_says(client)
+    clusters = rows(Clusters(daemon, containers, Nodes(containers)))
     return Report(
         name=(serve or found.options).name,
         published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
         run_by=_SERVE if serve is not None else _run_by(found),
-        start=_start(serve, found),
+        start=_start(serve, found, clusters),
         version=__version__,
         docker=_docker(daemon, info),
         containers=[_piece(PROXY, found.proxy), _piece(BACKEND, found.backend)],
         proxy=said,
-        clusters=rows(Clusters(daemon, containers, Nodes(containers))),
+        clusters=clusters,
         nodes=nodes,
         disk_bytes=_disk(containers, found.backend),
         pushes=pushes,
     )
 
 
-def _start(serve: Options | None, found: Found) -> str:
+def _start(serve: Options | None, found: Found, clusters: list[Row]) -> str:
     if serve is not None:
-        return f"{_SERVE} --listen 127.0.0.1:{serve.port}"
+        is_host = any(row.via.startswith("the host") for row in clusters)
+        return f"{_SERVE} --listen {'0.0.0.0' if is_host else '127.0.0.1'}:{serve.port}"  # noqa: S104 - nodes come by it
     return f"{found.compose_command} up -d" if found.compose_command else "autoregistry up"
 
 

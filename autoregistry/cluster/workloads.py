@@ -37,19 +37,17 @@ def behind(
     references: frozenset[str],
     namespace: str = "",
 ) -> Restarts:
-    """What runs, on these nodes, another digest of these references than they hold now, once refreshed."""
-    members = list(members)
-    names = {node.name for node in members}
-    uses = [use for use in nodes.uses(cluster) if use.node in names]
-    running = {use.node for use in uses if use.reference in references}
+    """What runs another digest of these references than its node holds now, once refreshed; of these nodes."""
+    old: list[Use] = []
+    uses = nodes.uses(cluster)
     for node in members:
-        held: dict[str, frozenset[str]] = {}
-        if node.name in running:
-            with suppress(AutoregistryError):  # it is slow, or going down: the next one tells
+        mine = [use for use in uses if use.node == node.name and use.reference in references]
+        if mine:
+            with suppress(AutoregistryError):  # it is slow, or going down
                 held = nodes.held(node)
-        if current := frozenset(digest for r in references for digest in held.get(r, ())):
-            return restarts(uses, references, current, namespace)
-    return Restarts((), (), ())
+                current = {digest for r in references for digest in held.get(r, ())}
+                old += [use for use in mine if current and use.digest not in current]
+    return restarts(old, references, frozenset(), namespace)
 
 
 def restart(nodes: Cluster, cluster: str, workload: Workload) -> None:

@@ -101,7 +101,7 @@ class Refresh:
 
     def changed(self, image: Image, digest: str) -> None:
         """The registry has this digest under the tag now: nodes with another one pull it."""
-        self._wanted[image] = digest
+        self._wanted[image] = self._latest[image] = digest
         if image not in self._running:
             self._running[image] = asyncio.create_task(self._settle(image))
 
@@ -130,21 +130,21 @@ class Refresh:
         return list((await self._go_round(image, digest, only)).told.values())
 
     async def _go_round(self, image: Image, digest: str, only: str | None) -> _Round:
-        if only is None:
-            self._latest[image] = digest
         references = tuple(self._names.in_docker(image))
         this = _Round(image, digest, references, self._latest.get(image))
         nodes = [node for node in await self._everybody(image) if only in (None, node.name)]
-        tasks = [self._go_on(self._one(this, n, *LOOK_SECONDS)) for n in nodes if n.is_running]
-        if tasks:
-            await asyncio.wait(tasks, timeout=LATE_SECONDS)
-        this.is_over = True
-        for node in this.busy:
-            if node.name not in this.told:
-                still = f"it is still at it after {LATE_SECONDS:.0f} s"
-                self._tell(this, node, LATE_SECONDS, still)
-        for node in nodes:
-            if node.away and node.cluster in this.concerned:
+        running = [node for node in nodes if node.is_running]
+        tasks = {node: self._go_on(self._one(this, node, *LOOK_SECONDS)) for node in running}
+        try:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=LATE_SECONDS)
+        finally:
+            this.is_over = True
+        for node in [node for node in this.busy if not tasks[node].done()]:
+            self._tell(this, node, LATE_SECONDS, f"it is still at it after {LATE_SECONDS:.0f} s")
+        away = {node.name for node in nodes if node.away and node.cluster in this.concerned}
+        for node in await self._everybody(image) if away else ():  # it may be back by now
+            if node.away and node.name in away:
                 self._tell(this, node, 0.0, node.away)
         return this
 
@@ -157,7 +157,8 @@ class Refresh:
         return []
 
     async def _one(self, this: _Round, node: Node, *looks: float) -> None:
-        began, cause, before = time.monotonic(), "", this.failed.get(node.name)
+        began, cause = time.monotonic(), ""
+        is_late, before = this.is_over, this.failed.get(node.name)
         try:
             if not await self._ask(self._nodes.endpoints, node, self._names.primary):
                 return
@@ -175,10 +176,11 @@ class Refresh:
             this.busy.discard(node)
         if is_unsure and looks:
             self._go_on(self._look_again(this, node, *looks))
+        # What the round itself restarted was without this node.
+        if not cause and this.is_over and (has_pulled or before or not is_late) and self._restarts:
+            self._go_on(self._restart(this))
         if not has_pulled and cause in ("", before):
             return
-        if self._restarts and this.is_over and not cause:
-            self._go_on(self._restart(this))
         self._tell(this, node, time.monotonic() - began, cause)
 
     async def _look_again(self, this: _Round, node: Node, pause: float, *looks: float) -> None:

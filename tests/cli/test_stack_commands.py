@@ -247,10 +247,18 @@ def test_logs_are_the_proxys(up: FakeEngine, typed: Type) -> None:
     )
 
 
+# What is started in the background of a script ignores SIGINT, and so does all that it starts.
+_HEARS_SIGINT = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("autoregistry", run_name="__main__")
+"""
+
+
 @contextmanager
 def _following() -> Iterator[subprocess.Popen[str]]:
     """`logs -f` in a process of its own, which ends when it takes too long."""
-    words = (sys.executable, "-m", "autoregistry", "logs", "-f")
+    words = (sys.executable, "-c", _HEARS_SIGINT, "logs", "-f")
     piped = subprocess.PIPE
     with subprocess.Popen(words, stdout=piped, stderr=piped, text=True) as process:
         deadline = threading.Timer(30, process.kill)

@@ -193,6 +193,26 @@ async def test_a_node_that_recovers_while_another_is_slow_has_its_pods_restarted
     assert lab.nodes.said[0][1][:2] == ("rollout", "restart")
 
 
+async def test_a_question_about_an_older_image_does_not_hold_up_the_newer_one() -> None:
+    """`POST /_autoregistry/refresh` has asked the registry before the newer one came."""
+    nodes, events = FakeNodes({node("a"): {APP: OLD}}), list[Event]()
+    refresh = Refresh(nodes, RegistryNames(NAME, ()), events.append)
+    nodes.hung = {"a": (wakes := threading.Event())}
+    image = Image("app", "dev")
+    refresh.changed(image, "sha256:v2")
+    await until(lambda: any(isinstance(event, NodeRefreshing) for event in events))
+    refresh.changed(image, "sha256:v3")
+    await asyncio.sleep(0.3)  # its turn comes after the pull of v2
+    asked = asyncio.create_task(refresh.refresh(image, "sha256:old"))
+    await asyncio.sleep(0.1)
+    wakes.set()
+    await asked
+    await until(lambda: len(nodes.pulled) == 2)
+    refresh.close()
+
+    assert nodes.pulled == [("a", APP)] * 2
+
+
 async def test_what_a_node_that_came_back_was_to_pull_is_forgotten_at_the_next_build(
     idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
