@@ -20,7 +20,7 @@ from tests.engines.serving import Serve, build, wait_for
 from tests.engines.test_elsewhere import does_its_work
 from tests.engines.test_stack import Typed, only_stack
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("containerd")]
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("classic")]
 
 SSHD = "/usr/sbin/sshd"
 _CONFIG = """\
@@ -39,7 +39,7 @@ SetEnv DOCKER_HOST={host} PATH={path}
 @pytest.fixture(scope="module")
 def engine() -> Docker:
     """One store is enough: the road is the same, and slow."""
-    return _or_skip(lambda: lab.docker("containerd"))
+    return _or_skip(lambda: lab.docker("classic"))
 
 
 @pytest.fixture
