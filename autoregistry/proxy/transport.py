@@ -56,14 +56,17 @@ _NO_DEFAULTS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers that concern the far end, in order: without hop-by-hop ones and those `Connection` names."""
+    """The headers that concern the far end, in order: without hop-by-hop ones and those `Connection` names.
+
+    But for Host, whoever names it: the registry's Locations are made of it.
+    """
     kept = list(headers)
     named = {
         name.strip().lower()
         for key, value in kept
         if key.lower() == b"connection"
         for name in value.split(b",")
-    }
+    } - {b"host"}
     return [(k, v) for k, v in kept if k.lower() not in HOP_BY_HOP and k.lower() not in named]
 
 

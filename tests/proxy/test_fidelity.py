@@ -72,7 +72,7 @@ async def test_request_headers_arrive_in_order_repeated_ones_too_and_nothing_is_
         b"X-One: 0",
     ]
     sent = b"".join(f + b"\r\n" for f in fields)
-    hop = b"Connection: close, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n"
+    hop = b"Connection: close, Host, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n"
 
     await wire.answer_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + sent + hop)
 
