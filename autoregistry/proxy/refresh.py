@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Use
-from autoregistry.cluster.workloads import restart_behind, wake
+from autoregistry.cluster.workloads import Attached, restart_behind, wake
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
@@ -40,16 +40,12 @@ AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0)
 LOOK_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
-class Nodes(Protocol):
+class Nodes(Attached, Protocol):
     """What is needed of the clusters (`cluster/nodes.py`); every method blocks."""
 
     def all(self) -> list[Node]: ...
-    def attached(self, name: str) -> list[Node]: ...
     def endpoints(self, node: Node, name: str) -> list[str]: ...
-    def held(self, node: Node) -> dict[str, frozenset[str]]: ...
-    def uses(self, cluster: str) -> list[Use]: ...
     def pull(self, node: Node, reference: str) -> None: ...
-    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
 
 
 @dataclass(slots=True)
@@ -85,7 +81,6 @@ class Refresh:
         self._names = names
         self._emit = emit
         self._threads = ThreadPoolExecutor(THREADS, "node")
-        self._wanted: dict[Image, str] = {}
         self._running: dict[Image, asyncio.Task[None]] = {}
         self._latest: dict[Image, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -101,14 +96,14 @@ class Refresh:
 
     def changed(self, image: Image, digest: str) -> None:
         """The registry has this digest under the tag now: nodes with another one pull it."""
-        self._wanted[image] = self._latest[image] = digest
+        self._latest[image] = digest
         if image not in self._running:
             self._running[image] = asyncio.create_task(self._settle(image))
 
     async def _settle(self, image: Image) -> None:
         await asyncio.sleep(SETTLE_SECONDS)
         del self._running[image]
-        self._go_on(self.bring(image, self._wanted.pop(image)))
+        self._go_on(self.bring(image, self._latest[image]))
 
     def _go_on(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Until it ends, or we do, whether or not somebody waits for it."""
