@@ -41,13 +41,13 @@ bench: .venv/ready  ## the proxy beside a Go one, on real engines, and the page'
 
 FUZZ_EXAMPLES ?= 12000
 fuzz: .venv/ready  ## hostile requests, about ten minutes of them
-	@AUTOREGISTRY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/proxy/test_hostile.py -q
+	@AUTOREGISTRY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/proxy/http/test_hostile.py -q
 
 AUTOREGISTRY_SOAK_MOMENTS ?= 100
 AUTOREGISTRY_RESTARTS ?= 10
 soak: .venv/ready  ## everybody killed at random moments, Docker restarted ten times, on real engines: ten minutes
 	@AUTOREGISTRY_SOAK_MOMENTS=$(AUTOREGISTRY_SOAK_MOMENTS) AUTOREGISTRY_RESTARTS=$(AUTOREGISTRY_RESTARTS) \
-		$(BIN)/python -m pytest tests/engines/test_faults.py tests/engines/test_cluster_roads.py \
+		$(BIN)/python -m pytest tests/integration/proxy/test_faults.py tests/integration/cluster/test_cluster_routes.py \
 		-k "killed_at or restarts_of_docker" -q -s
 
 fmt: .venv/ready  ## format

@@ -1,7 +1,7 @@
 """Must Docker push this image before the registry may answer? Decided here and nowhere else.
 
-Pure: facts in, verdict out. The truth table is `tests/unit/test_decision.py`. Who gathers the facts is
-`proxy/facts.py`; what is done with the verdict stands in `proxy/pull.py`.
+Pure: facts in, verdict out. The truth table is `tests/pure/test_decision.py`. Who gathers the facts is
+`proxy/pull/comparison.py`; what is done with the verdict stands in `proxy/pull/handler.py`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@
     ├── ClusterRefused       a cluster is not there, or cannot be made or changed
     └── SettingInvalid       a flag or a variable makes no sense (exit code 2)
 
-Only `cli/` shows them to people; foreign errors are turned into these where they are met (`engine/connect.py`,
-`proxy/backend.py`).
+Only `cli/` shows them to people; foreign errors are turned into these where they are met (`engine/daemon.py`,
+`proxy/backend/client.py`).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from benchmarks import load
 from benchmarks.crowd import crowded
 from dev import lab
 from dev.lab.registry import free_port
-from tests.engines.serving import Serve, build
+from tests.integration.helpers.serving import Serve, build
 
 MIB = 1 << 20
 BLOB_MIB = 1024

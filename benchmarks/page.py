@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.engines.browser import Tab, browser
-from tests.engines.stage import AT, Stage, pushing
+from tests.integration.helpers.browser import Tab, browser
+from tests.integration.helpers.stage import AT, Stage, pushing
 
 IMAGES = 500
 PULLS = 1000

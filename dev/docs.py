@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from autoregistry.cli import commands
+from autoregistry.cli import program
 
 PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 _HEAD = """# Commands
@@ -20,7 +20,7 @@ to type), 2 wrong usage, 130 Ctrl-C. `--json` is there where a program may read.
 tools find it: `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context. `k3d autoregistry ...` is the same program, as a
 plugin of k3d.
 """
-# How an example is marked (tests/docs.py); one that is not here runs, beside a Docker Engine in memory.
+# How an example is marked (tests/helpers/docs.py); one that is not here runs, beside a Docker Engine in memory.
 MARKS = {
     "autoregistry": "not run: needs Docker and k3d; docs/quick-start.md runs the same",
     "autoregistry cluster": "not run: needs k3d; docs/quick-start.md runs it",
@@ -45,11 +45,11 @@ MARKS = {
 
 
 def every_command(
-    command: click.Command = commands,
+    command: click.Command = program,
     parent: click.Context | None = None,
     name: str = "autoregistry",
 ) -> Iterator[tuple[click.Command, click.Context]]:
-    """The program, its commands and theirs, in the order of the alphabet."""
+    """The program, its root and theirs, in the order of the alphabet."""
     context = click.Context(command, parent, info_name=name, **command.context_settings)
     yield command, context
     if isinstance(command, click.Group):

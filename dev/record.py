@@ -1,7 +1,7 @@
 """What real clients send when they push and pull, kept for the tests: `python -m dev.record`.
 
 Stands between each client and a stock registry, passes everything on and writes it to tests/corpus. Needs the lab
-and Debian's buildah. tests/engines/test_replay.py plays it again.
+and Debian's buildah. tests/integration/proxy/test_replay.py plays it again.
 """
 
 from __future__ import annotations

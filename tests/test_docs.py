@@ -17,11 +17,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from autoregistry.cli import commands
-from autoregistry.cli.serve import serve
+from autoregistry.cli import program
+from autoregistry.cli.commands.serve import serve
 from dev import docs
-from tests.docs import PAGES, ROOT, Block, blocks, calls, links, scripts, uncommented
 from tests.fakes.engine import FakeEngine
+from tests.helpers.docs import PAGES, ROOT, Block, blocks, calls, links, scripts, uncommented
 
 COMMANDS = {context.command_path: command for command, context in docs.every_command()}
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -58,7 +58,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_its_help(name: str) -> None:
-    said = CliRunner().invoke(commands, [*name.split()[1:], "--help"], prog_name="autoregistry")
+    said = CliRunner().invoke(program, [*name.split()[1:], "--help"], prog_name="autoregistry")
     assert (said.exit_code, said.output.splitlines()[0][: len(name) + 7]) == (0, f"Usage: {name}")
 
 
@@ -78,7 +78,7 @@ def test_every_setting_of_serve_has_a_variable(
 ) -> None:
     text, value = VARIABLES[option]
     monkeypatch.setenv(f"AUTOREGISTRY_{option.upper()}", text)
-    root = commands.make_context("autoregistry", [], resilient_parsing=True)
+    root = program.make_context("autoregistry", [], resilient_parsing=True)
     context = serve.make_context("serve", [], parent=root, **serve.context_settings)
     assert context.params[option] == value
     assert f"`AUTOREGISTRY_{option.upper()}`" in docs.PAGE.read_text()
@@ -182,8 +182,8 @@ def test_the_examples_for_machines_call_us(name: str) -> None:
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in typed()])
 def test_every_call_of_ours_is_one_that_the_program_takes(words: list[str]) -> None:
-    context = commands.make_context("autoregistry", list(words))
-    command: click.Command = commands
+    context = program.make_context("autoregistry", list(words))
+    command: click.Command = program
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
         name, below, rest = command.resolve_command(context, rest)

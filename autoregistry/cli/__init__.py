@@ -7,7 +7,7 @@ import sys
 import click
 
 from autoregistry import __version__
-from autoregistry.cli import (
+from autoregistry.cli.commands import (
     cluster,
     completion,
     doctor,
@@ -50,7 +50,7 @@ def _fallback(error: AutoregistryError, command: str) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="autoregistry")
 @click.option("-v", "--verbose", count=True, help="-vv shows where an error comes from.")
-def commands(verbose: int) -> None:
+def program(verbose: int) -> None:
     """Docker's images, the local registry and the cluster's nodes, kept in step.
 
     What `docker run` would run is what the cluster gets, under the same name, without a push.
@@ -62,28 +62,28 @@ def commands(verbose: int) -> None:
     """
 
 
-commands.add_command(cluster.cluster)
-commands.add_command(completion.completion)
-commands.add_command(restart.refresh)
-commands.add_command(restart.restart)
-commands.add_command(doctor.doctor)
-commands.add_command(images.images)
-commands.add_command(push.push)
-commands.add_command(watch.watch)
-commands.add_command(why.why)
-commands.add_command(up.up)
-commands.add_command(down.down)
-commands.add_command(status.status)
-commands.add_command(logs.logs)
-commands.add_command(generate.generate)
-commands.add_command(serve.serve)
+program.add_command(cluster.cluster)
+program.add_command(completion.completion)
+program.add_command(restart.refresh)
+program.add_command(restart.restart)
+program.add_command(doctor.doctor)
+program.add_command(images.images)
+program.add_command(push.push)
+program.add_command(watch.watch)
+program.add_command(why.why)
+program.add_command(up.up)
+program.add_command(down.down)
+program.add_command(status.status)
+program.add_command(logs.logs)
+program.add_command(generate.generate)
+program.add_command(serve.serve)
 
 
 def main() -> None:
     """The entry point of `autoregistry` and `k3d-autoregistry`."""
     try:
         # Outside its standalone mode click hands an exit code back instead of exiting with it.
-        sys.exit(commands.main(prog_name="autoregistry", standalone_mode=False))
+        sys.exit(program.main(prog_name="autoregistry", standalone_mode=False))
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except click.ClickException as exc:

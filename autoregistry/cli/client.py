@@ -15,14 +15,14 @@ from typing import Any, Self
 import click
 import httpx
 
-from autoregistry.cli import daemons
+from autoregistry.cli import docker
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import (
     AutoregistryError,
     DockerRefused,
     ProxyUnreachable,
 )
-from autoregistry.stack.found import find
+from autoregistry.stack.current import find
 from autoregistry.stack.model import PROXY, Options
 
 _CONNECT_SECONDS = 1.0
@@ -167,7 +167,7 @@ def named() -> Options | None:
 def _found() -> Client:
     if (options := named()) is not None:
         return Client(None, options)
-    containers = Containers(daemons.daemon())
+    containers = Containers(docker.daemon())
     return Client(containers, find(containers).options)
 
 

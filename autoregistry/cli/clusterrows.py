@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from autoregistry.cli.clusters import Clusters, Road
+from autoregistry.cli.environment import Clusters, Road
 from autoregistry.errors import AutoregistryError
 from autoregistry.stack.model import PROXY
 

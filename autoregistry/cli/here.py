@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoregistry.engine.connect import Daemon
+from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import Images
 from autoregistry.engine.platforms import unfit
 from autoregistry.errors import AutoregistryError

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from autoregistry.cluster.addresses import Networks, collisions, far_place
-from autoregistry.cluster.files import Mirror, plain
-from autoregistry.cluster.hosting import announce, withdraw
-from autoregistry.cluster.mirrors import MirrorFiles
+from autoregistry.cluster.config_map import announce, withdraw
+from autoregistry.cluster.mirror_config import Mirror, plain
+from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.container import Container
 from autoregistry.errors import AutoregistryError, ClusterRefused, DockerRefused

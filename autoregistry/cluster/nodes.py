@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoregistry.cluster.files import (
+from autoregistry.cluster.mirror_config import (
     CERTS,
     REGISTRIES,
     endpoints,

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from docker.utils.config import load_general_config
 
-from autoregistry.engine.connect import Daemon, said, translated
+from autoregistry.engine.daemon import Daemon, said, translated
 from autoregistry.engine.images import NO_CREDENTIALS
 from autoregistry.engine.streams import json_lines
 from autoregistry.errors import ImageUnavailable

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import requests
 
-from autoregistry.engine.connect import Daemon, said, translated
 from autoregistry.engine.container import Container, container_of
+from autoregistry.engine.daemon import Daemon, said, translated
 from autoregistry.engine.streams import STDERR, frames
 from autoregistry.errors import DockerRefused
 

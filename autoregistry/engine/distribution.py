@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from autoregistry.engine.connect import Daemon
+from autoregistry.engine.daemon import Daemon
 from autoregistry.errors import DockerRefused
 
 # The daemon tries https first, and a registry that is not there may swallow its packets.

@@ -12,7 +12,7 @@ from typing import Any
 import requests
 import urllib3
 
-from autoregistry.engine.connect import Daemon, translated
+from autoregistry.engine.daemon import Daemon, translated
 
 # `tag` is sent for every build, retag, load and import of a named image, on both stores; `load`, `import` and
 # `pull` name the image as well (moby api/swagger.yaml, "SystemEvents").

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from autoregistry.decision import LocalImage
-from autoregistry.engine.connect import (
+from autoregistry.engine.daemon import (
     INSPECT_MANIFESTS_SINCE,
     LIST_MANIFESTS_SINCE,
     Daemon,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autoregistry.engine.connect import Daemon, said
+from autoregistry.engine.daemon import Daemon, said
 from autoregistry.errors import DockerRefused
 
 CHANGE_SECONDS = 60.0

@@ -7,7 +7,7 @@ from string import Template
 
 import yaml
 
-from autoregistry.cluster.files import templates
+from autoregistry.cluster.mirror_config import templates
 from autoregistry.stack.model import PORT_INSIDE, Mount, Service, Stack
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from autoregistry.engine.connect import Daemon
 from autoregistry.engine.containers import Containers
+from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
-from autoregistry.stack.found import Found, find
-from autoregistry.stack.host import PROBE
+from autoregistry.stack.current import Found, find
+from autoregistry.stack.docker_socket import PROBE
 from autoregistry.stack.model import BACKEND, DATA, NETWORK, PROXY, ROLE, STATE, STOP_SECONDS
 from autoregistry.stack.steps import Emit, StepBegun, StepDone
 from autoregistry.stack.up import NEW

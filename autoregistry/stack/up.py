@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 
 from autoregistry.cluster.addresses import far_place
 from autoregistry.engine.build import Supply
-from autoregistry.engine.connect import Daemon, DaemonInfo
 from autoregistry.engine.containers import Container, Containers
+from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import ports
-from autoregistry.stack.body import create_body
-from autoregistry.stack.found import Found, find
-from autoregistry.stack.host import find_host, machine_names, sees
-from autoregistry.stack.image import image_source
+from autoregistry.stack.create_request import create_body
+from autoregistry.stack.current import Found, find
+from autoregistry.stack.docker_socket import find_host, machine_names, sees
+from autoregistry.stack.images import ensure_proxy_image, ensure_registry_image, remove_old_images
 from autoregistry.stack.model import (
     BACKEND,
     NETWORK,
@@ -35,8 +35,8 @@ from autoregistry.stack.model import (
     Stack,
     stack,
 )
+from autoregistry.stack.proxy_image import image_source
 from autoregistry.stack.steps import Emit, StepBegun, StepDone
-from autoregistry.stack.supply import ensure_proxy_image, ensure_registry_image, remove_old_images
 
 HEALTHY_SECONDS = 90.0
 _LOOK_SECONDS = 0.2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from autoregistry.cli import commands
+from autoregistry.cli import program
 from tests.fakes.engine import FakeEngine
 
 Type = Callable[..., Result]
@@ -25,6 +25,6 @@ def typed(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Type:
     monkeypatch.setenv("DOCKER_HOST", engine.host)
 
     def typed(*words: str, input: str = "") -> Result:
-        return CliRunner().invoke(commands, words, input=input)
+        return CliRunner().invoke(program, words, input=input)
 
     return typed

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Type
-from tests.docs import ROOT, blocks
 from tests.fakes.engine import FakeEngine
+from tests.helpers.docs import ROOT, blocks
 
 SHELLS = {
     "bash": "complete -o nosort",

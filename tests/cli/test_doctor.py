@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from autoregistry import __version__
-from autoregistry.cli import daemons
-from autoregistry.cluster.files import Mirror, config_map, hosts_toml
+from autoregistry.cli import docker
+from autoregistry.cluster.mirror_config import Mirror, config_map, hosts_toml
 from autoregistry.stack import ports
 from autoregistry.stack.model import VERSION
 from autoregistry.stack.ports import Listener
@@ -103,7 +103,7 @@ def ill(typed: Type) -> list[tuple[str, str]]:
 def test_a_machine_that_is_well_word_for_word(
     node: Node, engine: FakeEngine, typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemons, "is_local", lambda daemon: True)
+    monkeypatch.setattr(docker, "is_local", lambda daemon: True)
     monkeypatch.setattr(ports, "listeners", lambda port: [Listener("127.0.0.1")])
     sentences = [
         ("docker", f"Docker 28.5.2 (machine), containerd image store, at {engine.host}"),
@@ -136,7 +136,7 @@ def test_all_addresses_are_ours_where_the_port_is_exposed(
     node: Node, typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = [Listener(address) for address in ("127.0.0.1", "127.0.0.1 and ::1")]
-    monkeypatch.setattr(daemons, "is_local", lambda daemon: True)
+    monkeypatch.setattr(docker, "is_local", lambda daemon: True)
     monkeypatch.setattr(ports, "listeners", lambda port: heard if port == int(PORT) else [])
     (sentence, _), *others = ill(typed)
     assert typed("up", "--expose").exit_code == 0

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from autoregistry.cli.serve import _show_json
+from autoregistry.cli.commands.serve import _show_json
+from autoregistry.event_json import from_json
 from autoregistry.events import Answer, Event, Notice, PullAnswered, PushFailed, PushProgress
 from autoregistry.names import Image, Manifest
-from autoregistry.proxy.codec import from_json
 
 IMAGE = Image("shop/api", "dev")
 

@@ -10,8 +10,8 @@ from dataclasses import fields
 import pytest
 from click.testing import CliRunner
 
-from autoregistry.cli import commands
-from autoregistry.cli.serve import _limits, _names, serve
+from autoregistry.cli import program
+from autoregistry.cli.commands.serve import _limits, _names, serve
 from autoregistry.errors import SettingInvalid
 from autoregistry.settings import Limits
 
@@ -52,7 +52,7 @@ def test_the_help_says_each_limit_with_its_default_and_a_sentence() -> None:
 def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
-        "import resource; from autoregistry.cli.running import raise_descriptors as raise_them;"
+        "import resource; from autoregistry.proxy.running import raise_descriptors as raise_them;"
         "raise_them(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     done = subprocess.run(
@@ -66,7 +66,7 @@ def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:
 
 @pytest.mark.parametrize("name", ["registry.localhost", ":5000", "localhost:port"])
 def test_a_name_without_a_port_is_refused(name: str) -> None:
-    refused = CliRunner().invoke(commands, ["serve", "--name", name])
+    refused = CliRunner().invoke(program, ["serve", "--name", name])
 
     assert refused.exit_code == 2
     assert f"--name {name} is not HOST:PORT" in refused.stderr

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from autoregistry import __version__
-from autoregistry.cli import commands
-from autoregistry.stack.image import image_source
+from autoregistry.cli import program
+from autoregistry.stack.proxy_image import image_source
 from tests.cli.conftest import Type
 from tests.fakes.engine import IDENTITY, FakeEngine
 
@@ -364,7 +364,7 @@ def test_no_permission_on_the_socket_is_one_error_with_the_usual_cure(
 def typed_without_engine(*words: str) -> str:
     from click.testing import CliRunner
 
-    return CliRunner().invoke(commands, words).stderr
+    return CliRunner().invoke(program, words).stderr
 
 
 def _all(group: click.Command, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -374,7 +374,7 @@ def _all(group: click.Command, *path: str) -> list[tuple[tuple[str, ...], click.
 
 
 @pytest.mark.parametrize(
-    ("path", "command"), [pytest.param(*found, id=" ".join(found[0])) for found in _all(commands)]
+    ("path", "command"), [pytest.param(*found, id=" ".join(found[0])) for found in _all(program)]
 )
 def test_every_commands_help_has_an_example(path: tuple[str, ...], command: click.Command) -> None:
     assert "Example" in (command.help or "")

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from autoregistry.engine.connect import Daemon
+from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.events import ImageEvent, image_events
 from autoregistry.engine.images import Images
 from autoregistry.errors import DockerUnreachable, PushRefused
-from autoregistry.proxy.questions import Images as AnyImages
+from autoregistry.proxy.pull.docker import Images as AnyImages
 from dev import lab
-from tests.engines.serving import build
 from tests.fakes.docker import FakeDocker
+from tests.integration.helpers.serving import build
 
 # Nobody listens there: what is asked of a registry fails at once.
 NOWHERE = "127.0.0.1:9"

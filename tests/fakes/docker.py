@@ -17,7 +17,7 @@ from autoregistry.engine.events import ImageEvent
 from autoregistry.engine.progress import Progress
 from autoregistry.errors import AutoregistryError, DockerUnreachable, PushRefused
 from tests.fakes.registry import digest_of
-from tests.plain import PLAIN
+from tests.helpers.plain_http import PLAIN
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -58,7 +58,7 @@ class FakeImage:
 
 @dataclass
 class FakeDocker:
-    """Implements what the proxy wants of Docker (`proxy/questions.py`, `proxy/watch.py`)."""
+    """Implements what the proxy wants of Docker (`proxy/pull/docker.py`, `proxy/watch/builds.py`)."""
 
     store: str = "containerd"
     images: dict[str, FakeImage] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from autoregistry.engine.connect import Daemon
+from autoregistry.engine.daemon import Daemon
 
 IDENTITY = "ID-OF-THE-DAEMON"
 PROBED = {"id": IDENTITY, "group": 998, "owner": 0, "as_user": True, "error": ""}
@@ -211,7 +211,7 @@ class FakeEngine:
 
     def _ran(self, name: str) -> tuple[int, str]:
         argv = self._execs[name]
-        if "autoregistry.stack.probe" in argv:
+        if "autoregistry.stack.socket_probe" in argv:
             return 0, json.dumps(self.probed)
         return self.run(argv) if self.run else (127, "")
 

@@ -12,7 +12,7 @@ from autoregistry.engine.containers import Ran
 
 @dataclass
 class NodeFiles:
-    """Implements what mirror files need of the engine (`cluster/mirrors.py`)."""
+    """Implements what mirror files need of the engine (`cluster/node_files.py`)."""
 
     folder: Path
     version: str = "k3s version v1.34.4+k3s1 (abc)"

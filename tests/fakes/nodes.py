@@ -23,7 +23,7 @@ def waiting(node_name: str, reference: str) -> Use:
 
 @dataclass
 class FakeNodes:
-    """Implements what the proxy wants of the clusters (`proxy/refresh.py`)."""
+    """Implements what the proxy wants of the clusters (`proxy/watch/node_refresh.py`)."""
 
     images: dict[Node, dict[str, frozenset[str]]] = field(default_factory=dict)
     pods: list[Use] = field(default_factory=list)

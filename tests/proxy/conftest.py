@@ -10,14 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from autoregistry.cli import wiring
 from autoregistry.events import Event
 from autoregistry.names import MANIFEST_TYPES, RegistryNames
+from autoregistry.proxy import app
 from autoregistry.settings import Address, Settings
 from tests.fakes.docker import NONCE, FakeDocker
 from tests.fakes.nodes import FakeNodes
 from tests.fakes.registry import FakeRegistry
-from tests.plain import PLAIN
+from tests.helpers.plain_http import PLAIN
 
 NAME = "localhost:5000"
 NODE_ACCEPT = ", ".join((*MANIFEST_TYPES, "*/*"))
@@ -33,13 +33,13 @@ class Lab:
     nodes: FakeNodes = field(default_factory=FakeNodes)
     events: list[Event] = field(default_factory=list)
     client: httpx.AsyncClient = field(init=False)
-    proxy: wiring.Proxy = field(init=False)
+    proxy: app.Proxy = field(init=False)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         comings = self.nodes.comings
-        docker = wiring.Docker(self.docker, self.docker.follow, self.nodes, NONCE, comings=comings)
-        async with wiring.running(self.settings, docker, self.events.append) as self.proxy:
+        docker = app.Docker(self.docker, self.docker.follow, self.nodes, NONCE, comings=comings)
+        async with app.running(self.settings, docker, self.events.append) as self.proxy:
             self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
             async with httpx.AsyncClient(
                 base_url=self.docker.proxy, trust_env=False, verify=PLAIN

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from autoregistry.errors import AutoregistryError, ImageUnavailable, PortTaken, StackRefused
+from autoregistry.stack.docker_socket import candidates
 from autoregistry.stack.down import take_down
-from autoregistry.stack.host import candidates
-from autoregistry.stack.image import image_source
+from autoregistry.stack.proxy_image import image_source
 from autoregistry.stack.steps import Step, StepDone
 from autoregistry.stack.up import Made, Up
 from tests.fakes.engine import FakeEngine

@@ -1,0 +1,214 @@
+"""`autoregistry serve`: the proxy in the foreground."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import Field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from autoregistry.cli import docker
+from autoregistry.cli.output import line, stderr
+from autoregistry.errors import SettingInvalid
+from autoregistry.event_json import to_json
+from autoregistry.events import Event
+from autoregistry.names import RegistryNames
+from autoregistry.settings import Address, Limits, Settings
+
+_DEFAULT = Settings()
+
+
+def _word(limit: Field[Any]) -> str:
+    return limit.name.replace("_", "-")
+
+
+@click.command(context_settings={"auto_envvar_prefix": "AUTOREGISTRY"})
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="HOST:PORT",
+    help=f"Where to listen; repeatable. [default: {_DEFAULT.listen[0]}]",
+)
+@click.option(
+    "--backend",
+    default=_DEFAULT.backend,
+    show_default=True,
+    metavar="URL",
+    help="The registry behind.",
+)
+@click.option(
+    "--name", metavar="HOST:PORT", help="The name images are tagged with. [default: localhost:PORT]"
+)
+@click.option(
+    "--patience",
+    default=_DEFAULT.patience,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="How long clients with a time limit of their own wait for a push.",
+)
+@click.option(
+    "--watch/--no-watch",
+    default=_DEFAULT.watch,
+    show_default=True,
+    help="Push as soon as Docker reports a build.",
+)
+@click.option(
+    "--refresh/--no-refresh",
+    default=_DEFAULT.refresh,
+    show_default=True,
+    help="Make the nodes pull what has changed.",
+)
+@click.option(
+    "--restart-workloads/--no-restart-workloads",
+    default=_DEFAULT.restart_workloads,
+    show_default=True,
+    help="Restart what runs an old copy, as soon as its node has the new one.",
+)
+@click.option(
+    "--attach-all/--no-attach-all",
+    default=_DEFAULT.attach_all,
+    show_default=True,
+    help="Attach every k3d cluster, running now or started later.",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="PATTERN",
+    help=f"Tags that are not pushed before they are asked for; repeatable. [default: {', '.join(_DEFAULT.skip)}]",
+)
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="A further host name that requests may come by; repeatable.",
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_DEFAULT.state,
+    show_default=True,
+    metavar="DIR",
+    help="Where the journal is kept.",
+)
+@click.option(
+    "--limit",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What clients may take; repeatable. "
+    + "; ".join(f"{_word(f)}={f.default:g}: {f.metadata['says']}" for f in fields(Limits)),
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["lines", "json"]),
+    default="lines",
+    show_default=True,
+    help="What is said on stderr: sentences for people, or an object a line for programs.",
+)
+def serve(
+    listen: tuple[str, ...],
+    backend: str,
+    name: str | None,
+    patience: float,
+    watch: bool,
+    refresh: bool,
+    restart_workloads: bool,
+    attach_all: bool,
+    skip: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    state: Path,
+    limit: tuple[str, ...],
+    log_format: str,
+) -> None:
+    """Run the proxy in the foreground.
+
+    Each option can be an environment variable, AUTOREGISTRY_LISTEN and so on; for a pair of flags it is 0 or 1.
+
+    \b
+    Example, with a registry at 127.0.0.1:4999:
+      autoregistry serve --listen 127.0.0.1:5000 --backend http://127.0.0.1:4999
+    """
+    addresses = tuple(_address(text) for text in listen) or _DEFAULT.listen
+    port = addresses[0].port
+    settings = Settings(
+        listen=addresses,
+        backend=_url(backend),
+        names=_names(name or f"localhost:{port}", port),
+        patience=patience,
+        watch=watch,
+        refresh=refresh,
+        restart_workloads=restart_workloads,
+        attach_all=attach_all,
+        state=state,
+        skip=skip or _DEFAULT.skip,
+        allow_hosts=allow_host,
+        container=docker.container_name(),
+        limits=_limits(limit),
+    )
+    # Only here: no other command needs the proxy, and it is slow to import.
+    from autoregistry.proxy import running
+
+    running.run(settings, _show_json if log_format == "json" else _show_line)
+    # A push cut off leaves a thread that waits for Docker; Python would wait for it.
+    os._exit(0)
+
+
+def _show_line(event: Event) -> None:
+    if (text := line(event)) is not None:
+        stderr.print(text)
+
+
+def _show_json(event: Event) -> None:
+    if line(event) is not None:  # what is not worth a line is not worth one in any form
+        said = {"at": round(time.time(), 3), **to_json(event)}
+        stderr.print(Text(json.dumps(said)))
+
+
+def _limits(texts: tuple[str, ...]) -> Limits:
+    known = {_word(limit): limit for limit in fields(Limits)}
+    found: dict[str, float] = {}
+    for text in texts:
+        word, _, value = text.partition("=")
+        try:
+            number = int(value) if known[word].type == "int" else float(value)
+        except (KeyError, ValueError):
+            number = 0
+        if not 0 < number < float("inf"):
+            raise SettingInvalid(
+                f"--limit {text} is not NAME=VALUE, with a name of {', '.join(known)}",
+                "autoregistry serve --limit connections=500",
+            )
+        found[known[word].name] = number
+    return replace(Limits(), **found)  # type: ignore[arg-type]  # each of its field's own type
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise SettingInvalid(
+            f"--listen {text} is not HOST:PORT", "autoregistry serve --listen 127.0.0.1:5000"
+        )
+    return Address(host.strip("[]"), int(port))
+
+
+def _names(name: str, listen_port: int) -> RegistryNames:
+    """What images are tagged with: in a container another port leads to us than the one we listen on."""
+    host, _, port = name.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SettingInvalid(
+            f"--name {name} is not HOST:PORT", "autoregistry serve --name localhost:5000"
+        )
+    return RegistryNames(name, (f"127.0.0.1:{port if host == 'localhost' else listen_port}",))
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise SettingInvalid(
+            f"--backend {text} is not a URL", "autoregistry serve --backend http://127.0.0.1:4999"
+        )
+    return text.rstrip("/")

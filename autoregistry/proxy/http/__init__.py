@@ -1,0 +1,1 @@
+"""HTTP in: the server and its checks."""

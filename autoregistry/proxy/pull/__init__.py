@@ -1,0 +1,1 @@
+"""One pull: compare, decide, push, answer."""

@@ -1,0 +1,115 @@
+"""What `up` draws in a terminal: what moves while it goes on, and what is left of it."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from autoregistry.cli import step_progress as steps
+from autoregistry.errors import ImageUnavailable
+from autoregistry.stack.steps import Step, StepBegun, StepDone, StepProgress
+from tests.cli.test_stack_commands import IMAGE
+
+BUILD, PULL = f"image {IMAGE}", "image registry:2"
+HALF_PULLED = StepProgress(PULL, 5_000_000, 10_000_000, "pulling", is_bytes=True)
+INSTALLS = StepProgress(BUILD, 3, 9, "RUN pip install --no-cache-dir -r requirements.txt")
+# A sequence of ECMA-48, a line's end, or text.
+_PIECE = re.compile(r"\x1b\[[?\d;]*[A-Za-z]|\n|[^\x1b\r\n]+")
+_SPINNER = re.compile(r"^[\u2800-\u28ff]")
+
+
+class Terminal:
+    """One of 80 columns: what it shows of all that was written to it."""
+
+    def __init__(self) -> None:
+        self.written = io.StringIO()
+        self.console = Console(file=self.written, force_terminal=True, width=80, no_color=True)
+
+    def lines(self) -> list[str]:
+        """From the top; a spinner in one position."""
+        shown, row = [""], 0
+        for piece in _PIECE.findall(self.written.getvalue()):
+            match piece:
+                case "\n":
+                    row += 1
+                    shown += [""] * (row + 1 - len(shown))
+                case "\x1b[2K":
+                    shown[row] = ""
+                case "\x1b[1A":
+                    row -= 1
+                case _ if not piece.startswith("\x1b"):
+                    shown[row] += piece
+        return [_SPINNER.sub("⠿", line.rstrip()) for line in shown if line.strip()]
+
+    def until(self, *expected: str) -> list[str]:
+        """Wait for these words, bars left out; the whole lines."""
+        deadline = time.monotonic() + 10
+        while expected != tuple(" ".join(line.replace("━", " ").split()) for line in self.lines()):
+            assert time.monotonic() < deadline, self.lines()
+            time.sleep(0.01)
+        return self.lines()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    terminal = Terminal()
+    monkeypatch.setattr(steps, "stderr", terminal.console)
+    return terminal
+
+
+def test_a_pull_is_a_bar_in_megabytes_and_leaves_one_line(terminal: Terminal) -> None:
+    with steps.shown_steps() as show:
+        show(StepBegun(PULL))
+        terminal.until("⠿ image registry:2")
+        show(HALF_PULLED)
+        (half,) = terminal.until("⠿ image registry:2 5 of 10 MB")
+        show(StepDone(PULL, "pulled"))
+        terminal.until("✓ image registry:2 pulled")
+
+    assert half.count("━") == 8
+    assert terminal.lines() == ["✓ image registry:2  pulled"]
+
+
+def test_a_build_is_a_bar_in_steps_and_says_the_one_it_is_at(terminal: Terminal) -> None:
+    with steps.shown_steps() as show:
+        show(INSTALLS)
+        (third,) = terminal.until(f"⠿ {BUILD} RUN pip install --no-ca…")
+        show(StepDone(BUILD, "built"))
+
+    assert third.count("━") == 5
+    assert len(third) <= 80
+    assert terminal.lines() == [f"✓ {BUILD}  built"]
+
+
+def test_what_is_done_stands_above_what_goes_on(terminal: Terminal) -> None:
+    with steps.shown_steps() as show:
+        show(StepDone("Docker", "28.5.2", has_changed=False))
+        show(HALF_PULLED)
+        show(StepBegun("autoregistry-backend"))
+        terminal.until("✓ Docker 28.5.2", "⠿ image registry:2 5 of 10 MB", "⠿ autoregistry-backend")
+        show(StepDone("network autoregistry", "created"))
+        show(StepDone(PULL, "pulled"))
+        terminal.until(
+            "✓ Docker 28.5.2",
+            "✓ network autoregistry created",
+            "✓ image registry:2 pulled",
+            "⠿ autoregistry-backend",
+        )
+
+
+def test_a_step_that_fails_leaves_no_bar_behind(terminal: Terminal) -> None:
+    def fail(*begun: Step) -> None:
+        with steps.shown_steps() as show:
+            for step in begun:
+                show(step)
+            terminal.until("✓ Docker 28.5.2", "⠿ image registry:2 5 of 10 MB")
+            raise ImageUnavailable("registry:2 cannot be pulled")
+
+    with pytest.raises(ImageUnavailable):
+        fail(StepDone("Docker", "28.5.2"), HALF_PULLED)
+
+    assert terminal.lines() == ["✓ Docker  28.5.2"]

@@ -1,0 +1,99 @@
+"""What crictl says, in few words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from autoregistry.cluster.mirror_config import REGISTRIES, hosts_path
+from autoregistry.cluster.nodes import Node, Nodes
+from autoregistry.engine.containers import Containers, Ran
+from autoregistry.errors import ClusterRefused, DockerUnreachable
+from tests.fakes.nodefiles import NodeFiles
+from tests.fakes.nodes import node
+
+NAME = "localhost:5000"
+IMAGE = f"{NAME}/app:dev"
+HOSTS_TOML = 'server = "http://autoregistry:5000"\n'
+YAML = f"mirrors: {{'{NAME}': {{endpoint: ['http://autoregistry:5000']}}}}\n"
+
+
+class Silent(Containers):
+    """Containers in which every command ends like this."""
+
+    def __init__(self, ran: Ran | None) -> None:
+        self._ran = ran
+
+    def exec(self, *_: object, **__: object) -> Ran:
+        if self._ran is None:
+            raise DockerUnreachable("Docker does not answer at unix:///docker.sock: timed out")
+        return self._ran
+
+
+@pytest.mark.parametrize(
+    ("stderr", "cause"),
+    [
+        pytest.param(
+            'time="2026-01-01T00:00:00Z" level=fatal msg="pulling image: failed to pull and unpack image'
+            ' \\"localhost:5000/app:dev\\": failed to copy: write /a/data: no space left on device"',
+            "failed to copy: write /a/data: no space left on device",
+            id="the disk is full",
+        ),
+        pytest.param(
+            'E0101 00:00:00 1 log.go:32] "PullImage from image service failed" err="rpc error: code = NotFound'
+            ' desc = failed to pull and unpack image \\"localhost:5000/app:dev\\": failed to resolve reference'
+            ' \\"localhost:5000/app:dev\\": localhost:5000/app:dev: not found" image="localhost:5000/app:dev"',
+            "localhost:5000/app:dev: not found",
+            id="as older ones end",
+        ),
+        pytest.param("killed", "killed", id="something else"),
+        pytest.param("", "it said nothing", id="nothing"),
+    ],
+)
+def test_the_cause_of_a_failed_pull_is_said_without_what_precedes_each(
+    stderr: str, cause: str
+) -> None:
+    with pytest.raises(ClusterRefused) as raised:
+        Nodes(Silent(Ran(1, "", stderr))).pull(node("a"), IMAGE)
+
+    assert raised.value.message == f"a cannot pull {IMAGE}: {cause}"
+
+
+def test_a_node_that_hangs_is_named_and_not_docker() -> None:
+    with pytest.raises(ClusterRefused) as raised:
+        Nodes(Silent(None)).held(node("a"))
+
+    assert raised.value.message == "a did not answer crictl images"
+
+
+@pytest.mark.parametrize(
+    ("state", "away"), [("running", ""), ("paused", "it is paused"), ("exited", "it does not run")]
+)
+def test_a_node_says_why_it_cannot_be_asked(state: str, away: str) -> None:
+    assert away == Node("dev", "a", "agent", "net", state == "running", "k3s", state).away
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({hosts_path(NAME): HOSTS_TOML}, ["http://autoregistry:5000"], id="hosts.toml"),
+        pytest.param(
+            {REGISTRIES: YAML}, ["http://autoregistry:5000"], id="a k3s without the folder"
+        ),
+        pytest.param(
+            {REGISTRIES: YAML, hosts_path("docker.io"): HOSTS_TOML}, [], id="not read while it runs"
+        ),
+        pytest.param({REGISTRIES: "mirrors:\n\t- x"}, [], id="not YAML"),
+        pytest.param({}, [], id="nothing"),
+    ],
+)
+def test_where_a_node_pulls_from(
+    tmp_path: Path, files: dict[str, str], expected: list[str]
+) -> None:
+    engine = NodeFiles(tmp_path)
+    for path, text in files.items():
+        engine.put_file("a", path, text)
+
+    assert Nodes(cast(Containers, engine)).endpoints(node("a"), NAME) == expected

@@ -1,0 +1,55 @@
+"""A Docker whose localhost is not ours: a daemon in a network namespace of its own, as in a virtual machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dev import lab
+from dev.lab import Docker, engine_files
+from tests.integration.helpers.serving import wait_for
+
+_START = 'mount --make-rshared / && ip link set lo up && exec dockerd --config-file "$0"'
+
+
+@contextmanager
+def daemon_apart() -> Iterator[Docker]:
+    """A third daemon, of the classic store: it starts in a second, and needs no bridge to push."""
+    lab.docker("classic")  # its programs are there
+    with TemporaryDirectory(prefix="apart-") as short:  # a socket's path has at most 107 bytes
+        yield from _daemon(Path(short))
+
+
+def _daemon(folder: Path) -> Iterator[Docker]:
+    config = folder / "daemon.json"
+    config.write_text(
+        json.dumps(
+            {
+                "hosts": [f"unix://{folder}/docker.sock"],
+                "data-root": f"{folder}/data",
+                "exec-root": f"{folder}/exec",
+                "pidfile": f"{folder}/pid",
+                "bridge": "none",
+                "iptables": False,
+                "shutdown-timeout": 1,
+            }
+        )
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["unshare", "--net", "--mount", "--propagation", "slave", "sh", "-c", _START, config],
+            env=engine_files.environment(),
+            stdout=log,
+            stderr=log,
+        )
+    docker = Docker("classic", f"unix://{folder}/docker.sock", owned=False)
+    try:
+        wait_for(docker.ready, "the daemon apart")
+        yield docker
+    finally:
+        process.terminate()
+        process.wait(30)

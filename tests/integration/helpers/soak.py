@@ -1,0 +1,256 @@
+"""Moments: a build, a push or a pull on real engines, and in the middle of it somebody is killed with SIGKILL.
+
+A seed names a run, so that what it found can be looked at again. Refuses to judge the product's words: only
+what both stores have afterwards counts, and what the proxy still holds open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from autoregistry.names import MANIFEST_TYPES
+from autoregistry.proxy.watch import pod_events
+from autoregistry.settings import LIST_THREADS, PUSH_THREADS, QUESTION_THREADS
+from dev.lab import Docker, Registry, tool
+from tests.integration.helpers.serving import Serve, wait_for
+
+IMAGES = ("faults/one:dev", "faults/two:dev")
+# One loop, one follower of events, and what starts for a moment.
+MOST_THREADS = PUSH_THREADS + QUESTION_THREADS + LIST_THREADS + pod_events.THREADS + 6
+MOST_SOCKETS_MORE = PUSH_THREADS + QUESTION_THREADS
+RECOVERY_SECONDS = 60.0
+# Docker's own client tries an upload five times, after 5, 10, 15 and 20 s.
+CLIENT_SECONDS = 150.0
+# After an unharmed build comes the push that nobody asked for: moments fall into that, too.
+_WINDOW = {"build": 1.6, "push": 1.1, "pull": 1.1}
+_VICTIMS = {"proxy": 4, "backend": 4, "client": 2, "docker": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What happens, and who is killed after which part of the time that it usually takes."""
+
+    number: int
+    image: str
+    action: str
+    victim: str
+    part: float
+    pause: float
+    megabytes: float
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.action} {self.image}, {self.victim} killed at {self.part:.2f}"
+
+
+def moments(seed: str, count: int, most_docker: int) -> Iterator[Moment]:
+    """The moments of a seed; Docker itself is killed so often at most."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable is the point
+    for number in range(count):
+        victim = rng.choices(list(_VICTIMS), list(_VICTIMS.values()))[0]
+        last = most_docker and number == count - 1
+        if victim == "docker" or last:
+            victim, most_docker = ("docker", most_docker - 1) if most_docker else ("proxy", 0)
+        action = rng.choice(list(_WINDOW))
+        part = rng.random() * _WINDOW[action]
+        yield Moment(
+            number, rng.choice(IMAGES), action, victim, part, rng.random() / 2, rng.random() * 6
+        )
+
+
+@dataclass
+class Soak:
+    """One Docker, one registry, one proxy, and what is done to them."""
+
+    docker: Docker
+    registry: Registry
+    serve: Serve
+    folder: Path
+    usual: dict[str, float] = field(default_factory=dict)
+    sockets: int = 0
+    tasks: int = 0
+
+    def warm_up(self) -> None:
+        """Everything once, unharmed: how long it takes, and what the proxy holds open afterwards."""
+        for action in _WINDOW:
+            began = time.monotonic()
+            with self._begin(Moment(-1, IMAGES[0], action, "", 0, 0, 3)) as process:
+                assert process.wait(60) == 0, f"{action}: {self._said()}"
+            self.usual[action] = time.monotonic() - began
+        self.check()
+        self.sockets, self.tasks = self._open_files(), self._tasks()
+
+    def live_through(self, moment: Moment) -> None:
+        """Begin, kill, start again, and see that all is well."""
+        with self._begin(moment) as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(self.usual[moment.action] * moment.part)
+            self._kill(moment.victim, process, moment.pause)
+            try:
+                process.wait(CLIENT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        self.check()
+
+    def _kill(self, victim: str, client: subprocess.Popen[bytes], pause: float) -> None:
+        match victim:
+            case "proxy":
+                self.serve.kill()
+                time.sleep(pause)
+                self.serve.start()
+            case "backend":
+                self.registry.kill()
+                time.sleep(pause)
+                self.registry.start()
+            case "docker":
+                self.docker.kill()
+                time.sleep(pause)
+                self.docker.start()
+            case _:
+                client.kill()
+
+    def _begin(self, moment: Moment) -> subprocess.Popen[bytes]:
+        reference = f"{self.serve.name}/{moment.image}"
+        match moment.action:
+            case "build":
+                words = [
+                    "docker",
+                    "build",
+                    "--quiet",
+                    "--tag",
+                    reference,
+                    str(self._context(moment)),
+                ]
+            case "push":
+                words = ["docker", "push", "--quiet", reference]
+            case _:
+                pulled = str(self.folder / "pulled.tar")
+                words = [str(tool("crane")), "pull", "--insecure", reference, pulled]
+        env = {**os.environ, **self.docker.environment}
+        if self.docker.store == "classic":
+            env["DOCKER_BUILDKIT"] = "0"
+        with (self.folder / "client.log").open("wb") as log:
+            return subprocess.Popen(words, stdout=log, stderr=log, env=env)
+
+    def _said(self) -> str:
+        return (self.folder / "client.log").read_text()[-500:]
+
+    def _context(self, moment: Moment) -> Path:
+        """Two layers, the second of them new each time, the first every third time."""
+        context = self.folder / "context"
+        shutil.rmtree(context, ignore_errors=True)
+        context.mkdir()
+        rng = random.Random(f"{moment}{moment.megabytes}")  # noqa: S311 - as above
+        for name, size in (("often", moment.megabytes), ("seldom", 1.0)):
+            content = random.Random(moment.number // 3) if name == "seldom" else rng  # noqa: S311
+            (context / name).write_bytes(content.randbytes(int(size * 1e6)))
+        (context / "Dockerfile").write_text("FROM scratch\nCOPY seldom /\nCOPY often /\nCMD x\n")
+        return context
+
+    def check(self) -> None:
+        """What must hold after every moment, as soon as all are up again."""
+        for image in IMAGES:
+            self._pull_is_dockers(image)
+        self._everything_resolves()
+        self._journal_is_whole()
+        self._nothing_is_left()
+
+    def _pull_is_dockers(self, image: str) -> None:
+        """The next pull gets what Docker has; until then it is refused, and never given another."""
+        reference = f"{self.serve.name}/{image}"
+
+        def identity() -> str:
+            words = ("image", "inspect", "--format", "{{.Id}}", reference)
+            return self.docker.cli(*words, check=False).stdout.strip()
+
+        if not (before := identity()):
+            return
+
+        def answered() -> httpx.Response | None:
+            answer = self.serve.pull(image, "GET", agent="crane")
+            if answer.headers.get("Autoregistry") == "docker-unreachable":
+                return None
+            return answer if answer.status_code == 200 else None
+
+        answer = wait_for(answered, f"{image}: {self.serve.log[-500:]}", RECOVERY_SECONDS)
+        assert answer is not None
+        manifest = answer.json()
+        found = {answer.headers["Docker-Content-Digest"], manifest.get("config", {}).get("digest")}
+        # A build whose client was killed at its end may set the tag only now.
+        has = {before, identity()}
+        assert has & found, f"{image}: Docker has {has}, the pull got {found}"
+
+    def _everything_resolves(self) -> None:
+        """Every tag in the registry, to the last byte of the last layer."""
+        with httpx.Client(base_url=self.registry.url, trust_env=False, timeout=30) as client:
+            for image in IMAGES:
+                repository = image.partition(":")[0]
+                listed = client.get(f"/v2/{repository}/tags/list")
+                for tag in (listed.json().get("tags") or []) if listed.is_success else []:
+                    read_whole(client, repository, tag)
+
+    def _journal_is_whole(self) -> None:
+        """As it stands on disk, read from a copy, so that a write under way disturbs nothing."""
+        with tempfile.TemporaryDirectory() as copy:
+            for file in self.serve.state.glob("*.sqlite*"):
+                shutil.copy(file, copy)
+            for file in Path(copy).glob("*.sqlite"):
+                with closing(sqlite3.connect(file)) as db:
+                    assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok", file.name
+        strange = [
+            p.name for p in self.serve.state.iterdir() if "damaged" in p.name or ".tmp" in p.name
+        ]
+        assert not strange, strange
+
+    def _nothing_is_left(self) -> None:
+        """No push, no thread and no socket more than an idle proxy has."""
+        metrics = "/_autoregistry/metrics"
+        wait_for(lambda: "pushes_running 0" in self.serve.get(metrics).text, "all pushes to end")
+        status = Path(f"/proc/{self.serve.pid}/status").read_text()
+        threads = int(status.partition("Threads:")[2].split()[0])
+        assert threads <= MOST_THREADS, f"{threads} threads"
+
+    def nothing_is_open(self) -> None:
+        """At the end, once the connections kept for further requests are over."""
+        most = self.sockets + MOST_SOCKETS_MORE
+        wait_for(lambda: self._open_files() <= most, f"no more than {most} open files", 60)
+        wait_for(lambda: self._tasks() <= self.tasks, f"no more than {self.tasks} tasks", 100)
+
+    def _tasks(self) -> int:
+        """Of its event loop; each open connection is one of them."""
+        told = self.serve.get("/_autoregistry/metrics").text
+        return int(float(told.partition("\nautoregistry_tasks ")[2].split()[0]))
+
+    def _open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.serve.pid}/fd").iterdir()))
+
+
+def read_whole(client: httpx.Client, repository: str, reference: str) -> None:
+    """Read an image to its last byte; fails where a part is missing, or is not what its name says."""
+    path = f"/v2/{repository}/manifests/{reference}"
+    answer = client.get(path, headers={"Accept": ", ".join(MANIFEST_TYPES)})
+    assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
+    manifest: dict[str, Any] = answer.json()
+    for child in manifest.get("manifests", []):
+        read_whole(client, repository, child["digest"])
+    config = [manifest["config"]] if "config" in manifest else []
+    for part in [*manifest.get("layers", []), *config]:
+        path = f"/v2/{repository}/blobs/{part['digest']}"
+        answer = client.get(path)
+        assert answer.status_code == 200, f"{path}: {answer.status_code}"
+        found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        assert found == part["digest"], f"{path} has other bytes, {len(answer.content)} of them"

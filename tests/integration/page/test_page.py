@@ -1,0 +1,222 @@
+"""The page in a real browser, over a real proxy, Docker and registry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from dev.lab import Docker, Registry
+from tests.integration.helpers.browser import Tab, browser
+from tests.integration.helpers.serving import Serve, build, serving
+from tests.integration.helpers.throttle import Throttle, throttled
+
+pytestmark = pytest.mark.engine
+
+MEGABYTE = 1 << 20
+HACK = "<img src=x onerror=hacked=1>"
+WORDS = """(image => {
+  const row = document.querySelector(`tr[data-image="${image}"]`);
+  return row ? Array.from(row.querySelectorAll(".state"), state => state.textContent) : [];
+})"""
+
+# Buffers on the way take some megabytes at once, so the bar is watched from frame to frame.
+NOTE_BARS = """(() => {
+  window.bars = new Set();
+  window.words = new Set();
+  const note = () => {
+    const bar = document.querySelector("#running progress");
+    if (bar?.hasAttribute("value")) {
+      bars.add(bar.value);
+      words.add(bar.nextElementSibling.textContent);
+    }
+    requestAnimationFrame(note);
+  };
+  note();
+})()"""
+SAID = """(text => text && !text.startsWith("asked") && text)(
+  document.querySelector("#detail-said").textContent)"""
+SHOWN_ROWS = "document.querySelectorAll('#images tbody tr:not([hidden])').length"
+# Nothing tells of a build where nobody watches; a person who comes back to the page is shown it.
+COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
+
+
+@pytest.fixture(scope="module")
+def throttle(registry: Registry) -> Iterator[Throttle]:
+    with throttled(registry.url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shown(
+    engine: Docker, throttle: Throttle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serve]:
+    """`autoregistry serve` that pushes only when asked, in front of a registry that may be slow."""
+    state = tmp_path_factory.mktemp("shown")
+    with serving(engine, throttle.url, state, "--no-watch") as started:
+        yield started
+
+
+@pytest.fixture
+async def tab(shown: Serve, throttle: Throttle, tmp_path: Path) -> AsyncIterator[Tab]:
+    """The page, opened; nothing in it broke and its policy refused nothing."""
+    async with browser(tmp_path / "browser") as made:
+        await made.look(1280, 900, "light")
+        await made.open(f"{shown.url}/_autoregistry/")
+        await made.until("document.querySelector('#health').textContent.includes('live')", "live")
+        yield made
+        assert not [said for said in made.complaints if "ERR_" not in said]
+    throttle.bytes_per_second = None
+
+
+async def _build(serve: Serve, image: str, content: str, size: int = 0) -> None:
+    name = f"{serve.name}/{image}"
+    await asyncio.to_thread(build, serve.docker, name, content, random_bytes=size)
+
+
+async def _tab_to(tab: Tab, where: str) -> None:
+    """Press Tab until the focus is there."""
+    for _ in range(20):
+        if await tab.evaluate(f"document.activeElement.{where}"):
+            return
+        await tab.press("Tab", 9)
+    raise AssertionError(f"Tab never reaches what is {where}")
+
+
+async def _says(tab: Tab, image: str, *words: str) -> None:
+    """Wait until the stores' cells of an image say this."""
+    told = " && ".join(f"said[{at}]?.endsWith('{word}')" for at, word in enumerate(words))
+    script = f"(said => {told} || false)({WORDS}('{image}'))"
+    await tab.evaluate(COME_BACK)
+    await tab.until(script, f"{image}: {words}")
+
+
+async def test_states_turn_after_a_rebuild(shown: Serve, tab: Tab) -> None:
+    image = f"{shown.docker.store}/turns:dev"
+    await _build(shown, image, "v1")
+    await asyncio.to_thread(shown.pull, image)
+    await _says(tab, image, "up to date", "up to date")
+    await _build(shown, image, "v2")
+    await _says(tab, image, "newer", "behind")
+
+    await asyncio.to_thread(shown.pull, image)
+
+    await _says(tab, image, "up to date", "up to date")
+    pulls = await tab.evaluate("document.querySelector('#pulls tbody').textContent")
+    assert pulls.count(image) == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "megabytes", "rate"),
+    [
+        pytest.param("containerd", 300, 80 * MEGABYTE, id="300 MB of random bytes"),
+        pytest.param("classic", 32, 8 * MEGABYTE, id="32 MB over a slow line"),
+    ],
+    indirect=["engine"],
+)
+async def test_a_bar_moves_while_docker_pushes(
+    shown: Serve, throttle: Throttle, tab: Tab, megabytes: int, rate: int
+) -> None:
+    image = f"{shown.docker.store}/bar:dev"
+    await _build(shown, image, "v1", megabytes * MEGABYTE)
+    throttle.bytes_per_second = rate
+    await tab.evaluate(NOTE_BARS)
+
+    # A client without a limit of its own: how long it takes is the machine's matter.
+    answer = await asyncio.to_thread(shown.pull, image, agent="crane/0.22", timeout=600)
+
+    assert answer.status_code == 200
+    between = await tab.evaluate("[...bars].filter(value => 0 < value && value < 1)")
+    assert len(between) >= 5
+    assert between == sorted(between)
+    assert await tab.evaluate("/MB\\/s, .* left/.test([...words].join())")
+    await tab.until("!document.querySelector('#running li')", "no push is shown any more")
+
+
+async def test_after_a_restart_of_the_proxy_the_page_is_right_again(shown: Serve, tab: Tab) -> None:
+    image = f"{shown.docker.store}/restart:dev"
+    await _build(shown, image, "v1")
+    await asyncio.to_thread(shown.kill)
+    await tab.until("document.querySelector('#health').textContent.includes('reconn')", "away")
+
+    await asyncio.to_thread(shown.start)
+
+    await tab.until("document.querySelector('#health').textContent.includes('live')", "live")
+    await _says(tab, image, "only here", "missing")
+    await asyncio.to_thread(shown.pull, image)
+    await _says(tab, image, "up to date", "up to date")
+
+
+async def test_the_keyboard_alone_has_an_image_pushed(shown: Serve, tab: Tab) -> None:
+    image = f"{shown.docker.store}/keys:dev"
+    await _build(shown, image, "v1")
+    await tab.evaluate("document.querySelector('#filter').focus()")
+    await tab.send("Input.insertText", text="keys:")
+    await _says(tab, image, "only here", "missing")
+    await tab.until(f"{SHOWN_ROWS} === 1", "filtered")
+
+    await _tab_to(tab, f"closest('tr')?.dataset.image === '{image}'")
+    await tab.press("Enter", 13, "\r")
+    await tab.until("document.querySelector('#detail').open", "the detail panel")
+    command = await tab.evaluate("document.querySelector('#detail-command').textContent")
+    await _tab_to(tab, "id === 'push'")
+    await tab.press("Enter", 13, "\r")
+    said = await tab.until(SAID, "an answer")
+
+    assert said == "the push is running"
+    await _says(tab, image, "up to date", "up to date")
+    await tab.press("Escape", 27)
+    await tab.until("!document.querySelector('#detail').open", "the panel is closed")
+    assert command == f"autoregistry why {image}"
+
+
+@asynccontextmanager
+async def _hostile_registry() -> AsyncIterator[str]:
+    """One whose lists and refusals have script in them."""
+
+    async def answer(request: web.Request) -> web.Response:
+        match request.path:
+            case "/v2/":
+                return web.json_response({})
+            case "/v2/_catalog":
+                return web.json_response({"repositories": [HACK, "listed"]})
+            case path if path.endswith("/tags/list"):
+                return web.json_response({"name": "listed", "tags": [HACK, "dev"]})
+        status = 403 if request.method == "POST" else 404
+        return web.json_response({"errors": [{"code": "DENIED", "message": HACK}]}, status=status)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("engine", ["classic"], indirect=True)
+async def test_script_in_what_a_registry_and_a_client_say_is_text(
+    engine: Docker, tmp_path: Path
+) -> None:
+    async with _hostile_registry() as url:
+        serve = Serve(engine, url, tmp_path / "state", ("--no-watch",))
+        await asyncio.to_thread(serve.start)
+        try:
+            await _build(serve, "hostile:dev", "v1")
+            answer = await asyncio.to_thread(serve.pull, "hostile:dev", agent=HACK)
+            async with browser(tmp_path / "browser") as tab:
+                await tab.open(f"{serve.url}/_autoregistry/")
+                for body in ("#images", "#pulls"):
+                    text = f"document.querySelector('{body} tbody').textContent"
+                    await tab.until(f"{text}.includes({HACK!r})", f"the cause in {body}")
+
+                assert answer.status_code == 403
+                assert await tab.evaluate("typeof hacked") == "undefined"
+                assert await tab.evaluate("document.querySelectorAll('img, script').length") == 1
+                assert tab.complaints == []
+        finally:
+            await asyncio.to_thread(serve.stop)

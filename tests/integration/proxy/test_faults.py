@@ -1,0 +1,103 @@
+"""Whoever is killed, at whatever moment: afterwards the three stores agree, and nothing is left over.
+
+`make soak` lives through a hundred moments with each image store; the suite through a few.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dev import lab
+from dev.lab import Docker, Registry
+from tests.integration.helpers.serving import Serve, build, serving
+from tests.integration.helpers.soak import Soak, moments, read_whole
+
+pytestmark = pytest.mark.engine
+
+# Read now: tests see no AUTOREGISTRY_* of the shell.
+COUNT = int(os.environ.get("AUTOREGISTRY_SOAK_MOMENTS", "4"))
+SEED = os.environ.get("AUTOREGISTRY_SOAK_SEED") or f"{random.randrange(16**6):06x}"  # noqa: S311
+
+
+def test_killed_at_any_moment_everything_agrees_afterwards(
+    disturbing: Docker, tmp_path: Path
+) -> None:
+    registry = lab.start_registry(tmp_path / "registry")
+    most_docker = 0 if not disturbing.owned else 1 if COUNT < 50 else COUNT
+    print(f"AUTOREGISTRY_SOAK_SEED={SEED} AUTOREGISTRY_SOAK_MOMENTS={COUNT}")
+    with serving(disturbing, registry, tmp_path / "state", "--no-refresh") as serve:
+        soak = Soak(disturbing, registry, serve, tmp_path)
+        soak.warm_up()
+        for moment in moments(f"{SEED} {disturbing.store}", COUNT, most_docker):
+            print(moment, flush=True)
+            soak.live_through(moment)
+        soak.nothing_is_open()
+    registry.stop()
+
+
+def test_a_layer_whose_link_is_just_being_written_is_there(
+    serve: Serve, registry: Registry
+) -> None:
+    """The registry itself answers 500, over which `docker push` gives up."""
+    build(serve.docker, f"{serve.name}/faults/writing:dev", "writing")
+    serve.pull("faults/writing:dev")
+    layers = registry.directory / "data/docker/registry/v2/repositories/faults/writing/_layers"
+    link = next(layers.rglob("link"))
+    content = link.read_bytes()
+    path = f"/v2/faults/writing/blobs/{content.decode()}"
+
+    file = link.open("wb", buffering=0)
+    direct = httpx.head(f"{registry.url}{path}", trust_env=False)
+    writing = threading.Timer(0.3, file.write, (content,))
+    writing.start()
+    through_us = httpx.head(f"{serve.url}{path}", trust_env=False, timeout=30)
+    writing.join()
+    file.close()
+
+    assert (direct.status_code, through_us.status_code) == (500, 200)
+
+
+def test_a_link_that_the_registry_half_wrote_is_mended_by_the_next_pull(
+    serve: Serve, registry: Registry
+) -> None:
+    """Killed between opening a link and writing it, it leaves an empty file, and answers 500 for it."""
+    build(serve.docker, f"{serve.name}/faults/links:dev", "links")
+    with httpx.Client(base_url=serve.url, trust_env=False, timeout=60) as client:
+        read_whole(client, "faults/links", "dev")
+        repository = registry.directory / "data/docker/registry/v2/repositories/faults/links"
+        kinds = ("_layers/*/*", "_manifests/revisions/*/*", "_manifests/tags/dev/**")
+        links = [link for kind in kinds for link in sorted(repository.glob(f"{kind}/link"))[:2]]
+        for link in links:
+            link.write_bytes(b"")
+            with suppress(AssertionError):  # a layer's loss is known once it was asked for
+                read_whole(client, "faults/links", "dev")
+
+            read_whole(client, "faults/links", "dev")
+
+    assert len(links) >= 5
+    assert "the registry has lost a part of Docker's image: pushed" in serve.log
+
+
+def test_a_manifest_that_the_registry_half_wrote_is_one_named_error(
+    serve: Serve, registry: Registry
+) -> None:
+    """It takes no upload of what it believes to have: only another manifest, or no file, helps."""
+    build(serve.docker, f"{serve.name}/faults/manifest:dev", "manifest")
+    digest = serve.pull("faults/manifest:dev").headers["Docker-Content-Digest"].partition(":")[2]
+    blobs = registry.directory / "data/docker/registry/v2/blobs/sha256"
+    (blobs / digest[:2] / digest / "data").write_bytes(b"")
+
+    refused = serve.pull("faults/manifest:dev", agent="crane")
+    build(serve.docker, f"{serve.name}/faults/manifest:dev", "another")
+    after = serve.pull("faults/manifest:dev", agent="crane")
+
+    assert refused.status_code == 403
+    assert "a file of its own is damaged" in refused.reason_phrase
+    assert after.status_code == 200

@@ -1,0 +1,200 @@
+"""What happens when pushes fail, parts go away, and other people push."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dev import lab
+from dev.lab import Docker, Registry
+from tests.integration.conftest import mirror
+from tests.integration.helpers.serving import Serve, build, serving, uploads, wait_for
+
+pytestmark = pytest.mark.engine
+
+MEGABYTE = 1 << 20
+
+
+@contextmanager
+def small_disk(directory: Path, size: str) -> Iterator[None]:
+    """A file system of its own, so small that a push fills it."""
+    directory.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def test_a_failed_push_is_told_to_the_client_and_never_hidden_behind_the_old_image(
+    engine: Docker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "registry"
+    with small_disk(folder / "data", "4m"):
+        registry = lab.start_registry(folder)
+        with serving(engine, registry, tmp_path / "state", "--no-watch") as serve:
+            image = f"{engine.store}/fails:dev"
+            reference = f"{serve.name}/{image}"
+            node = lab.containerd("2.3", mirror(tmp_path, serve))
+            build(engine, reference, "v1")
+            old = serve.pull(image).headers["Docker-Content-Digest"]
+            build(engine, reference, "v2", random_bytes=8 * MEGABYTE)
+
+            with ThreadPoolExecutor(1) as other:  # the classic store tries five times, for 50 s
+                pulling = other.submit(node.pull, reference)
+                refused = serve.pull(image, "GET", agent="crane")
+                code, output = pulling.result()
+            node.stop()
+            away = refused
+            if engine.owned:  # what is known to be stale stays so while Docker does not answer
+                engine.freeze()
+                try:
+                    away = serve.pull(image, agent="crane")
+                finally:
+                    engine.thaw()
+            subprocess.run(["mount", "-o", "remount,size=64m", folder / "data"], check=True)
+            wait_for(lambda: serve.pull(image).status_code == 200, "it to mend itself")
+            mended = serve.pull(image)
+        registry.stop()
+
+    said = f"Docker's newer {image} could not be pushed: no space left on device"
+    assert (refused.status_code, refused.headers["Autoregistry"]) == (403, "push-failed")
+    assert said == refused.reason_phrase
+    assert json.loads(refused.text)["errors"][0]["message"] == refused.reason_phrase
+    assert code != 0
+    assert said in output
+    assert (away.status_code, away.headers["Autoregistry"]) == (403, "push-failed")
+    assert mended.headers["Autoregistry"] == "up-to-date"
+    assert old != mended.headers["Docker-Content-Digest"]
+
+
+def _crane_push(serve: Serve, image: str, content: str, folder: Path) -> str:
+    """Push another image under this tag, as CI would; its digest."""
+    (folder / "theirs").write_text(content)
+    subprocess.run(["tar", "-C", folder, "-cf", folder / "layer.tar", "theirs"], check=True)
+    crane = lab.tool("crane")
+    done = subprocess.run(
+        [
+            crane,
+            "append",
+            "--new_layer",
+            folder / "layer.tar",
+            "--new_tag",
+            f"{serve.name}/{image}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return serve.pull(image).headers["Docker-Content-Digest"]
+
+
+def test_a_push_by_hand_is_served_also_after_kill_9_until_docker_changes(
+    engine: Docker, serve: Serve, registry: Registry, tmp_path: Path
+) -> None:
+    image = f"{engine.store}/hand:dev"
+    build(engine, f"{serve.name}/{image}", "ours")
+    ours = serve.pull(image).headers["Docker-Content-Digest"]
+    theirs = _crane_push(serve, image, "theirs", tmp_path)
+    serve.kill()
+    serve.start()
+    after_kill = serve.pull(image)
+    build(engine, f"{serve.name}/{image}", "ours, rebuilt")
+    rebuilt = serve.pull(image)
+
+    assert ours != theirs
+    assert ("pushed-by-hand", theirs) == (
+        after_kill.headers["Autoregistry"],
+        after_kill.headers["Docker-Content-Digest"],
+    )
+    assert (rebuilt.status_code, rebuilt.headers["Autoregistry"]) == (200, "pushed")
+    assert uploads(registry, image) == 3
+
+
+def test_docker_frozen_killed_and_back(disturbing: Docker, serve: Serve, tmp_path: Path) -> None:
+    """A hung Docker is waited for so long and no longer; a killed one is noticed at once."""
+    engine = disturbing
+    if not engine.owned:
+        pytest.skip("your own Docker is not frozen or killed by a test")
+    image, stale = f"{engine.store}/away:dev", f"{engine.store}/stale:dev"
+    for name in (image, stale):
+        build(engine, f"{serve.name}/{name}", "v1")
+        serve.pull(name)
+    build(engine, f"{serve.name}/{stale}", "v2")
+    try:
+        engine.freeze()
+        frozen = serve.pull(image, timeout=30)
+        engine.thaw()
+        thawed = serve.pull(image)
+        engine.kill()
+        killed = serve.pull(image)
+        health = serve.get("/_autoregistry/health").json()
+    finally:
+        engine.thaw()
+        engine.start()
+    back = serve.pull(stale)
+
+    assert [(a.status_code, a.headers["Autoregistry"]) for a in (frozen, thawed, killed)] == [
+        (200, "docker-unreachable"),
+        (200, "up-to-date"),
+        (200, "docker-unreachable"),
+    ]
+    assert health["docker"] == "does not answer"
+    assert (back.status_code, back.headers["Autoregistry"]) == (200, "pushed")
+
+
+def test_a_backend_that_is_away_is_502_naming_it(
+    engine: Docker, serve: Serve, registry: Registry
+) -> None:
+    image = f"{engine.store}/backend:dev"
+    build(engine, f"{serve.name}/{image}", "v1")
+    serve.pull(image)
+    registry.kill()
+    try:
+        away = serve.pull(image)
+        blob = serve.get("/v2/x/tags/list")
+    finally:
+        registry.start()
+    back = serve.pull(image)
+
+    for answer in (away, blob):
+        assert answer.status_code == 502
+        assert registry.url in answer.reason_phrase
+    assert (back.status_code, back.headers["Autoregistry"]) == (200, "up-to-date")
+
+
+def test_a_users_own_docker_push_passes_and_counts_as_by_hand(
+    engine: Docker, serve: Serve, registry: Registry
+) -> None:
+    image = f"{engine.store}/own-push:dev"
+    build(engine, f"{serve.name}/{image}", "v1")
+
+    engine.cli("push", f"{serve.name}/{image}")
+
+    assert f"{image}  pushed by hand (docker/" in serve.log
+    assert serve.pull(image).headers["Autoregistry"] == "up-to-date"
+    assert uploads(registry, image) == 1
+
+
+def test_what_is_built_is_pushed_before_anybody_asks(engine: Docker, tmp_path: Path) -> None:
+    registry = lab.start_registry(tmp_path / "registry")
+    with serving(engine, registry, tmp_path / "state") as serve:
+        image = f"{engine.store}/eager:dev"
+        build(engine, f"{serve.name}/{image}", "v1")
+        wait_for(lambda: uploads(registry, image) == 1, "an eager push")
+        build(engine, f"{serve.name}/{image}", "v2")
+        wait_for(lambda: uploads(registry, image) == 2, "another one after the rebuild")
+        wait_for(lambda: serve.log.count(f"{image}  pushed") == 2, "both to end")
+
+        answer: httpx.Response = serve.pull(image)
+
+        assert answer.headers["Autoregistry"] == "up-to-date"
+    registry.stop()

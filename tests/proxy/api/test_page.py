@@ -1,0 +1,84 @@
+"""The page: who gets it, and under which headers."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from autoregistry.proxy.api import page
+from autoregistry.stack.proxy_image import image_source
+from tests.proxy.conftest import Lab
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+FILE = Path(page.__file__).with_name("page.html").read_text()
+
+
+async def test_only_what_is_in_the_page_may_run(lab: Lab) -> None:
+    answer = await lab.client.get("/_autoregistry/")
+
+    policy = dict(
+        part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    for tag in ("script", "style"):
+        (inline,) = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", answer.text, re.DOTALL)
+        digest = b64encode(sha256(inline.encode()).digest()).decode()
+        assert policy[f"{tag}-src"] == f"'sha256-{digest}'"
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", ["", "status", "health", "events", "metrics"])
+async def test_another_sites_page_learns_nothing(lab: Lab, path: str) -> None:
+    headers = {"Origin": "http://evil.example"}
+    async with lab.client.stream("GET", f"/_autoregistry/{path}", headers=headers) as answer:
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+async def test_a_browser_is_not_served_under_a_foreign_name(lab: Lab) -> None:
+    answer = await lab.client.get("/_autoregistry/", headers={"Host": "evil.example"})
+    assert answer.status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "status"),
+    [
+        pytest.param("GET", "/", BROWSER, 302, id="a browser"),
+        pytest.param("GET", "/_autoregistry", BROWSER, 302, id="without the slash"),
+        pytest.param("GET", "/", "*/*", 400, id="a registry client"),
+        pytest.param("HEAD", "/", BROWSER, 400, id="not a look at the page"),
+        pytest.param("POST", "/_autoregistry/", BROWSER, 400, id="the page takes nothing"),
+        pytest.param("GET", "/v2/", BROWSER, 200, id="the registry, whoever asks"),
+    ],
+)
+async def test_only_browsers_are_sent_to_the_page(
+    lab: Lab, method: str, path: str, accept: str, status: int
+) -> None:
+    answer = await lab.client.request(method, path, headers={"Accept": accept})
+    assert answer.status_code == status
+    if status == 302:
+        assert answer.headers["Location"] == "/_autoregistry/"
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"],
+)
+def test_foreign_text_has_no_way_to_become_markup(way: str) -> None:
+    assert way not in FILE
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    assert not re.findall(r"(?:https?:)?//\w[\w.-]+\.\w", FILE)
+    assert not re.findall(r"\son\w+=|\sstyle=|javascript:", FILE)
+
+
+def test_the_proxys_image_has_the_page() -> None:
+    assert "autoregistry/proxy/api/page.html" in image_source("python:3").files

@@ -1,0 +1,183 @@
+"""Whatever is sent, the answer is a clean 4xx or the backend's own, and nothing is smuggled past us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fakes.wire import RawBackend
+from tests.helpers import hostile
+from tests.helpers.proxy_wire import between
+
+# `make fuzz` says how long; in `make test` a few seconds are enough for regressions.
+EXAMPLES = int(os.environ.get("AUTOREGISTRY_FUZZ_EXAMPLES", "60"))
+HOST = b"Host: localhost:5000\r\n"
+TAGS = b"GET /v2/a/tags/list HTTP/1.1\r\n"
+POST = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\n"
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    print_blob=True,
+)
+@given(hostile.requests)
+def test_no_request_does_harm(request_text: bytes) -> None:
+    async def run() -> None:
+        with tempfile.TemporaryDirectory() as state:
+            backend = RawBackend(hostile.script)
+            async with between(Path(state), backend=backend) as wire:
+                await hostile.attack(wire, request_text)
+                await hostile.is_well(wire)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        pytest.param(b"Content-Length: 5\r\nContent-Length: 6\r\n", id="two lengths"),
+        pytest.param(b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", id="both"),
+        pytest.param(
+            b"Content-Length: 5\r\nUpgrade: websocket\r\nConnection: upgrade\r\n", id="upgrade"
+        ),
+        pytest.param(b"Transfer-Encoding : chunked\r\n", id="space before the colon"),
+        pytest.param(b"Transfer-Encoding: xchunked\r\n", id="unknown coding"),
+        pytest.param(b"Connection: Content-Length\r\nContent-Length: 5\r\n", id="length dropped"),
+        pytest.param(b"Host: evil.example\r\n", id="two hosts"),
+    ],
+)
+async def test_nothing_is_smuggled(tmp_path: Path, framing: bytes) -> None:
+    backend = RawBackend(hostile.script)
+    async with between(tmp_path, backend=backend) as wire:
+        head = POST + HOST + framing + b"\r\n"
+        await hostile.attack(wire, head + b"hello" + hostile.smuggled)
+        await hostile.is_well(wire)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(TAGS + HOST + b"X: a\r\n b\r\n", id="folded line"),
+        pytest.param(TAGS + HOST + b"X: a\r\n\tb\r\n", id="folded line, tab"),
+        pytest.param(TAGS + b"Host: localhost:5000\r\n .evil.example\r\n", id="folded Host"),
+        pytest.param(TAGS + b"Host:\r\n localhost:5000\r\n", id="Host in the folded line"),
+        pytest.param(TAGS + b" X: a\r\n" + HOST, id="folded request line"),
+        pytest.param(TAGS + HOST + b"X: a\x00b\r\n", id="NUL in a value"),
+        pytest.param(b"GET /v2/a\x00/tags/list HTTP/1.1\r\n" + HOST, id="NUL in the target"),
+        pytest.param(TAGS + HOST + b"X: a\rb\r\n", id="CR in a value"),
+        pytest.param(TAGS + HOST + b"X: a\rHost: evil.example\r\n", id="CR for a line's end"),
+        pytest.param(TAGS + b"Host: localhost:5000\r.evil.example\r\n", id="CR in Host"),
+        pytest.param(b"GET /v2/a\r/tags/list HTTP/1.1\r\n" + HOST, id="CR in the target"),
+        pytest.param(
+            POST + HOST + b"Content-Length: 5\r\nContent-Length: 5\r\n", id="two equal lengths"
+        ),
+        pytest.param(POST + HOST + b"Content-Length: 5, 5\r\n", id="a list of equal lengths"),
+    ],
+)
+async def test_what_another_reader_may_read_otherwise_is_refused(
+    tmp_path: Path, head: bytes
+) -> None:
+    """RFC 9112 lets a server mend most of these; the registry might mend them in another way."""
+    async with between(tmp_path, backend=RawBackend(hostile.script)) as wire:
+        answer = await wire.answer_to(head + b"\r\nhello" + hostile.smuggled)
+
+        assert answer.startswith(b"HTTP/1.0 400 not a request in HTTP/1.1: ")
+        assert b"\r\nAutoregistry: unreadable-request\r\n" in answer
+        assert answer.count(b"Autoregistry: ") == 1
+        assert wire.backend.seen == []
+        await hostile.is_well(wire)
+
+
+async def test_a_tls_hello_is_answered_in_http(tmp_path: Path) -> None:
+    """Or Docker's containerd store gives up instead of trying http."""
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 300
+        )
+
+    assert answer.startswith(b"HTTP/1.0 400 ")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        pytest.param(b"localhost:5000", b"200", id="name"),
+        pytest.param(b"LOCALHOST", b"200", id="case"),
+        pytest.param(b"127.0.0.1:5000", b"200", id="address"),
+        pytest.param(b"[::1]:5000", b"200", id="IPv6"),
+        pytest.param(b"host.k3d.internal:5000", b"200", id="k3d"),
+        pytest.param(b"evil.example", b"421", id="foreign"),
+        pytest.param(b"localhost.evil.example:5000", b"421", id="prefix"),
+        pytest.param(b"evil.example@localhost", b"421", id="user"),
+        pytest.param(b"", b"421", id="empty"),
+    ],
+)
+@pytest.mark.parametrize("path", [b"/v2/", b"/_autoregistry/health"])
+async def test_only_our_names_are_answered(
+    tmp_path: Path, host: bytes, status: bytes, path: bytes
+) -> None:
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(
+            b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+        )
+
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        pytest.param(b"registry.internal:5000", b"200", id="allowed"),
+        pytest.param(b"REGISTRY.internal", b"200", id="case"),
+        pytest.param(b"build.test:80", b"200", id="another one"),
+        pytest.param(b"localhost:5000", b"200", id="ours as well"),
+        pytest.param(b"registry.internal.evil.example", b"421", id="prefix"),
+        pytest.param(b"evil.registry.internal", b"421", id="suffix"),
+    ],
+)
+async def test_names_that_are_allowed_are_answered_too(
+    tmp_path: Path, host: bytes, status: bytes
+) -> None:
+    async with between(tmp_path, allow_hosts=("Registry.Internal", "build.test:5000")) as wire:
+        answer = await wire.answer_to(
+            b"GET /v2/ HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert len(wire.backend.seen) == (status == b"200")
+
+
+@pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
+async def test_another_sites_page_starts_no_push(tmp_path: Path, site: bytes) -> None:
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(
+            b"GET /v2/app/manifests/dev HTTP/1.1\r\n"
+            + HOST
+            + b"Sec-Fetch-Site: "
+            + site
+            + b"\r\nConnection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 421 not for other sites' pages\r\n")
+        assert wire.docker.inspected == []
+        assert wire.backend.seen == []
+
+
+async def test_another_registrys_image_is_not_touched(tmp_path: Path) -> None:
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(
+            b"GET /v2/library/nginx/manifests/latest?ns=docker.io HTTP/1.1\r\n"
+            + HOST
+            + b"Connection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert wire.docker.inspected == []
+        assert wire.backend.seen == []

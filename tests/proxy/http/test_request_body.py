@@ -1,0 +1,322 @@
+"""Bodies: sent on once, timed both ways, and what is left of one behind an early answer is no request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import time
+from pathlib import Path
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+
+from autoregistry.names import MANIFEST_TYPES, Digest, Manifest
+from autoregistry.proxy.backend import client as backends
+from autoregistry.proxy.backend.client import Backend
+from autoregistry.proxy.backend.messages import Ask
+from autoregistry.proxy.pull.handler import Pulls
+from autoregistry.settings import Limits
+from tests.fakes.docker import FakeImage
+from tests.fakes.wire import Exchange, RawBackend
+from tests.helpers.proxy_wire import between
+
+HOST = b"Host: localhost:5000\r\n"
+ACCEPT = f"Accept: {', '.join(MANIFEST_TYPES)}\r\n".encode()
+REFUSED = b'{"errors":[{"code":"DENIED","message":"no"}]}'
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Content-Length: 9\r\n\r\n123456789",
+        b"Transfer-Encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n",
+    ],
+    ids=["sized", "chunked"],
+)
+async def test_a_question_with_a_body_reaches_neither_docker_nor_the_registry(
+    tmp_path: Path, method: bytes, body: bytes
+) -> None:
+    """It is asked a second time after a push: the registry would take the next request for that body."""
+    async with between(tmp_path) as wire:
+        wire.docker.images["localhost:5000/app:dev"] = FakeImage("x")
+        head = method + b" /v2/app/manifests/dev HTTP/1.1\r\n" + HOST + ACCEPT
+        answer = await wire.answer_to(head + body, seconds=2)
+
+        assert answer.startswith(b"HTTP/1.1 400 a " + method + b" has no body\r\n")
+        assert answer.count(b"HTTP/1.") == 1
+        assert (wire.backend.seen, wire.docker.pushed) == ([], [])
+
+
+def _upload(port: int, size: int) -> tuple[int, bytes]:
+    """Send all of an upload before anything is read; how much of it could be sent, and what came."""
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
+        head = b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST
+        client.sendall(head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % size)
+        sent, got = 0, b""
+        while sent < size:
+            client.sendall(b"x" * 65536)
+            sent += 65536
+            time.sleep(0.001)
+        while piece := client.recv(65536):
+            got += piece
+    return sent, got
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nExpect: 200-maybe", id="expectation"),
+        pytest.param(b"OPTIONS * HTTP/1.1", id="no path"),
+        pytest.param(b"CONNECT localhost:5000 HTTP/1.1", id="tunnel"),
+        pytest.param(b"CONNECT /v2/ HTTP/1.1", id="tunnel to a path"),
+    ],
+)
+async def test_what_the_http_server_inside_refuses_is_refused_in_our_form(
+    tmp_path: Path, lines: bytes
+) -> None:
+    async with between(tmp_path) as wire:
+        answer = await wire.answer_to(lines + b"\r\n" + HOST + b"Connection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 400 no")
+    assert b"\r\nAutoregistry: not-a-registry-request\r\n" in answer
+
+
+async def test_the_rest_of_an_upload_behind_an_early_answer_is_no_head(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.reader.read(1000)
+        length = b"Content-Length: %d\r\n\r\n" % len(REFUSED)
+        exchange.writer.write(b"HTTP/1.1 403 Forbidden\r\n" + length + REFUSED)
+        await exchange.writer.drain()
+        while await exchange.reader.read(1 << 16):
+            pass
+
+    async with between(tmp_path, backend=RawBackend(script)) as wire:
+        sent, answer = await asyncio.to_thread(_upload, wire.port, 4 << 20)
+
+    assert sent == 4 << 20
+    assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert answer.endswith(REFUSED)
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_a_registry_that_takes_nothing_of_an_upload_is_not_waited_for(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        exchange.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(60)
+
+    limits = Limits(idle_seconds=0.5)
+    async with (
+        between(tmp_path, limits, RawBackend(script)) as wire,
+        wire.client() as client,
+    ):
+        head = b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 999999999\r\n"
+
+        async def send() -> None:
+            await client.send(head + b"\r\n")
+            while True:
+                await client.send(b"x" * 65536)
+
+        sending = asyncio.create_task(send())
+        answer = await client.head()
+        sending.cancel()
+
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"it took nothing of an upload for 0.5 s" in answer
+
+
+async def test_nobody_waits_for_a_client_that_says_half_a_manifest(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.body()
+        exchange.writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+        await exchange.writer.drain()
+
+    put = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST
+    async with (
+        between(tmp_path, Limits(idle_seconds=20), RawBackend(script)) as wire,
+        wire.client() as half,
+    ):
+        await half.send(put + b"Content-Length: 2\r\n\r\n{")
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            whole = put + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}"
+            answer = await wire.answer_to(whole, seconds=10)
+        await half.send(b"}")
+        late = await half.head()
+
+    assert answer.startswith(b"HTTP/1.1 201 Created")
+    assert late.startswith(b"HTTP/1.1 201 Created")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"Content-Length: 2\r\n\r\n{", b"408 the body stood still for 0.3 s"),
+        (b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nzz\r\n", b"400 "),
+    ],
+    ids=["half of it", "no chunk"],
+)
+async def test_a_manifest_that_does_not_come_is_the_clients_matter(
+    tmp_path: Path, sent: bytes, status: bytes
+) -> None:
+    async with between(tmp_path, Limits(idle_seconds=0.3)) as wire:
+        put = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST
+        answer = await wire.answer_to(put + sent, seconds=5)
+
+        assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status)), answer
+        assert wire.backend.seen == []
+
+
+async def test_a_manifest_larger_than_any_goes_to_the_registry_all_the_same(tmp_path: Path) -> None:
+    got = 0
+
+    async def script(exchange: Exchange) -> None:
+        nonlocal got
+        got = len(await exchange.body())
+        exchange.writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await exchange.writer.drain()
+
+    size = backends.MAX_MANIFEST_BYTES + 100_000
+    async with between(tmp_path, backend=RawBackend(script)) as wire:
+        head = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST + b"Connection: close\r\n"
+        length = b"Content-Length: %d\r\n\r\n" % size
+        answer = await wire.answer_to(head + length + b"x" * size, seconds=20)
+
+    assert got == size
+    assert answer.startswith(b"HTTP/1.1 413 Too Large")
+
+
+async def test_an_answer_that_stands_still_is_cut_off(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await asyncio.sleep(60)
+
+    limits = Limits(idle_seconds=0.3)
+    async with between(tmp_path, limits, RawBackend(script)) as wire:
+        request = b"GET /v2/_catalog HTTP/1.1\r\n" + HOST + b"\r\n"
+        answer = await asyncio.wait_for(wire.answer_to(request, seconds=30), 20)
+
+    assert answer.endswith(b"3\r\nabc\r\n")
+
+
+async def test_the_end_of_an_answer_that_nobody_takes_is_not_kept(tmp_path: Path) -> None:
+    limits = Limits(idle_seconds=0.5, keepalive_seconds=0.2, connections=1)
+    async with between(tmp_path, limits) as wire:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(0)
+            await loop.sock_connect(client, ("127.0.0.1", wire.port))
+            for _ in range(100):  # 40 kB each, until the kernel takes no more of them
+                await loop.sock_sendall(
+                    client, b"GET /_autoregistry/ HTTP/1.1\r\n" + HOST + b"\r\n"
+                )
+            async with asyncio.timeout(15):
+                request = b"GET /v2/ HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+                while not (await wire.answer_to(request, 1)).startswith(b"HTTP/1.1 200"):
+                    pass
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+class Manifests:
+    """A registry of manifests by digest, which counts how many it is asked for at once."""
+
+    def __init__(self) -> None:
+        self.there: dict[str, bytes] = {}
+        self.asked = self.now = self.most = 0
+
+    def add(self, content: object) -> str:
+        text = json.dumps(content).encode()
+        self.there[_digest(text)] = text
+        return _digest(text)
+
+    async def script(self, exchange: Exchange) -> None:
+        self.asked += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.01)
+        self.now -= 1
+        content = self.there.get(exchange.request_line.split()[1].decode().rpartition("/")[2])
+        status = b"404 Not Found" if content is None else b"200 OK"
+        length = b"Content-Length: %d\r\n\r\n" % len(content or b"")
+        exchange.writer.write(b"HTTP/1.1 " + status + b"\r\n" + length + (content or b""))
+        await exchange.writer.drain()
+
+
+async def _behind(registry: Manifests, digest: str, times: int = 1) -> list[frozenset[str]]:
+    async with RawBackend(registry.script).serving() as behind:
+        backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
+        try:
+            return [await backend.configs_behind("app", digest) for _ in range(times)]
+        finally:
+            await backend.close()
+
+
+async def test_the_children_of_an_index_are_read_once_and_few_at_a_time() -> None:
+    registry = Manifests()
+    children = [registry.add({"config": {"digest": f"sha256:{n}"}}) for n in range(40)]
+    index = registry.add({"manifests": [{"digest": child} for child in children * 3]})
+
+    first, again = await _behind(registry, index, times=2)
+
+    assert first == again == {f"sha256:{n}" for n in range(40)}
+    assert registry.asked == 41
+    assert registry.most <= backends.READ_AT_ONCE
+
+
+async def test_an_index_of_too_much_is_not_followed() -> None:
+    registry = Manifests()
+    many = [{"digest": f"sha256:{n}"} for n in range(backends.MAX_MANIFESTS)]
+
+    assert await _behind(registry, registry.add({"manifests": many})) == [frozenset()]
+    assert registry.asked == 1
+
+
+async def test_indexes_of_indexes_are_each_read_once_and_not_without_end() -> None:
+    registry = Manifests()
+    level = [registry.add({"config": {"digest": f"sha256:{n}"}}) for n in range(16)]
+    for depth in range(5):
+        level = [
+            registry.add({"n": n, "depth": depth, "manifests": [{"digest": d} for d in level]})
+            for n in range(16)
+        ]
+
+    await _behind(registry, level[0])
+
+    assert registry.asked <= backends.MAX_MANIFESTS
+
+
+async def test_what_is_missing_of_an_index_is_asked_for_again() -> None:
+    """It may have come meanwhile; the whole of it is kept, since it never changes."""
+    registry = Manifests()
+    there = registry.add({"config": {"digest": "sha256:a"}})
+    late = json.dumps({"config": {"digest": "sha256:b"}}).encode()
+    index = registry.add({"manifests": [{"digest": there}, {"digest": _digest(late)}]})
+
+    async with RawBackend(registry.script).serving() as behind:
+        backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
+        first = await backend.configs_behind("app", index)
+        registry.there[_digest(late)] = late
+        second = await backend.configs_behind("app", index)
+        await backend.close()
+
+    assert first == {"sha256:a"}
+    assert second == {"sha256:a", "sha256:b"}
+
+
+async def test_a_client_that_hangs_up_lets_go_of_the_registrys_answer() -> None:
+    held = Mock(status=404, close=AsyncMock())
+    docker = Mock(tags_with=AsyncMock(side_effect=asyncio.CancelledError))
+    registry = Mock(read=AsyncMock(return_value=held))
+    pulls = Pulls(docker, registry, Mock(), Mock(), nonce="ours", patience=1)
+    ask = Ask("GET", "/v2/app/manifests/x", [(b"Accept", ", ".join(MANIFEST_TYPES).encode())])
+
+    with pytest.raises(asyncio.CancelledError):
+        await pulls.reply(ask, Manifest("app", Digest("sha256:" + "a" * 64)))
+
+    held.close.assert_awaited_once()

@@ -1,0 +1,162 @@
+"""The journal survives what can happen to a file, and never stops the registry."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autoregistry.decision import Memory
+from autoregistry.names import Image
+from autoregistry.proxy.pull.journal import FILE, Journal
+
+APP = Image("shop/api", "dev")
+
+
+@pytest.fixture
+def notices() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def journal(tmp_path: Path, notices: list[str]) -> Iterator[Journal]:
+    made = Journal(tmp_path, notices.append)
+    yield made
+    made.close()
+
+
+def _reopened(directory: Path) -> Memory:
+    again = Journal(directory, print)
+    try:
+        return again.memory(APP)
+    finally:
+        again.close()
+
+
+def test_nothing_is_known_about_a_new_tag(journal: Journal) -> None:
+    assert Memory() == journal.memory(APP)
+
+
+def test_a_push_by_hand_is_kept(journal: Journal, tmp_path: Path) -> None:
+    journal.set_by_hand(APP, "sha256:ours")
+
+    assert Memory(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
+
+
+def test_a_push_by_hand_is_forgotten_when_docker_changes_or_we_push(journal: Journal) -> None:
+    journal.set_by_hand(APP, "sha256:ours")
+    journal.forget_hand(APP)
+    changed = journal.memory(APP)
+    journal.set_by_hand(APP, "sha256:ours")
+    journal.set_by_us(APP)
+
+    assert [Memory(), Memory()] == [changed, journal.memory(APP)]
+
+
+def test_what_is_stale_is_kept_until_it_is_in_step(journal: Journal, tmp_path: Path) -> None:
+    journal.set_stale(APP, "disk full")
+    stale = _reopened(tmp_path)
+    journal.in_step(APP)
+
+    assert Memory(stale_because="disk full") == stale
+    assert Memory() == journal.memory(APP)
+
+
+def test_pulls_and_pushes_are_dated(journal: Journal) -> None:
+    journal.pulled(APP)
+    journal.set_by_us(APP)
+    pushed_at, pulled_at = journal.known()[APP]
+
+    assert pushed_at is not None
+    assert pulled_at is not None
+
+
+def test_notes_are_kept(journal: Journal) -> None:
+    journal.set_note("last-event", "17")
+
+    assert (journal.note("last-event"), journal.note("other")) == ("17", None)
+
+
+def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, pathlib\n"
+        "from autoregistry.proxy.pull.journal import Journal\n"
+        "from autoregistry.names import Image\n"
+        f"j = Journal(pathlib.Path({str(tmp_path)!r}), print)\n"
+        "j.set_by_hand(Image('shop/api', 'dev'), 'sha256:ours')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], check=False)
+
+    assert ended.returncode == -signal.SIGKILL
+    assert Memory(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(b"not a database at all" * 100, id="another file"),
+        pytest.param(b"SQLite format 3\x00" + b"\x99" * 4096, id="a broken one"),
+    ],
+)
+def test_a_damaged_file_is_put_aside_with_one_sentence(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / FILE).write_bytes(damage)
+    notices: list[str] = []
+
+    journal = Journal(tmp_path, notices.append)
+    journal.set_stale(APP, "disk full")
+    journal.close()
+
+    assert Memory(stale_because="disk full") == _reopened(tmp_path)
+    assert len(notices) == 1
+    assert "damaged" in notices[0]
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+
+
+def test_a_file_that_cannot_be_written_is_replaced_by_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    notices: list[str] = []
+
+    journal = Journal(tmp_path / "file" / "dir", notices.append)
+    journal.set_stale(APP, "disk full")
+
+    assert Memory(stale_because="disk full") == journal.memory(APP)
+    assert len(notices) == 1
+    assert "kept in memory" in notices[0]
+    journal.close()
+
+
+def test_a_disk_that_fills_up_does_not_lose_what_was_known(
+    journal: Journal, notices: list[str], tmp_path: Path
+) -> None:
+    journal.set_stale(APP, "first")
+    pages = sqlite3.connect(tmp_path / FILE)
+    pages.close()
+    journal._db.execute("PRAGMA max_page_count = 1")
+    for number in range(2000):
+        journal.set_stale(Image("a", f"t{number}"), "x" * 200)
+
+    assert journal.memory(APP).stale_because == "first"
+    assert journal.memory(Image("a", "t1999")).stale_because == "x" * 200
+    assert len(notices) == 1
+
+
+def test_a_file_that_is_damaged_under_us_ends_no_question(
+    journal: Journal, notices: list[str], tmp_path: Path
+) -> None:
+    for number in range(500):
+        journal.set_stale(Image("a", f"t{number}"), "x" * 200)
+    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = (tmp_path / FILE).stat().st_size
+    with (tmp_path / FILE).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\x99" * (size - 4096))
+    journal._db.execute("PRAGMA cache_size = 0")
+
+    assert isinstance(journal.known(), dict)
+    assert len(notices) == 1

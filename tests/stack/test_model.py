@@ -1,0 +1,167 @@
+"""The model of the stack and its two renderings: the same containers, however they are made."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from autoregistry.stack.compose import compose_file
+from autoregistry.stack.create_request import create_body
+from autoregistry.stack.model import SPECIFICATION, Host, Options, stack
+from autoregistry.stack.proxy_image import ImageSource, image_source
+
+HOST = Host(socket="/run/docker.sock", group=998)
+
+
+def _marks(options: Options, host: Host = HOST, image: str = "autoregistry:1") -> tuple[str, ...]:
+    return tuple(s.labels[SPECIFICATION] for s in stack(options, host, image).services)
+
+
+@pytest.mark.parametrize(
+    ("changed", "backend", "proxy"),
+    [
+        pytest.param(_marks(Options()), True, True, id="nothing"),
+        pytest.param(_marks(Options(port=5001)), True, False, id="port"),
+        pytest.param(_marks(Options(expose=True)), True, False, id="expose"),
+        pytest.param(_marks(Options(registry_image="registry:3")), False, True, id="registry"),
+        pytest.param(_marks(Options(), image="autoregistry:2"), True, False, id="our image"),
+        pytest.param(_marks(Options(), Host(selinux=True)), True, False, id="machine"),
+    ],
+)
+def test_a_service_differs_only_when_something_of_its_own_does(
+    changed: tuple[str, str], *, backend: bool, proxy: bool
+) -> None:
+    before = _marks(Options())
+
+    assert (backend, proxy) == (before[0] == changed[0], before[1] == changed[1])
+
+
+@pytest.mark.parametrize(
+    "options", [Options(), Options(port=5001, expose=True, docker_socket="/x.sock")]
+)
+def test_options_survive_their_label(options: Options) -> None:
+    assert Options.read(options.written()) == options
+    assert Options.read('{"port": 5001, "of_a_later_version": 1}') == Options(port=5001)
+
+
+def test_the_proxy_is_what_docker_is_asked_for() -> None:
+    _, proxy = stack(Options(), HOST, "autoregistry:1").services
+    body = create_body(proxy)
+    host: Any = body["HostConfig"]
+
+    assert " ".join(body["Cmd"]) == (  # type: ignore[arg-type]  # a list of words
+        "serve --listen 0.0.0.0:5000 --name localhost:5000 --backend http://autoregistry-backend:5000"
+        " --state /state"
+    )
+    assert (body["Hostname"], body["User"]) == ("autoregistry", "65532:65532")
+    assert host["PortBindings"] == {"5000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "5000"}]}
+    assert host["Mounts"] == [
+        {"Type": "volume", "Source": "autoregistry-state", "Target": "/state"},
+        {"Type": "bind", "Source": "/run/docker.sock", "Target": "/var/run/docker.sock"},
+    ]
+    assert (host["ReadonlyRootfs"], host["CapDrop"]) == (True, ["ALL"])
+    assert host["RestartPolicy"] == {"Name": "unless-stopped"}
+
+
+@pytest.mark.parametrize("options", [Options(), Options(port=5001, expose=True)])
+@pytest.mark.parametrize("host", [HOST, Host(selinux=True, user_namespace=True, owner=0)])
+def test_the_compose_file_asks_for_the_same_containers(options: Options, host: Host) -> None:
+    model = stack(options, host, "autoregistry:1")
+    services = yaml.safe_load(compose_file(model).replace("$$", "$"))["services"]
+
+    for service in model.services:
+        body: Any = create_body(service)
+        wanted, rendered = body["HostConfig"], services[service.name]
+        bindings = wanted["PortBindings"].get("5000/tcp", [])
+        assert rendered["image"] == body["Image"]
+        assert rendered.get("command") == body["Cmd"]
+        assert rendered["hostname"] == rendered["container_name"] == body["Hostname"]
+        assert rendered.get("user", "") == body["User"]
+        assert [f"{k}={v}" for k, v in rendered["environment"].items()] == body["Env"]
+        assert rendered["labels"] == body["Labels"]
+        assert rendered.get("ports", []) == [
+            ":".join(filter(None, (b["HostIp"], b["HostPort"], "5000"))) for b in bindings
+        ]
+        assert [(m["type"], m["source"], m["target"]) for m in rendered["volumes"]] == [
+            (m["Type"], m["Source"], m["Target"]) for m in wanted["Mounts"]
+        ]
+        assert rendered["tmpfs"] == list(wanted["Tmpfs"])
+        assert rendered["restart"] == wanted["RestartPolicy"]["Name"]
+        assert rendered["read_only"] is wanted["ReadonlyRootfs"]
+        assert rendered["cap_drop"] == wanted["CapDrop"]
+        assert rendered["security_opt"] == wanted["SecurityOpt"]
+        assert rendered.get("group_add", []) == wanted["GroupAdd"]
+        assert rendered.get("userns_mode", "") == wanted["UsernsMode"]
+        assert rendered["logging"]["options"] == wanted["LogConfig"]["Config"]
+        assert rendered["healthcheck"]["test"] == body["Healthcheck"]["Test"]
+
+
+@pytest.mark.parametrize(
+    ("has_start_interval", "expected"), [(True, (15, 500_000_000)), (False, (5, None))]
+)
+def test_a_docker_that_cannot_ask_often_at_the_start_asks_often_always(
+    has_start_interval: bool, expected: tuple[int, int | None]
+) -> None:
+    """Otherwise `up` would wait for the first check."""
+    services = stack(Options(), Host(start_interval=has_start_interval), "autoregistry:1").services
+    checks: list[Any] = [create_body(service)["Healthcheck"] for service in services]
+
+    for check in checks:
+        assert expected == (check["Interval"] // 10**9, check.get("StartInterval"))
+
+
+def test_a_changed_package_is_another_image_and_the_same_one_is_the_same() -> None:
+    files = {"Dockerfile": b"FROM x", "autoregistry/a.py": b"1"}
+    one = ImageSource(files, "python:3")
+
+    assert one.tag == ImageSource(dict(reversed(files.items())), "python:3").tag
+    assert one.tag != ImageSource({**files, "autoregistry/a.py": b"2"}, "python:3").tag
+    assert one.tag != ImageSource(files, "python:4").tag
+    assert one.context().read() == ImageSource(files, "python:3").context().read()
+
+
+def test_the_context_is_the_installed_package_with_pinned_dependencies() -> None:
+    source = image_source("python:3.13-slim")
+
+    assert {"Dockerfile", "requirements.txt", "autoregistry/__main__.py"} <= set(source.files)
+    assert "autoregistry/templates/compose.yaml" in source.files
+    assert b"docker==" in source.files["requirements.txt"]
+    assert b"--hash=sha256:" in source.files["requirements.txt"]
+    assert not [path for path in source.files if "__pycache__" in path]
+
+
+def test_pip_in_the_build_looks_where_pip_outside_looks() -> None:
+    environment = {"PIP_INDEX_URL": "https://index.corp/simple", "PIP_CERT": "/x", "HOME": "/"}
+
+    assert image_source("b:1").arguments(environment) == {
+        "BASE_IMAGE": "b:1",
+        "PIP_INDEX_URL": "https://index.corp/simple",
+    }
+
+
+def test_what_is_switched_on_or_off_is_said_by_flags_of_serve() -> None:
+    chosen = Options(attach_all=True, watch=False, refresh=False)
+
+    assert Options().switches == []
+    assert chosen.switches == ["--attach-all", "--no-watch", "--no-refresh"]
+    assert Options.read(chosen.written()) == chosen
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [(Options(), []), (Options(expose=True), ["box", "box.local", "box.test"])],
+    ids=["loopback", "exposed"],
+)
+def test_who_may_come_from_elsewhere_may_say_this_machines_name(
+    options: Options, names: list[str]
+) -> None:
+    command = list(
+        stack(options, replace(HOST, names=("Box.test",)), "autoregistry:1").services[1].command
+    )
+
+    flags = itertools.pairwise(command)
+    assert [value for flag, value in flags if flag == "--allow-host"] == names
