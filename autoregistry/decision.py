@@ -41,7 +41,7 @@ class Unreachable(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class TagRecord:
     """What the journal knows about a tag."""
 
     by_hand: bool = False
@@ -71,7 +71,7 @@ class Verdict(Enum):
         return self in (Verdict.MISSING, Verdict.DIFFERS, Verdict.INCOMPLETE)
 
 
-def same(local: LocalImage, registry: RegistryImage) -> bool:
+def has_same_content(local: LocalImage, registry: RegistryImage) -> bool:
     """Whether the registry has Docker's image. An index that Docker has in full replaces a single child."""
     return (
         local.identity == registry.digest
@@ -81,7 +81,7 @@ def same(local: LocalImage, registry: RegistryImage) -> bool:
 
 
 def decide(
-    local: LocalImage | Unreachable | None, registry: RegistryImage | None, memory: Memory
+    local: LocalImage | Unreachable | None, registry: RegistryImage | None, memory: TagRecord
 ) -> Verdict:
     """The verdict on one tag. None: that store has no such image."""
     if isinstance(local, Unreachable):
@@ -90,14 +90,14 @@ def decide(
         return Verdict.ONLY_IN_REGISTRY
     if registry is None:
         return Verdict.MISSING
-    if same(local, registry):
+    if has_same_content(local, registry):
         return Verdict.INCOMPLETE if memory.incomplete else Verdict.UP_TO_DATE
     if memory.by_hand and memory.docker_had == local.identity:
         return Verdict.PUSHED_BY_HAND
     return Verdict.DIFFERS
 
 
-def is_left_alone(
+def is_skipped_at_startup(
     local: LocalImage, registry: RegistryImage | None, stale_because: str | None, since: float
 ) -> bool:
     """Whether nobody has to have it yet: while nobody asks, what is older and was never pushed stays in Docker.

@@ -140,15 +140,25 @@ class RegistryNames:
     aliases: tuple[str, ...] = ()
     """Other names that mean the same registry, `127.0.0.1:5000`. The primary one wins."""
 
+    @classmethod
+    def local(cls, port: int) -> RegistryNames:
+        """Return the two names of a registry that is published on this port of the loopback interface."""
+        return cls(f"localhost:{port}", (f"127.0.0.1:{port}",))
+
+    @property
+    def port(self) -> int:
+        """The port in the primary name."""
+        return int(self.primary.rpartition(":")[2])
+
     @property
     def all(self) -> tuple[str, ...]:
         return (self.primary, *self.aliases)
 
-    def mirrors(self, namespace: str | None) -> bool:
+    def serves_namespace(self, namespace: str | None) -> bool:
         """Whether a request with this `?ns=` is for us: none at all, or one of our names."""
         return namespace is None or namespace in self.all
 
-    def in_docker(self, image: Image) -> tuple[str, ...]:
+    def docker_references(self, image: Image) -> tuple[str, ...]:
         """The references this image may have in Docker, the one that wins first."""
         return tuple(f"{name}/{image}" for name in self.all)
 
@@ -159,7 +169,7 @@ class RegistryNames:
                 return parse_image(reference.removeprefix(f"{name}/"))
         return None
 
-    def typed(self, text: str) -> Image | None:
+    def parse_user_input(self, text: str) -> Image | None:
         """The image of ours that a person means, who may leave out our name, or add the digest a pod names.
 
         None for another registry's: what looks like a host before the first slash is one

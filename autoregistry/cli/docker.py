@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 from autoregistry import __version__
 from autoregistry.engine.daemon import Daemon
+from autoregistry.engine.images import Images
+from autoregistry.engine.platforms import unfit
+from autoregistry.errors import AutoregistryError
+from autoregistry.names import Image, RegistryNames
 
 
 def daemon() -> Daemon:
@@ -30,3 +35,39 @@ def container_name() -> str | None:
 def in_container() -> bool:
     """Whether we run in a container (Docker leaves this file in each of its own)."""
     return Path("/.dockerenv").exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Facts of one daemon about one image."""
+
+    identity: str
+    """Empty where it has none."""
+    platforms: tuple[str, ...]
+    architecture: str
+    """The daemon's, and so that of the nodes, which are its containers."""
+    builders: tuple[str, ...]
+
+    def remark(self) -> str:
+        """The platforms, and whether a node could run it without emulation."""
+        return unfit(self.platforms, self.architecture) or ", ".join(self.platforms)
+
+    def is_another(self, docker: str) -> bool:
+        """Whether this is not the Docker that has that image of the name."""
+        return self.identity != docker
+
+
+def here(daemon: Daemon, names: RegistryNames, image: Image) -> Here | None:
+    """Ask it; None where it cannot be asked from here."""
+    images = Images(daemon)
+    try:
+        found = [(r, local) for r in names.docker_references(image) if (local := images.inspect(r))]
+        reference, identity = (found[0][0], found[0][1].identity) if found else ("", "")
+        return Here(
+            identity,
+            tuple(images.platforms(reference)) if reference else (),
+            images.architecture(),
+            tuple(images.builders()),
+        )
+    except AutoregistryError:
+        return None

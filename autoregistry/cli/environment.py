@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from autoregistry.cli import docker
@@ -16,14 +17,14 @@ from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks
-from autoregistry.errors import SettingInvalid
+from autoregistry.errors import AutoregistryError, SettingInvalid
 from autoregistry.settings import CHECK
-from autoregistry.stack.current import Found, find
+from autoregistry.stack.current import CurrentStack, find
 from autoregistry.stack.model import BACKEND, PROXY, Options
 
 
 @dataclass(frozen=True, slots=True)
-class Road:
+class Route:
     """How the nodes of a cluster come to the registry."""
 
     mirror: Mirror
@@ -36,7 +37,7 @@ class Road:
 
 
 @dataclass(frozen=True, slots=True)
-class Clusters:
+class Environment:
     """One Docker daemon's stack and clusters."""
 
     daemon: Daemon
@@ -44,7 +45,7 @@ class Clusters:
     nodes: Nodes
 
     @classmethod
-    def here(cls) -> Clusters:
+    def here(cls) -> Environment:
         daemon = docker.daemon()
         containers = Containers(daemon)
         return cls(daemon, containers, Nodes(containers))
@@ -55,7 +56,7 @@ class Clusters:
         return {**os.environ, **self.daemon.environment}
 
     @property
-    def found(self) -> Found:
+    def found(self) -> CurrentStack:
         return find(self.containers)
 
     @property
@@ -79,7 +80,7 @@ class Clusters:
         networks, mirror = Networks(self.daemon), self.mirror(via, port)
         return Attachment(self.containers, networks, self.nodes, self.files, mirror, members)
 
-    def road(self, known: Iterable[Mapping[str, list[str]]]) -> Road | None:
+    def road(self, known: Iterable[Mapping[str, list[str]]]) -> Route | None:
         """By which road nodes with these mirror files come to us; None where they do not.
 
         By the host's address that may be another port than that of `up`: `serve` has none of its own to be asked for.
@@ -92,9 +93,9 @@ class Clusters:
             by_name = ours.endpoints[0] in plain(ends)
             by_host = Mirror.of(int(name.rpartition(":")[2]), None)
             if by_name and name == ours.names[0]:
-                return Road(ours, is_by_host=False)
+                return Route(ours, is_by_host=False)
             if by_host.endpoints[0] in plain(ends) and not by_name:
-                return Road(by_host, is_by_host=True)
+                return Route(by_host, is_by_host=True)
         return None
 
     def prove(self, node: Node, name: str) -> None:
@@ -110,3 +111,50 @@ class Clusters:
         finally:
             images.remove(reference)
             self.containers.exec(node.name, ["crictl", "rmi", reference], timeout=30)
+
+
+NOT_JOINED = "Docker's network, which the registry is not on"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """A cluster, and how it pulls."""
+
+    name: str
+    nodes: int
+    running: int
+    attached: int
+    """Nodes that pull through us."""
+    via: str
+
+
+def rows(clusters: Environment) -> list[ClusterRow]:
+    """Every k3d cluster of this Docker, attached or not."""
+    everything = clusters.nodes.all()
+    networks = clusters.containers.networks_of(PROXY)
+    found = []
+    for cluster_name in sorted({node.cluster for node in everything}):
+        nodes = [node for node in everything if node.cluster == cluster_name]
+        files = []
+        for node in nodes:
+            with suppress(AutoregistryError):  # it stops just now, or hangs
+                files += [clusters.files.known(node)] if node.is_running else []
+        road = clusters.road(files)
+        found.append(
+            ClusterRow(
+                name=cluster_name,
+                nodes=len(nodes),
+                running=sum(node.is_running for node in nodes),
+                attached=sum(road.name in file for file in files) if road else 0,
+                via=_via(road, is_joined=nodes[0].network in networks, own=clusters.options.name),
+            )
+        )
+    return found
+
+
+def _via(road: Route | None, *, is_joined: bool, own: str) -> str:
+    if road is None:
+        return "not attached"
+    if not road.is_by_host:
+        return "Docker's network" if is_joined else NOT_JOINED
+    return "the host's address" + ("" if road.name == own else f", as {road.name}")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Container
 
 _TAKEN = "Address already in use"
 # A node ends its kubelet within that; k3d's entry point drains it first.

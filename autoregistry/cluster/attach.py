@@ -16,7 +16,7 @@ from autoregistry.cluster.config_map import announce, withdraw
 from autoregistry.cluster.mirror_config import Mirror, plain
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
-from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Container
 from autoregistry.errors import AutoregistryError, ClusterRefused, DockerRefused
 
 
@@ -31,7 +31,7 @@ class Containers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class AttachResult:
     """What became of a cluster."""
 
     nodes: list[Node]
@@ -68,7 +68,7 @@ class Attachment:
             raise ClusterRefused(f"cluster {cluster} does not run", f"k3d cluster start {cluster}")
         return running
 
-    def attach(self, cluster: str) -> Attached:
+    def attach(self, cluster: str) -> AttachResult:
         """The cluster's nodes pull through us from their next pull on.
 
         Raises ClusterRefused where a node's k3s is too old to be told while it runs.
@@ -82,9 +82,9 @@ class Attachment:
                 )
         self.join(cluster)
         for_now = [node for node in running if not self._files.attach(node, self._mirror)]
-        return Attached(running, for_now, announce(self._nodes, cluster, self._mirror))
+        return AttachResult(running, for_now, announce(self._nodes, cluster, self._mirror))
 
-    def attach_at_next_start(self, cluster: str) -> Attached | None:
+    def attach_at_next_start(self, cluster: str) -> AttachResult | None:
         """Prepare a cluster whose k3s reads its mirrors only when it starts; None where it needs no restart."""
         running = self.running(cluster)
         if all(self._files.is_read_at_every_pull(node) for node in running):
@@ -92,7 +92,7 @@ class Attachment:
         self.join(cluster)
         for node in running:
             self._files.attach_at_next_start(node, self._mirror)
-        return Attached(running)
+        return AttachResult(running)
 
     def rejoin(self) -> list[str]:
         """Join the networks of clusters that are told to pull from us and that we are not on; those networks.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from autoregistry.cluster.nodes import CLUSTER_LABEL
-from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Container
 from autoregistry.errors import DockerRefused
 
 # Who deletes a cluster may create it again at once, and k3d then takes the network that it finds.

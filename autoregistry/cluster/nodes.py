@@ -16,9 +16,8 @@ from autoregistry.cluster.mirror_config import (
     hosts_path,
     mirrors_of,
 )
-from autoregistry.cluster.pods import Use, uses
-from autoregistry.engine.container import Container
-from autoregistry.engine.containers import Ran
+from autoregistry.cluster.pods import ContainerUse, uses
+from autoregistry.engine.containers import Container, Ran
 from autoregistry.errors import ClusterRefused, DockerRefused, DockerUnreachable
 
 CLUSTER_LABEL = "k3d.cluster"
@@ -132,7 +131,7 @@ class Nodes:
             raise ClusterRefused(f"kubectl {words[0]} failed in {server.name}: {cause}")
         return ran.stdout
 
-    def uses(self, cluster: str) -> list[Use]:
+    def uses(self, cluster: str) -> list[ContainerUse]:
         """What the pods of a cluster use, and what they wait for."""
         listed = self.kubectl(
             cluster, "get", "pods,replicasets,jobs", "--all-namespaces", "--output=json"

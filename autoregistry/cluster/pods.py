@@ -31,7 +31,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class ContainerUse:
     """One container of one pod, and the image it uses."""
 
     workload: Workload
@@ -47,7 +47,7 @@ class Use:
     """The pod's, by which an Event of Kubernetes refers to it."""
 
 
-def uses(listed: dict[str, Any]) -> list[Use]:
+def uses(listed: dict[str, Any]) -> list[ContainerUse]:
     """The containers, init containers included, of what `get pods,replicasets,jobs -A -o json` lists."""
     items = listed.get("items", [])
     owners = {
@@ -58,7 +58,7 @@ def uses(listed: dict[str, Any]) -> list[Use]:
     return [use for item in items if item["kind"] == "Pod" for use in _of_pod(item, owners)]
 
 
-def _of_pod(pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Iterator[Use]:
+def _of_pod(pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Iterator[ContainerUse]:
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
     if metadata.get("deletionTimestamp"):
         return
@@ -71,7 +71,7 @@ def _of_pod(pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Ite
     for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
         state = states.get(container["name"], {})
         reason = state.get("state", {}).get("waiting", {}).get("reason", "")
-        yield Use(
+        yield ContainerUse(
             workload=workload,
             pod=metadata["name"],
             node=spec.get("nodeName", ""),
@@ -104,10 +104,13 @@ class Restarts:
 
 
 def restarts(
-    found: Iterable[Use], references: frozenset[str], current: frozenset[str], namespace: str = ""
+    found: Iterable[ContainerUse],
+    references: frozenset[str],
+    current: frozenset[str],
+    namespace: str = "",
 ) -> Restarts:
     """Exactly the workloads whose pods run one of these references with a digest that is not current."""
-    behind = {
+    outdated = {
         use.workload
         for use in found
         if use.reference in references
@@ -116,8 +119,8 @@ def restarts(
         and namespace in ("", use.workload.namespace)
     }
     kinds = {
-        kind: tuple(sorted(w for w in behind if w.kind == kind))
-        for kind in {w.kind for w in behind}
+        kind: tuple(sorted(w for w in outdated if w.kind == kind))
+        for kind in {w.kind for w in outdated}
     }
     return Restarts(
         restart=tuple(w for kind in RESTARTABLE for w in kinds.get(kind, ())),

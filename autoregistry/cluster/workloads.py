@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import Restarts, Use, Workload, restarts
+from autoregistry.cluster.pods import ContainerUse, Restarts, Workload, restarts
 from autoregistry.errors import AutoregistryError
 
 REPORTER = "autoregistry"
@@ -20,7 +20,7 @@ class Cluster(Protocol):
     """What is needed of the clusters (`cluster/nodes.py`)."""
 
     def held(self, node: Node) -> dict[str, frozenset[str]]: ...
-    def uses(self, cluster: str) -> list[Use]: ...
+    def uses(self, cluster: str) -> list[ContainerUse]: ...
     def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
 
 
@@ -30,7 +30,7 @@ class Attached(Cluster, Protocol):
     def attached(self, name: str) -> list[Node]: ...
 
 
-def behind(
+def outdated(
     nodes: Cluster,
     cluster: str,
     members: Iterable[Node],
@@ -38,7 +38,7 @@ def behind(
     namespace: str = "",
 ) -> Restarts:
     """What runs another digest of these references than its node holds now, once refreshed; of these nodes."""
-    old: list[Use] = []
+    old: list[ContainerUse] = []
     uses = nodes.uses(cluster)
     for node in members:
         mine = [use for use in uses if use.node == node.name and use.reference in references]
@@ -56,7 +56,7 @@ def restart(nodes: Cluster, cluster: str, workload: Workload) -> None:
     nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, what)
 
 
-def restart_behind(
+def restart_outdated(
     nodes: Attached, registry: str, references: frozenset[str], without: set[str]
 ) -> list[tuple[str, Workload]]:
     """Restart what runs an old copy on attached nodes, but for these; the clusters, and what was restarted."""
@@ -65,7 +65,7 @@ def restart_behind(
     for cluster in sorted({node.cluster for node in attached}):
         members = [node for node in attached if node.cluster == cluster]
         with suppress(AutoregistryError):  # its server is away: there is nothing to restart
-            for workload in behind(nodes, cluster, members, references).restart:
+            for workload in outdated(nodes, cluster, members, references).restart:
                 with suppress(
                     AutoregistryError
                 ):  # it is gone: the others are restarted all the same
@@ -74,7 +74,7 @@ def restart_behind(
     return done
 
 
-def wake(nodes: Cluster, cluster: str, waiting: Iterable[Use], digest: str) -> None:
+def wake(nodes: Cluster, cluster: str, waiting: Iterable[ContainerUse], digest: str) -> None:
     """Have the kubelet look at pods whose image has come. Raises ClusterRefused.
 
     By itself it does every 10 to 15 s (kubernetes pkg/kubelet/pod_workers.go, backOffPeriod); a pod that has changed
@@ -88,7 +88,7 @@ def wake(nodes: Cluster, cluster: str, waiting: Iterable[Use], digest: str) -> N
         nodes.kubectl(cluster, *words, f"{REPORTER}/pulled={digest}")
 
 
-def tell(nodes: Cluster, cluster: str, use: Use, reason: str, message: str) -> None:
+def tell(nodes: Cluster, cluster: str, use: ContainerUse, reason: str, message: str) -> None:
     """A Kubernetes Event on a pod: `kubectl describe pod` shows it. Raises ClusterRefused."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     namespace = use.workload.namespace

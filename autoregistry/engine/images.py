@@ -11,6 +11,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ from autoregistry.engine.daemon import (
 from autoregistry.engine.platforms import platforms
 from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.engine.streams import json_lines
-from autoregistry.errors import PushRefused
+from autoregistry.errors import DockerRefused, PushRefused
 from autoregistry.settings import LIST_SECONDS, PUSH_SILENCE_SECONDS
 
 INDEX_TYPES = (
@@ -32,6 +33,8 @@ INDEX_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 CHANGE_SECONDS = 60.0
+# The daemon tries https first, and a registry that is not there may swallow its packets.
+DISTRIBUTION_SECONDS = 15.0
 _BUILDER = "buildx_buildkit_"
 _MOST_PARTS = 16  # of an image's name, `shop/team/api` has three
 # base64url("{}"): mandatory up to Docker 28.3, even where no credential is needed (moby image_routes.go).
@@ -202,3 +205,9 @@ def _digests(image: dict[str, Any]) -> set[str]:
     found.update(entry.rpartition("@")[2] for entry in image.get("RepoDigests") or [])
     found.update(str(m["ID"]) for m in image.get("Manifests") or [])
     return found
+
+
+def make_daemon_ask(daemon: Daemon, reference: str) -> None:
+    """Make the daemon look a reference up in its registry, whatever comes of it. Raises DockerUnreachable."""
+    with suppress(DockerRefused):  # it asked somebody, who refused or is not there
+        daemon.request("GET", f"/distribution/{reference}/json", timeout=DISTRIBUTION_SECONDS)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import secrets
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -11,13 +14,18 @@ from functools import partial
 from typing import Protocol
 
 from autoregistry import __version__
-from autoregistry.cli.docker import daemon as docker_daemon
 from autoregistry.cluster import nodes as cluster_nodes
+from autoregistry.cluster.addresses import give_back
+from autoregistry.cluster.attach import Attachment
+from autoregistry.cluster.mirror_config import Mirror
+from autoregistry.cluster.network_cleanup import leave_gone
+from autoregistry.cluster.node_files import MirrorFiles
+from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES, Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
-from autoregistry.engine.distribution import make_daemon_ask
-from autoregistry.engine.events import image_events
-from autoregistry.engine.images import Images
+from autoregistry.engine.events import container_events, image_events
+from autoregistry.engine.images import Images, make_daemon_ask
+from autoregistry.engine.networks import Networks
 from autoregistry.events import (
     Emit,
     Event,
@@ -28,31 +36,34 @@ from autoregistry.events import (
     PushStarted,
 )
 from autoregistry.proxy.api.actions import Actions
-from autoregistry.proxy.api.event_stream import Stream
+from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History, write_down
-from autoregistry.proxy.api.inventory import Stores
+from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.metrics import Metrics
+from autoregistry.proxy.api.node_inventory import NodeInventory
 from autoregistry.proxy.api.node_inventory import Nodes as StoreNodes
-from autoregistry.proxy.api.node_inventory import NodeStores
 from autoregistry.proxy.api.page import Page
 from autoregistry.proxy.api.status import Status
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.cluster_jobs import attach_all, tending
-from autoregistry.proxy.http.server import OWN_PREFIX, OwnPage, Server
+from autoregistry.proxy.http.server import OWN_PREFIX, STOP_SECONDS, OwnPage, Server
+from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.docker import Images as AnyImages
-from autoregistry.proxy.pull.docker import Questions
-from autoregistry.proxy.pull.handler import Pulls
+from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.proxy.pull.journal import Journal
-from autoregistry.proxy.pull.pushes import Sync
-from autoregistry.proxy.watch.builds import Follow, Watch
-from autoregistry.proxy.watch.loopback_check import Probe
-from autoregistry.proxy.watch.network_repair import Tending
+from autoregistry.proxy.pull.pushes import Pushes
+from autoregistry.proxy.watch.auto_attach import AutoAttach
+from autoregistry.proxy.watch.builds import BuildWatcher, Follow
+from autoregistry.proxy.watch.loopback_check import LoopbackCheck
+from autoregistry.proxy.watch.network_repair import NetworkRepair
+from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from autoregistry.proxy.watch.node_refresh import Nodes as RefreshNodes
-from autoregistry.proxy.watch.node_refresh import Refresh
-from autoregistry.proxy.watch.node_starts import Returns, comings
-from autoregistry.proxy.watch.platform_check import Platforms
-from autoregistry.proxy.watch.pod_events import PodNews
+from autoregistry.proxy.watch.node_starts import NodeStartWatcher, node_starts
+from autoregistry.proxy.watch.platform_check import PlatformCheck
+from autoregistry.proxy.watch.pod_events import PodEvents
 from autoregistry.settings import Settings
+from autoregistry.stack.model import BACKEND, PROXY
+
+_USER_AGENT = f"autoregistry/{__version__}"
 
 
 class AnyNodes(RefreshNodes, StoreNodes, Protocol):
@@ -70,16 +81,16 @@ class Docker:
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
     make_daemon_ask: Callable[[str], None] | None = None
     """Has the daemon itself ask a registry; None where the proxy is not to find out whether that is us."""
-    tending: Callable[[Settings], Tending] | None = None
+    tending: Callable[[Settings], NetworkRepair] | None = None
     """What looks after clusters; None where there are no real ones."""
-    comings: Callable[[str], Iterator[str]] | None = None
+    node_starts: Callable[[str], Iterator[str]] | None = None
     """Follows the nodes of that registry that come back; None where nobody does."""
 
 
 def real_docker() -> Docker:
     """The daemon that Docker's own tools would find."""
     nonce = secrets.token_hex(8)
-    daemon = Daemon(f"autoregistry/{__version__} ({nonce})")
+    daemon = Daemon(f"{_USER_AGENT} ({nonce})")
     nodes = cluster_nodes.Nodes(Containers(daemon))
     return Docker(
         Images(daemon),
@@ -88,7 +99,7 @@ def real_docker() -> Docker:
         nonce,
         partial(make_daemon_ask, daemon),
         tending=partial(tending, daemon),
-        comings=partial(comings, daemon, nodes),
+        node_starts=partial(node_starts, daemon, nodes),
     )
 
 
@@ -97,7 +108,7 @@ class Proxy:
     """A running proxy's parts that its owner looks at."""
 
     server: Server
-    sync: Sync
+    sync: Pushes
     journal: Journal
 
 
@@ -106,7 +117,7 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
     """A proxy that listens for as long as the context lasts. Raises ListenFailed."""
     state = settings.state.expanduser()
     history = History()
-    stream = Stream(history, __version__)
+    stream = EventStream(history, __version__)
     metrics = Metrics(__version__)
 
     def tell(event: Event) -> None:
@@ -119,8 +130,8 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         if isinstance(event, NodeRefreshed):
             held.forget()
 
-    refresh = Refresh(docker.nodes, settings.names, tell, restarts=settings.restart_workloads)
-    podnews = PodNews(docker.nodes, settings.names)
+    refresh = NodeRefresher(docker.nodes, settings.names, tell, restarts=settings.restart_workloads)
+    podnews = PodEvents(docker.nodes, settings.names)
 
     def emit(event: Event) -> None:
         if probe is not None and probe.recognises(event):
@@ -133,19 +144,21 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
 
     probe = None
     if docker.make_daemon_ask is not None:
-        probe = Probe(docker.make_daemon_ask, settings.names.primary, emit)
+        probe = LoopbackCheck(docker.make_daemon_ask, settings.names.primary, emit)
     journal = Journal(state, lambda sentence: emit(Notice(sentence)))
     history.open(state)
     backend = Backend(settings.backend, metrics.backend_asked, settings.limits.idle_seconds)
-    questions = Questions(docker.images, settings.names, metrics.docker_asked)
-    sync = Sync(questions, backend, journal, emit)
-    pulls = Pulls(questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience)
-    held = NodeStores(docker.nodes, settings.names)
-    stores = Stores(questions, backend, sync, journal, held, settings.names)
+    questions = AsyncDocker(docker.images, settings.names, metrics.docker_asked)
+    sync = Pushes(questions, backend, journal, emit)
+    pulls = PullHandler(
+        questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience
+    )
+    held = NodeInventory(docker.nodes, settings.names)
+    stores = Inventory(questions, backend, sync, journal, held, settings.names)
     names = settings.names
     status = Status(questions, backend, stores, held, stream, history, names, state, __version__)
     status.probe = probe
-    platforms = Platforms(questions, docker.nodes, settings.names, tell)
+    platforms = PlatformCheck(questions, docker.nodes, settings.names, tell)
     actions = Actions(stores, sync, journal, refresh, platforms, history, settings.names)
     page = Page()
     pages: dict[tuple[str, str], OwnPage] = {
@@ -160,7 +173,9 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         ("POST", f"{OWN_PREFIX}/refresh"): actions.refresh,
     }
     server = Server(settings, backend, pulls, emit, pages)
-    watch = Watch(docker.follow, questions, sync, journal, settings.names, settings.skip, emit)
+    watch = BuildWatcher(
+        docker.follow, questions, sync, journal, settings.names, settings.skip, emit
+    )
     metrics.gauge("pushes_running", "Pushes under way.", lambda: len(stream.running))
     metrics.gauge("docker_up", "Docker answers.", lambda: questions.is_answering)
     metrics.gauge(
@@ -175,15 +190,15 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
             background.append(asyncio.create_task(probe.run()))
         if settings.watch:
             background.append(asyncio.create_task(watch.run()))
-        if settings.refresh and docker.comings is not None:
-            coming = partial(docker.comings, settings.names.primary)
-            returns = Returns(coming, docker.nodes, backend, refresh, settings.names)
+        if settings.refresh and docker.node_starts is not None:
+            coming = partial(docker.node_starts, settings.names.primary)
+            returns = NodeStartWatcher(coming, docker.nodes, backend, refresh, settings.names)
             background.append(asyncio.create_task(returns.run()))
         if docker.tending is not None:
             background.append(asyncio.create_task(docker.tending(settings).run(emit)))
         if settings.attach_all:
             background.append(
-                asyncio.create_task(attach_all(docker_daemon(), settings, emit).run())
+                asyncio.create_task(attach_all(Daemon(_USER_AGENT), settings, emit).run())
             )
         yield Proxy(server, sync, journal)
     finally:
@@ -201,3 +216,75 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
         await backend.close()
         history.close()
         journal.close()
+
+
+def attach_all(daemon: Daemon, settings: Settings, emit: Emit) -> AutoAttach:
+    """Attaches every cluster that starts."""
+    attach = _attachment(daemon, settings).attach
+    return AutoAttach(partial(_running, daemon), attach, emit)
+
+
+def _attachment(daemon: Daemon, settings: Settings) -> Attachment:
+    """For a proxy that runs in a container, its backend goes with it; else the host's address is the road."""
+    containers = Containers(daemon)
+    port = int(settings.names.primary.rpartition(":")[2])
+    members = (BACKEND, settings.container) if settings.container else ()
+    mirror, files = Mirror.of(port, settings.container), MirrorFiles(containers)
+    return Attachment(containers, Networks(daemon), Nodes(containers), files, mirror, members)
+
+
+def _running(daemon: Daemon) -> Iterator[str]:
+    """The clusters that run, and then that of every node that starts; blocks."""
+    nodes = Nodes(Containers(daemon))
+    for labels in container_events(daemon, "app=k3d", CLUSTER_LABEL):
+        if labels is None:
+            yield from sorted({node.cluster for node in nodes.all() if node.is_running})
+        elif labels.get(ROLE_LABEL) in ROLES:
+            yield labels[CLUSTER_LABEL]
+
+
+def tending(daemon: Daemon, settings: Settings) -> NetworkRepair:
+    """For every cluster of this Docker, attached or not: all of them start when Docker does."""
+    containers, networks = Containers(daemon), Networks(daemon)
+    return NetworkRepair(
+        partial(give_back, containers),
+        partial(leave_gone, containers, networks, (BACKEND, PROXY)),
+        _attachment(daemon, settings).rejoin,
+        partial(_changes, daemon),
+    )
+
+
+def _changes(daemon: Daemon) -> Iterator[str | None]:
+    """None when Docker is listened to, then `start` or `destroy` of containers of k3d's; blocks."""
+    for labels in container_events(daemon, "app=k3d", actions=("start", "destroy")):
+        yield None if labels is None else labels["action"]
+
+
+def run(settings: Settings, show: Emit) -> None:
+    """Serve until SIGINT or SIGTERM, then end what is under way. Raises ListenFailed."""
+    raise_descriptors()
+    asyncio.run(_until_stopped(settings, show))
+
+
+async def _until_stopped(settings: Settings, show: Emit) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running(settings, real_docker(), show) as proxy:
+        where = ", ".join(str(address) for address in settings.listen)
+        show(
+            Notice(f"{settings.names.primary} is served at {where}, in front of {settings.backend}")
+        )
+        await stop.wait()
+        began = time.monotonic()
+        left = await proxy.sync.settle(STOP_SECONDS)
+        proxy.server.stop_seconds = max(0.5, STOP_SECONDS - (time.monotonic() - began))
+        for image in left:
+            show(Notice(f"{image}  its push was cut off, the next pull starts it anew"))
+
+
+def raise_descriptors() -> None:
+    """A shell's usual 1024 files are fewer than the connections we let in; the system's own bound is ours."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says unlimited, and does not mean it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -15,7 +15,7 @@ COMPOSE_FILES = "com.docker.compose.project.config_files"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CurrentStack:
     """The two containers, as they are."""
 
     proxy: Container | None
@@ -79,6 +79,6 @@ class Found:
             raise StackRefused("docker compose runs this stack, and has to change it", hint)
 
 
-def find(containers: Containers) -> Found:
+def find(containers: Containers) -> CurrentStack:
     """Look at both containers. Nothing is refused here: `status` shows whatever there is."""
-    return Found(containers.inspect(PROXY), containers.inspect(BACKEND))
+    return CurrentStack(containers.inspect(PROXY), containers.inspect(BACKEND))

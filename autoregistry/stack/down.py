@@ -6,14 +6,14 @@ from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
-from autoregistry.stack.current import Found, find
+from autoregistry.stack.current import CurrentStack, find
 from autoregistry.stack.docker_socket import PROBE
 from autoregistry.stack.model import BACKEND, DATA, NETWORK, PROXY, ROLE, STATE, STOP_SECONDS
 from autoregistry.stack.steps import Emit, StepBegun, StepDone
 from autoregistry.stack.up import NEW
 
 
-def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> tuple[Found, list[str]]:
+def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> tuple[CurrentStack, list[str]]:
     """Remove what is ours; what there was, and which volumes went.
 
     Raises StackRefused where a name of ours is not ours.

@@ -18,7 +18,7 @@ from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import ports
 from autoregistry.stack.create_request import create_body
-from autoregistry.stack.current import Found, find
+from autoregistry.stack.current import CurrentStack, find
 from autoregistry.stack.docker_socket import find_host, machine_names, sees
 from autoregistry.stack.images import ensure_proxy_image, ensure_registry_image, remove_old_images
 from autoregistry.stack.model import (
@@ -108,13 +108,13 @@ class Up:
             else:
                 self._containers.remove(left.identity)
 
-    def _refuse_taken_port(self, found: Found, options: Options) -> None:
+    def _refuse_taken_port(self, found: CurrentStack, options: Options) -> None:
         proxy = found.proxy
         holds = proxy is not None and proxy.is_running and found.options.port == options.port
         if not holds:
             ports.refuse_taken(options.port, self._containers, is_local=self._is_local)
 
-    def _host(self, found: Found, options: Options, image: str, info: DaemonInfo) -> Host:
+    def _host(self, found: CurrentStack, options: Options, image: str, info: DaemonInfo) -> Host:
         proxy, known = found.proxy, found.host
         if (
             proxy is not None
@@ -130,7 +130,7 @@ class Up:
         self._emit(StepDone("Docker's socket", f"{host.socket}, used as {user}"))
         return host
 
-    def _make(self, model: Stack, found: Found) -> None:
+    def _make(self, model: Stack, found: CurrentStack) -> None:
         is_new_network = self._make_network(model)
         for volume in model.volumes:
             if self._volumes.labels(volume) is None:

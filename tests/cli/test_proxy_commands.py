@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from autoregistry.cli.here import Here
+from autoregistry.cli.docker import Here
 from autoregistry.events import Notice
 from autoregistry.names import RegistryNames
 from autoregistry.settings import Address, Settings

@@ -52,7 +52,7 @@ def test_the_help_says_each_limit_with_its_default_and_a_sentence() -> None:
 def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
-        "import resource; from autoregistry.proxy.running import raise_descriptors as raise_them;"
+        "import resource; from autoregistry.proxy.app import raise_descriptors as raise_them;"
         "raise_them(); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
     done = subprocess.run(

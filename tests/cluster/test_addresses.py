@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from autoregistry.cluster.addresses import Collision, collisions, far_address, give_back
-from autoregistry.engine.container import Container, container_of
+from autoregistry.engine.containers import Container, container_of
 from autoregistry.errors import DockerRefused
 
 NETWORK = "k3d-dev"

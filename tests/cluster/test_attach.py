@@ -11,8 +11,7 @@ from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Nodes
-from autoregistry.engine.container import Container
-from autoregistry.engine.containers import Ran
+from autoregistry.engine.containers import Container, Ran
 from autoregistry.errors import DockerRefused
 from tests.cluster.test_addresses import container
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from autoregistry.cluster.network_cleanup import leave_gone
-from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Container
 from tests.cluster.test_addresses import container
 
 NODE = replace(container("server", "10.0.0.3"), labels={"k3d.cluster": "dev"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autoregistry.cluster.pods import Restarts, Use, Workload, restarts, uses
+from autoregistry.cluster.pods import ContainerUse, Restarts, Workload, restarts, uses
 
 IMAGE = "localhost:5000/app:dev"
 NEW, OLD = "sha256:new", "sha256:old"
@@ -50,7 +50,9 @@ def test_a_container_is_said_with_its_workload_digest_and_policy() -> None:
     }
 
     assert [
-        Use(Workload("shop", "Deployment", "api"), "api-1", "node-0", IMAGE, OLD, "IfNotPresent")
+        ContainerUse(
+            Workload("shop", "Deployment", "api"), "api-1", "node-0", IMAGE, OLD, "IfNotPresent"
+        )
     ] == uses(listed)
 
 

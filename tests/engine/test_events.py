@@ -10,7 +10,7 @@ from typing import Any, cast
 from autoregistry.cluster.nodes import Node
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.events import ImageEvent, container_events, image_events
-from autoregistry.proxy.watch.node_starts import Nodes, comings
+from autoregistry.proxy.watch.node_starts import Nodes, node_starts
 
 PULLED = {
     "Type": "image",
@@ -59,7 +59,7 @@ def test_nothing_is_said_before_docker_is_listened_to() -> None:
 
 def test_a_node_that_starts_meanwhile_is_not_missed() -> None:
     docker = Docker()
-    names = islice(comings(cast(Daemon, docker), cast(Nodes, docker), "localhost:5000"), 3)
+    names = islice(node_starts(cast(Daemon, docker), cast(Nodes, docker), "localhost:5000"), 3)
 
     assert list(names) == ["k3d-dev-server-0", "k3d-dev-agent-0", "k3d-dev-agent-1"]
 

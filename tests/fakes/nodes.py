@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import Use, Workload
+from autoregistry.cluster.pods import ContainerUse, Workload
 from autoregistry.errors import ClusterRefused, DockerRefused
 
 
@@ -16,9 +16,11 @@ def node(name: str, cluster: str = "dev") -> Node:
     return Node(cluster, name, "server", f"k3d-{cluster}", is_running=True, image="k3s")
 
 
-def waiting(node_name: str, reference: str) -> Use:
+def waiting(node_name: str, reference: str) -> ContainerUse:
     workload = Workload("default", "Deployment", "app")
-    return Use(workload, "app-1", node_name, reference, "", "IfNotPresent", "ImagePullBackOff")
+    return ContainerUse(
+        workload, "app-1", node_name, reference, "", "IfNotPresent", "ImagePullBackOff"
+    )
 
 
 @dataclass
@@ -26,7 +28,7 @@ class FakeNodes:
     """Implements what the proxy wants of the clusters (`proxy/watch/node_refresh.py`)."""
 
     images: dict[Node, dict[str, frozenset[str]]] = field(default_factory=dict)
-    pods: list[Use] = field(default_factory=list)
+    pods: list[ContainerUse] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     """Why a node of that name cannot pull."""
     hung: dict[str, threading.Event] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class FakeNodes:
     came: queue.Queue[str] = field(default_factory=queue.Queue)
     """Names of nodes that have just started."""
 
-    def comings(self, registry: str) -> Iterator[str]:
+    def node_starts(self, registry: str) -> Iterator[str]:
         while True:
             yield self.came.get()
 
@@ -71,7 +73,7 @@ class FakeNodes:
             raise DockerRefused(f"{node.name} cannot list its images: deadline exceeded")
         return self.images[node]
 
-    def uses(self, cluster: str) -> list[Use]:
+    def uses(self, cluster: str) -> list[ContainerUse]:
         return self.pods
 
     def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str:

@@ -37,8 +37,10 @@ class Lab:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        comings = self.nodes.comings
-        docker = app.Docker(self.docker, self.docker.follow, self.nodes, NONCE, comings=comings)
+        node_starts = self.nodes.node_starts
+        docker = app.Docker(
+            self.docker, self.docker.follow, self.nodes, NONCE, node_starts=node_starts
+        )
         async with app.running(self.settings, docker, self.events.append) as self.proxy:
             self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
             async with httpx.AsyncClient(

@@ -8,13 +8,13 @@ import pytest
 
 from autoregistry.decision import (
     LocalImage,
-    Memory,
     RegistryImage,
+    TagRecord,
     Unreachable,
     Verdict,
     decide,
-    is_left_alone,
-    same,
+    has_same_content,
+    is_skipped_at_startup,
 )
 
 AWAY = Unreachable.DOCKER
@@ -22,13 +22,13 @@ OURS, OLD, CHILD = "sha256:ours", "sha256:old", "sha256:child"
 LOCAL = LocalImage(OURS)
 INDEX = LocalImage(OURS, is_index=True, children=frozenset({CHILD}))
 PARTIAL = LocalImage(OURS, is_index=True, children=frozenset({CHILD}), is_complete=False)
-NOTHING = Memory()
-STALE = Memory(stale_because="disk full")
-LOST_A_PART = Memory(incomplete=True)
-HAND_OVER_OURS = Memory(by_hand=True, docker_had=OURS)
-HAND_OVER_OLD = Memory(by_hand=True, docker_had=OLD)
-HAND_OVER_NONE = Memory(by_hand=True, docker_had=None)
-HAND_AND_LOST = Memory(by_hand=True, docker_had=OURS, incomplete=True)
+NOTHING = TagRecord()
+STALE = TagRecord(stale_because="disk full")
+LOST_A_PART = TagRecord(incomplete=True)
+HAND_OVER_OURS = TagRecord(by_hand=True, docker_had=OURS)
+HAND_OVER_OLD = TagRecord(by_hand=True, docker_had=OLD)
+HAND_OVER_NONE = TagRecord(by_hand=True, docker_had=None)
+HAND_AND_LOST = TagRecord(by_hand=True, docker_had=OURS, incomplete=True)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ HAND_AND_LOST = Memory(by_hand=True, docker_had=OURS, incomplete=True)
 def test_the_truth_table(
     local: LocalImage | Unreachable | None,
     registry: RegistryImage | None,
-    memory: Memory,
+    memory: TagRecord,
     expected: Verdict,
 ) -> None:
     assert expected is decide(local, registry, memory)
@@ -92,7 +92,9 @@ def test_docker_pushes_only_what_it_has_and_the_registry_has_not() -> None:
         HAND_AND_LOST,
     )
     for local, registry, memory in product(locals_, registries, memories):
-        has_other = isinstance(local, LocalImage) and not (registry and same(local, registry))
+        has_other = isinstance(local, LocalImage) and not (
+            registry and has_same_content(local, registry)
+        )
         has_more = isinstance(local, LocalImage) and not has_other and memory.incomplete
         respected = has_other and registry is not None and memory.docker_had == OURS
 
@@ -120,4 +122,4 @@ def test_what_is_left_alone_while_nobody_asks(
 ) -> None:
     local = LocalImage(OURS, tagged_at=tagged_at)
 
-    assert is_left_alone(local, registry, stale_because, since=100.0) is expected
+    assert is_skipped_at_startup(local, registry, stale_because, since=100.0) is expected

@@ -100,8 +100,8 @@ def test_an_image_is_ours_by_its_name(reference: str, expected: Image | None) ->
         ("localhost:5001/api:dev", None),
     ],
 )
-def test_people_may_leave_out_our_name(typed: str, expected: Image | None) -> None:
-    assert expected == NAMES.typed(typed)
+def test_people_may_leave_out_our_name(parse_user_input: str, expected: Image | None) -> None:
+    assert expected == NAMES.parse_user_input(parse_user_input)
 
 
 def test_parse_image_refuses_what_is_no_name() -> None:
@@ -109,7 +109,7 @@ def test_parse_image_refuses_what_is_no_name() -> None:
 
 
 def test_the_primary_name_wins_in_docker() -> None:
-    references = NAMES.in_docker(Image("api", "dev"))
+    references = NAMES.docker_references(Image("api", "dev"))
 
     assert references == ("localhost:5000/api:dev", "127.0.0.1:5000/api:dev")
 
@@ -119,7 +119,7 @@ def test_the_primary_name_wins_in_docker() -> None:
     [(None, True), ("localhost:5000", True), ("127.0.0.1:5000", True), ("docker.io", False)],
 )
 def test_we_mirror_our_own_names_only(namespace: str | None, expected: bool) -> None:
-    assert expected is NAMES.mirrors(namespace)
+    assert expected is NAMES.serves_namespace(namespace)
 
 
 def test_values_print_as_people_say_them() -> None:

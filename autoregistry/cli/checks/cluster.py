@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autoregistry.cli.environment import Clusters, Road
+from autoregistry.cli.environment import Environment, Route
 from autoregistry.cluster.addresses import collisions
 from autoregistry.cluster.config_map import told
 from autoregistry.cluster.mirror_config import CONFIG_MAP, config_map, hosting, plain
 from autoregistry.cluster.nodes import Node
-from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Container
 from autoregistry.errors import AutoregistryError
 from autoregistry.stack.model import BACKEND, PROXY
 
@@ -54,7 +54,7 @@ class Look:
     cluster: str
     network: str
     files: dict[Node, dict[str, list[str]]]
-    road: Road | None
+    road: Route | None
     silent: dict[str, str]
     """Nodes that could not be asked, such as one that has stopped a moment ago, and why."""
     up: str = ""
@@ -74,7 +74,7 @@ class Look:
         return f"k3d cluster stop {self.cluster} && k3d cluster start {self.cluster}"
 
 
-def looks_at(clusters: Clusters) -> list[Look]:
+def looks_at(clusters: Environment) -> list[Look]:
     """Every cluster of which a node runs."""
     looks = []
     found = clusters.found
@@ -93,7 +93,7 @@ def looks_at(clusters: Clusters) -> list[Look]:
     return looks
 
 
-def cluster_checks(clusters: Clusters, look: Look) -> Iterator[Check]:
+def cluster_checks(clusters: Environment, look: Look) -> Iterator[Check]:
     """All of one cluster; ends where the next makes no sense."""
     for name, cause in look.silent.items():
         start = f"k3d cluster start {look.cluster}"
@@ -120,7 +120,7 @@ def cluster_checks(clusters: Clusters, look: Look) -> Iterator[Check]:
             yield _pulls(clusters, node, road)
 
 
-def _not_attached(clusters: Clusters, look: Look) -> Check:
+def _not_attached(clusters: Environment, look: Look) -> Check:
     ours = clusters.mirror()
     for file in look.files.values():
         for name, ends in file.items():
@@ -143,7 +143,7 @@ def _addresses(look: Look, containers: list[Container]) -> Iterator[Check]:
             yield wrong(look.cluster, sentence, look.restart)
 
 
-def _files(look: Look, road: Road) -> Iterator[Check]:
+def _files(look: Look, road: Route) -> Iterator[Check]:
     """The mirror file of each name on each node: there, and leading to us first."""
     bare = [node.name for node, file in look.files.items() if road.name not in file]
     if bare:
@@ -179,7 +179,7 @@ def _joined(look: Look, containers: list[Container]) -> Iterator[Check]:
         yield well(look.cluster, f"the registry is on network {look.network}")
 
 
-def _diverted(clusters: Clusters, node: Node, road: Road) -> Iterator[Check]:
+def _diverted(clusters: Environment, node: Node, road: Route) -> Iterator[Check]:
     """A node's HTTP_PROXY is taken for our names too: for all but localhost (Go's x/net/http/httpproxy)."""
     said = clusters.containers.exec(node.name, ["sh", "-c", _PROXIES], timeout=10).stdout
     proxy, _, exempt = said.partition("\n")
@@ -202,7 +202,7 @@ def _exempts(entry: str, host: str) -> bool:
     return not name or host == name or host.endswith(name if name[0] == "." else f".{name}")
 
 
-def _answers(clusters: Clusters, look: Look, node: Node, road: Road) -> Check:
+def _answers(clusters: Environment, look: Look, node: Node, road: Route) -> Check:
     """Whether an endpoint's name resolves, and answers, inside this node."""
     causes = []
     for endpoint in plain(look.files[node][road.name]):
@@ -216,7 +216,7 @@ def _answers(clusters: Clusters, look: Look, node: Node, road: Road) -> Check:
     )
 
 
-def _announced(clusters: Clusters, look: Look, road: Road) -> Check:
+def _announced(clusters: Environment, look: Look, road: Route) -> Check:
     try:
         found = told(clusters.nodes, look.cluster)
     except AutoregistryError as exc:
@@ -231,7 +231,7 @@ def _announced(clusters: Clusters, look: Look, road: Road) -> Check:
     return well(look.cluster, f"ConfigMap {CONFIG_MAP} names {road.name}")
 
 
-def _pulls(clusters: Clusters, node: Node, road: Road) -> Check:
+def _pulls(clusters: Environment, node: Node, road: Route) -> Check:
     try:
         clusters.prove(node, road.name)
     except AutoregistryError as exc:

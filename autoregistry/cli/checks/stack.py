@@ -13,7 +13,7 @@ from autoregistry import __version__
 from autoregistry.cli import docker
 from autoregistry.cli.checks.cluster import Check, cluster_checks, looks_at, well, wrong
 from autoregistry.cli.client import Client
-from autoregistry.cli.environment import Clusters, Road
+from autoregistry.cli.environment import Environment, Route
 from autoregistry.engine.images import Images
 from autoregistry.errors import AutoregistryError
 from autoregistry.settings import CHECK
@@ -21,7 +21,7 @@ from autoregistry.stack import ports
 from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
 
 
-def every_check(clusters: Clusters) -> Iterator[Check]:
+def every_check(clusters: Environment) -> Iterator[Check]:
     """All of them, in the order in which one depends on the other; ends where the next makes no sense."""
     docker = _docker(clusters)
     yield docker
@@ -45,7 +45,7 @@ def every_check(clusters: Clusters) -> Iterator[Check]:
             yield wrong(look.cluster, exc.message, exc.hint or "autoregistry doctor")
 
 
-def _served(roads: Iterable[Road | None]) -> str | None:
+def _served(roads: Iterable[Route | None]) -> str | None:
     """What images are named for the `serve` of this machine; None where there is none to be found."""
     ports = {int(road.name.rpartition(":")[2]) for road in roads if road and road.is_by_host}
     for port in sorted(ports or {Options().port}):
@@ -55,7 +55,7 @@ def _served(roads: Iterable[Road | None]) -> str | None:
     return None
 
 
-def _docker(clusters: Clusters) -> Check:
+def _docker(clusters: Environment) -> Check:
     try:
         info = clusters.daemon.info()
     except AutoregistryError as exc:
@@ -66,7 +66,7 @@ def _docker(clusters: Clusters) -> Check:
     return well("docker", where)
 
 
-def _ports(clusters: Clusters) -> Iterator[Check]:
+def _ports(clusters: Environment) -> Iterator[Check]:
     """`localhost` is ::1 first on many machines: whoever listens there is asked before us."""
     if not docker.is_local(clusters.daemon):
         return
@@ -84,12 +84,12 @@ def _ports(clusters: Clusters) -> Iterator[Check]:
         yield well("port", f"nobody else has port {port}, on 127.0.0.1 or on ::1")
 
 
-def _another_port(clusters: Clusters) -> str:
+def _another_port(clusters: Environment) -> str:
     taken = ports.published_ports(clusters.containers)
     return f"autoregistry up --port {ports.free_port(clusters.options.port + 1, taken)}"
 
 
-def _stack(clusters: Clusters) -> Iterator[Check]:
+def _stack(clusters: Environment) -> Iterator[Check]:
     found = clusters.found
     for name, container in ((BACKEND, found.backend), (PROXY, found.proxy)):
         if container is None:
@@ -109,7 +109,7 @@ def _stack(clusters: Clusters) -> Iterator[Check]:
             yield well("stack", f"{name} runs{version}")
 
 
-def _loop(clusters: Clusters, name: str) -> Check:
+def _loop(clusters: Environment, name: str) -> Check:
     """Docker asks for an image that was only built, by our name: it must reach us, and we must push it."""
     images = Images(clusters.daemon)
     reference = f"{name}/{CHECK}"

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import click
 
-from autoregistry.cli.clusterrows import rows
 from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.up import bring_up
-from autoregistry.cli.environment import Clusters
+from autoregistry.cli.environment import Environment, rows
 from autoregistry.cli.k3d_flags import own_choices
 from autoregistry.cli.options import road_options
 from autoregistry.cli.output import show_table, stderr, stdout
@@ -21,7 +20,7 @@ from autoregistry.cluster.config_map import announce
 from autoregistry.cluster.mirror_config import Mirror, registries_yaml
 from autoregistry.cluster.network_cleanup import leave, remove_left
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, Node
-from autoregistry.engine.container import Container
+from autoregistry.engine.containers import Container
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, SettingInvalid
 from autoregistry.stack.model import BACKEND, PROXY
@@ -53,7 +52,7 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
       autoregistry cluster create dev --via host --port 5001
     """
     program = k3d.program()
-    clusters = Clusters.here()
+    clusters = Environment.here()
     mirror = clusters.mirror(via, port)
     made = _made(clusters, name)
     if there := _parts(made):
@@ -104,7 +103,7 @@ def attach(
     Example:
       autoregistry cluster attach dev
     """
-    clusters = Clusters.here()
+    clusters = Environment.here()
     running = sorted({node.cluster for node in clusters.nodes.all() if node.is_running})
     if not names and not everything:
         hint = f"autoregistry cluster attach {running[0] if running else 'NAME'}"
@@ -148,7 +147,7 @@ def detach(names: tuple[str, ...]) -> None:
     Example:
       autoregistry cluster detach dev
     """
-    clusters = Clusters.here()
+    clusters = Environment.here()
     for name in names:
         at_next_start = clusters.attachment().detach(name)
         stderr.print(f"{name}  detached")
@@ -167,13 +166,13 @@ def delete(name: str) -> None:
     Example:
       autoregistry cluster delete dev
     """
-    clusters = Clusters.here()
+    clusters = Environment.here()
     if not _made(clusters, name):
         clusters.nodes.of(name)
     _delete(clusters, k3d.program(), name)
 
 
-def _made(clusters: Clusters, name: str) -> list[Container]:
+def _made(clusters: Environment, name: str) -> list[Container]:
     """All containers that k3d has made for a cluster of that name."""
     return clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
 
@@ -183,7 +182,7 @@ def _parts(made: list[Container]) -> list[Container]:
     return [container for container in made if container.labels.get(ROLE_LABEL) != "registry"]
 
 
-def _delete(clusters: Clusters, program: str, name: str) -> None:
+def _delete(clusters: Environment, program: str, name: str) -> None:
     """Also what there is of one that was interrupted while it was made: as little as its network."""
     nodes = [node for node in clusters.nodes.all() if node.cluster == name]
     networks = {node.network for node in nodes} or {f"k3d-{name}"}
@@ -205,7 +204,7 @@ def list_(as_json: bool) -> None:
     Example:
       autoregistry cluster list
     """
-    found = rows(Clusters.here())
+    found = rows(Environment.here())
     if as_json:
         stdout.print(json.dumps([asdict(row) for row in found], indent=2))
         return
@@ -216,7 +215,7 @@ def list_(as_json: bool) -> None:
     show_table(("CLUSTER", "NODES", "ATTACHED", "VIA"), cells)
 
 
-def _prove(clusters: Clusters, name: str, mirror: Mirror) -> None:
+def _prove(clusters: Environment, name: str, mirror: Mirror) -> None:
     nodes: list[Node] = [node for node in clusters.nodes.of(name) if node.is_running]
     clusters.prove(nodes[0], mirror.names[0])
     stderr.print(f"{name}  checked: {nodes[0].name} pulled an image that was only built")

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from autoregistry.cli.checks.stack import every_check
-from autoregistry.cli.environment import Clusters
+from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import show_line, stdout
 
 
@@ -26,7 +26,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
       autoregistry doctor
     """
     checks = []
-    for check in every_check(Clusters.here()):
+    for check in every_check(Environment.here()):
         checks.append(check)
         if not as_json:
             mark = ("✓ ", "green") if check.is_well else ("✗ ", "red")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from autoregistry.cli import docker
-from autoregistry.cli.environment import Clusters
+from autoregistry.cli.environment import Environment
 from autoregistry.cli.options import given, road_options, stack_options
 from autoregistry.cli.output_file import write_out
 from autoregistry.cli.step_progress import shown_steps
@@ -70,7 +70,7 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
 
 
 def _mirror(via: str, port: int | None) -> Mirror:
-    return Clusters.here().mirror(via, port)
+    return Environment.here().mirror(via, port)
 
 
 def _command(what: str, via: str, port: int | None) -> str:

@@ -9,12 +9,12 @@ import click
 
 from autoregistry.cli.client import named
 from autoregistry.cli.commands import completion
-from autoregistry.cli.environment import Clusters
+from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Restarts, Workload
-from autoregistry.cluster.workloads import behind
+from autoregistry.cluster.workloads import outdated
 from autoregistry.cluster.workloads import restart as rollout_restart
 from autoregistry.errors import AutoregistryError, ClusterRefused, SettingInvalid
 from autoregistry.names import Image, RegistryNames
@@ -42,7 +42,7 @@ def refresh(images: tuple[str, ...], cluster: str | None) -> None:
     Example:
       autoregistry refresh shop/api:dev
     """
-    clusters = Clusters.here()
+    clusters = Environment.here()
     nodes = _attached(clusters, cluster)
     failed = [image for image in _images(clusters, images) if not _refresh(clusters, nodes, image)]
     if failed:
@@ -69,7 +69,7 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
       autoregistry restart shop/api:dev
       autoregistry restart shop/api:dev --namespace shop --dry-run
     """
-    clusters = Clusters.here()
+    clusters = Environment.here()
     nodes = _attached(clusters, cluster)
     for image in _images(clusters, images):
         if not dry_run and not _refresh(clusters, nodes, image):
@@ -78,19 +78,19 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
         found = {}
         for name in sorted({node.cluster for node in nodes}):
             members = [node for node in nodes if node.cluster == name]
-            found[name] = behind(clusters.nodes, name, members, references, namespace)
+            found[name] = outdated(clusters.nodes, name, members, references, namespace)
         for name, concerned in found.items():
             _restart(clusters, name, concerned, dry_run=dry_run)
         if not any(concerned.restart for concerned in found.values()):
             stderr.print(f"{image}  nothing runs an old copy of it")
 
 
-def _images(clusters: Clusters, texts: Iterable[str]) -> list[Image]:
+def _images(clusters: Environment, texts: Iterable[str]) -> list[Image]:
     primary, *aliases = _names(clusters)
     names = RegistryNames(primary, tuple(aliases))
     found = []
     for text in texts:
-        image = names.typed(text)
+        image = names.parse_user_input(text)
         if image is None:
             raise SettingInvalid(
                 f"{text} is not an image of {names.primary}", "autoregistry images"
@@ -99,7 +99,7 @@ def _images(clusters: Clusters, texts: Iterable[str]) -> list[Image]:
     return found
 
 
-def _attached(clusters: Clusters, only: str | None) -> list[Node]:
+def _attached(clusters: Environment, only: str | None) -> list[Node]:
     if only is not None:
         clusters.nodes.of(only)
     nodes = clusters.nodes.attached(_names(clusters)[0])
@@ -117,16 +117,16 @@ def _attached(clusters: Clusters, only: str | None) -> list[Node]:
     )
 
 
-def _names(clusters: Clusters) -> tuple[str, ...]:
+def _names(clusters: Environment) -> tuple[str, ...]:
     """What images are tagged with: for the `serve` that AUTOREGISTRY_NAME names, or for `up`."""
     return Mirror.of((named() or clusters.options).port, None).names
 
 
-def _references(clusters: Clusters, image: Image) -> list[str]:
+def _references(clusters: Environment, image: Image) -> list[str]:
     return [f"{name}/{image}" for name in _names(clusters)]
 
 
-def _refresh(clusters: Clusters, nodes: list[Node], image: Image) -> bool:
+def _refresh(clusters: Environment, nodes: list[Node], image: Image) -> bool:
     """Have each node pull that holds the image or has a pod for it; whether all of them could."""
     references = _references(clusters, image)
     wanted = {
@@ -153,7 +153,7 @@ def _refresh(clusters: Clusters, nodes: list[Node], image: Image) -> bool:
         return all(list(threads.map(pull, nodes)))
 
 
-def _restart(clusters: Clusters, name: str, found: Restarts, *, dry_run: bool) -> None:
+def _restart(clusters: Environment, name: str, found: Restarts, *, dry_run: bool) -> None:
     for workload in found.restart:
         if not dry_run:
             rollout_restart(clusters.nodes, name, workload)

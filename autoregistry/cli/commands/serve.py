@@ -151,9 +151,9 @@ def serve(
         limits=_limits(limit),
     )
     # Only here: no other command needs the proxy, and it is slow to import.
-    from autoregistry.proxy import running
+    from autoregistry.proxy import app
 
-    running.run(settings, _show_json if log_format == "json" else _show_line)
+    app.run(settings, _show_json if log_format == "json" else _show_line)
     # A push cut off leaves a thread that waits for Docker; Python would wait for it.
     os._exit(0)
 

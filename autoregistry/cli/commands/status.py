@@ -12,15 +12,13 @@ from rich.text import Text
 from autoregistry import __version__
 from autoregistry.cli import docker
 from autoregistry.cli.client import Client, named
-from autoregistry.cli.clusterrows import NOT_JOINED, Row, rows
-from autoregistry.cli.environment import Clusters
+from autoregistry.cli.environment import NOT_JOINED, ClusterRow, Environment, rows
 from autoregistry.cli.output import stdout
 from autoregistry.cluster.nodes import Nodes
-from autoregistry.engine.container import Container
-from autoregistry.engine.containers import Containers
+from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.errors import DockerRefused, ProxyUnreachable
-from autoregistry.stack.current import Found, find
+from autoregistry.stack.current import CurrentStack, find
 from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
 
 _DATA = "/var/lib/registry"
@@ -61,7 +59,7 @@ class Report:
     containers: list[Piece]
     proxy: dict[str, Any] | None
     """What the proxy says of itself; None where it cannot be asked."""
-    clusters: list[Row]
+    clusters: list[ClusterRow]
     """Every k3d cluster of this Docker, attached or not."""
     nodes: list[dict[str, str]]
     """Those of attached clusters that are down, or do not answer."""
@@ -106,7 +104,7 @@ def gather(daemon: Daemon) -> Report:
     elif found.proxy is not None and found.proxy.is_running:
         client = Client(containers, found.options)
     said, nodes, pushes = _proxy_says(client)
-    clusters = rows(Clusters(daemon, containers, Nodes(containers)))
+    clusters = rows(Environment(daemon, containers, Nodes(containers)))
     return Report(
         name=(serve or found.options).name,
         published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
@@ -123,7 +121,7 @@ def gather(daemon: Daemon) -> Report:
     )
 
 
-def _start(serve: Options | None, found: Found, clusters: list[Row]) -> str:
+def _start(serve: Options | None, found: CurrentStack, clusters: list[ClusterRow]) -> str:
     if serve is not None:
         is_host = any(row.via.startswith("the host") for row in clusters)
         return f"{_SERVE} --listen {'0.0.0.0' if is_host else '127.0.0.1'}:{serve.port}"  # noqa: S104 - nodes come by it
@@ -156,7 +154,7 @@ def stopped(nodes: list[dict[str, str]]) -> list[dict[str, str]]:
     return [node for node in nodes if node["state"] == "stopped" and node["cluster"] in up]
 
 
-def _run_by(found: Found) -> str:
+def _run_by(found: CurrentStack) -> str:
     if not found.containers:
         return ""
     return "docker compose" if found.compose_command else "autoregistry"
@@ -232,7 +230,7 @@ def _push(said: dict[str, Any]) -> str:
     return f"{said.get('image', '')}{size}  {str(said.get('digest', ''))[:19]}"
 
 
-def _cluster(row: Row) -> str:
+def _cluster(row: ClusterRow) -> str:
     if not row.running:
         return "stopped"
     if not row.attached:

@@ -14,10 +14,10 @@ from autoregistry.cli.client import proxy_client
 from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.images import STATUS, ago, refuse_silent_backend, short
 from autoregistry.cli.commands.status import stopped
-from autoregistry.cli.environment import Clusters
-from autoregistry.cli.here import here
+from autoregistry.cli.docker import here
+from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import show_line, stdout
-from autoregistry.cluster.pods import Use
+from autoregistry.cluster.pods import ContainerUse
 from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingInvalid
 from autoregistry.image_state import next_pull
 from autoregistry.names import Image, RegistryNames
@@ -39,7 +39,7 @@ def why(image: str, as_json: bool) -> None:
     status = client.get_json(STATUS)
     refuse_silent_backend(status)
     names = RegistryNames(status["name"], tuple(status["names"][1:]))
-    wanted = names.typed(image)
+    wanted = names.parse_user_input(image)
     if wanted is None:
         raise SettingInvalid(f"{image} is not an image of {names.primary}", "autoregistry images")
     rows = client.get_json(f"{STATUS}?image={wanted}")["images"]
@@ -61,7 +61,7 @@ def why(image: str, as_json: bool) -> None:
         return
     is_so = f"  {row['state']}: {row['because']}"
     show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), is_so))
-    mine = here(Clusters.here().daemon, names, wanted)
+    mine = here(Environment.here().daemon, names, wanted)
     is_known = status["health"]["docker"] == "ok"
     is_other = mine is not None and is_known and mine.is_another(row["docker"])
     _line("Docker", short(row["docker"]), mine.remark() if mine and not is_other else "")
@@ -105,7 +105,7 @@ def _of_node(held: dict[str, Any]) -> str:
     return "" if held["is_current"] or not held["digest"] else "an old copy"
 
 
-def _next(row: dict[str, Any], uses: list[Use], name: str) -> tuple[str, str]:
+def _next(row: dict[str, Any], uses: list[ContainerUse], name: str) -> tuple[str, str]:
     """What the next pull will do, and the command that helps."""
     state = str(row["state"])
     if state == "in-step" and any(use.digest not in ("", row["registry"]) for use in uses):
@@ -113,10 +113,10 @@ def _next(row: dict[str, Any], uses: list[Use], name: str) -> tuple[str, str]:
     return next_pull(state, row["image"], name)
 
 
-def _uses(names: RegistryNames, image: Image) -> list[Use]:
+def _uses(names: RegistryNames, image: Image) -> list[ContainerUse]:
     """The pods of attached clusters that use it."""
-    nodes = Clusters.here().nodes
-    references = names.in_docker(image)
+    nodes = Environment.here().nodes
+    references = names.docker_references(image)
     found = []
     try:
         for cluster in sorted({node.cluster for node in nodes.attached(names.primary)}):
@@ -126,7 +126,7 @@ def _uses(names: RegistryNames, image: Image) -> list[Use]:
     return found
 
 
-def _of_use(use: Use, current: str) -> str:
+def _of_use(use: ContainerUse, current: str) -> str:
     if use.waiting_because:
         return f"{use.workload}, waits: {use.waiting_because}"
     state = "runs it" if use.digest == current else "runs an older image"

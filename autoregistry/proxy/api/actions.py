@@ -18,13 +18,13 @@ from autoregistry.decision import LocalImage, Unreachable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.api.history import History
-from autoregistry.proxy.api.inventory import Stores
+from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.status import NO_STORE
 from autoregistry.proxy.http.admission import is_from_another_site
 from autoregistry.proxy.pull.journal import Journal
-from autoregistry.proxy.pull.pushes import Sync
-from autoregistry.proxy.watch.node_refresh import Refresh
-from autoregistry.proxy.watch.platform_check import Platforms
+from autoregistry.proxy.pull.pushes import Pushes
+from autoregistry.proxy.watch.node_refresh import NodeRefresher
+from autoregistry.proxy.watch.platform_check import PlatformCheck
 
 MAX_BODY = 64 * 1024
 MAX_PATTERNS = 100
@@ -36,11 +36,11 @@ class Actions:
 
     def __init__(
         self,
-        stores: Stores,
-        sync: Sync,
+        stores: Inventory,
+        sync: Pushes,
         journal: Journal,
-        refresh: Refresh,
-        platforms: Platforms,
+        refresh: NodeRefresher,
+        platforms: PlatformCheck,
         history: History,
         names: RegistryNames,
     ) -> None:
@@ -64,7 +64,9 @@ class Actions:
         seconds = float(max(0, min(wait, LONGEST_WAIT))) if isinstance(wait, int | float) else 0.0
         last = str(self._history.last)
         # Listing all of Docker's images takes seconds where there are hundreds: an exact name needs none.
-        there = sorted(await self._stores.in_docker()) if any(map(is_pattern, patterns)) else []
+        there = (
+            sorted(await self._stores.docker_references()) if any(map(is_pattern, patterns)) else []
+        )
         chosen = {p: chosen_by(p, there, self._names) for p in patterns}
         images = sorted({image for found in chosen.values() for image in found})
         told = await asyncio.gather(*(self._push(image, seconds) for image in images))
@@ -103,7 +105,7 @@ class Actions:
         """`{"image": "shop/api:dev"}`: have the nodes that hold an old copy, or wait for it, pull it."""
         asked = await _body(request)
         name = asked.get("image")
-        image = self._names.typed(name) if isinstance(name, str) else None
+        image = self._names.parse_user_input(name) if isinstance(name, str) else None
         if image is None:
             return _refused(400, 'say which: {"image": "shop/api:dev"}')
         try:
@@ -128,7 +130,7 @@ def is_pattern(name: str) -> bool:
 def chosen_by(pattern: str, images: Iterable[Image], names: RegistryNames) -> list[Image]:
     """What a name or pattern means: `shop/api:dev`, `localhost:5000/app` (then `:latest`), or `shop/*` of these."""
     if not is_pattern(pattern):
-        wanted = names.typed(pattern)
+        wanted = names.parse_user_input(pattern)
         return [wanted] if wanted else []
     for name in names.all:
         pattern = pattern.removeprefix(f"{name}/")

@@ -37,7 +37,7 @@ class _Sent:
     text: bytes
 
 
-class Stream:
+class EventStream:
     """Takes every event, and tells all who listen."""
 
     def __init__(self, history: History, version: str) -> None:

@@ -17,13 +17,13 @@ from autoregistry.decision import LocalImage, Unreachable, Verdict
 from autoregistry.errors import BackendUnreachable, TagUnreadable
 from autoregistry.image_state import STATES
 from autoregistry.names import Image, RegistryNames, parse_image
-from autoregistry.proxy.api.node_inventory import Held, NodeStores
+from autoregistry.proxy.api.node_inventory import NodeCopy, NodeInventory
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import Ask
+from autoregistry.proxy.backend.messages import BackendRequest
 from autoregistry.proxy.pull.comparison import Facts
-from autoregistry.proxy.pull.docker import Questions
+from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import CUT_OFF, Journal
-from autoregistry.proxy.pull.pushes import Sync
+from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.settings import CHECK
 
 AT_ONCE = 8
@@ -31,7 +31,7 @@ CATALOG = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ImageRow:
     """One image, and who has what of it."""
 
     image: str
@@ -39,7 +39,7 @@ class Row:
     """Docker's Id; empty where it has none, or cannot be asked."""
     registry: str
     """The registry's digest."""
-    nodes: tuple[Held, ...]
+    nodes: tuple[NodeCopy, ...]
     state: str
     because: str
     size: int
@@ -50,16 +50,16 @@ class Row:
         return asdict(self)
 
 
-class Stores:
+class Inventory:
     """Looks into all of them."""
 
     def __init__(
         self,
-        questions: Questions,
+        questions: AsyncDocker,
         backend: Backend,
-        sync: Sync,
+        sync: Pushes,
         journal: Journal,
-        nodes: NodeStores,
+        nodes: NodeInventory,
         names: RegistryNames,
     ) -> None:
         self._questions = questions
@@ -68,47 +68,47 @@ class Stores:
         self._journal = journal
         self._nodes = nodes
         self._names = names
-        self._looking: asyncio.Task[list[Row]] | None = None
+        self._looking: asyncio.Task[list[ImageRow]] | None = None
 
-    async def rows(self) -> list[Row]:
+    async def rows(self) -> list[ImageRow]:
         """Every image Docker or the registry has under our names. Raises BackendUnreachable."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         return await asyncio.shield(self._looking)
 
-    async def _look(self) -> list[Row]:
-        sizes = await self.in_docker()
+    async def _look(self) -> list[ImageRow]:
+        sizes = await self.docker_references()
         everything = {*sizes, *await self._in_registry()}
         images = sorted(image for image in everything if str(image) != CHECK)
         return await self._rows(images, sizes)
 
-    async def row(self, image: Image) -> Row:
+    async def row(self, image: Image) -> ImageRow:
         """One image, whether anybody has it or not. Raises BackendUnreachable."""
-        return (await self._rows([image], await self.in_docker()))[0]
+        return (await self._rows([image], await self.docker_references()))[0]
 
-    async def in_docker(self) -> dict[Image, int]:
+    async def docker_references(self) -> dict[Image, int]:
         """What Docker has under our names, and the sizes; nothing where it cannot be asked."""
         found = await self._questions.ours()
         return {} if isinstance(found, Unreachable) else found
 
-    async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[Row]:
+    async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[ImageRow]:
         await self._nodes.look()
         known = self._journal.known()
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def one(image: Image) -> Row:
+        async def one(image: Image) -> ImageRow:
             dates, size = known.get(image, (None, None)), sizes.get(image, 0)
             try:
                 async with slots:
                     facts = await self._sync.compare(image)
             except TagUnreadable as exc:
                 nodes = self._nodes.of(image, "")
-                return Row(str(image), "", "", nodes, "unreadable", exc.message, size, *dates)
+                return ImageRow(str(image), "", "", nodes, "unreadable", exc.message, size, *dates)
             digest = facts.registry.digest if facts.registry else ""
             on_nodes = self._nodes.of(image, digest)
             state, because = state_of(facts, on_nodes)
             docker = facts.local.identity if isinstance(facts.local, LocalImage) else ""
-            return Row(str(image), docker, digest, on_nodes, state, because, size, *dates)
+            return ImageRow(str(image), docker, digest, on_nodes, state, because, size, *dates)
 
         return list(await asyncio.gather(*(one(image) for image in images)))
 
@@ -125,7 +125,7 @@ class Stores:
         return set().union(*await asyncio.gather(*(tags(str(name)) for name in repositories)))
 
     async def _list(self, target: str) -> dict[str, list[str]]:
-        ask = Ask("GET", target, [(b"Host", self._backend.host)])
+        ask = BackendRequest("GET", target, [(b"Host", self._backend.host)])
         async with await self._backend.send(ask) as held:
             if held.status != 200:
                 return defaultdict(list)
@@ -136,7 +136,7 @@ class Stores:
             return listed
 
 
-def state_of(facts: Facts, nodes: tuple[Held, ...]) -> tuple[str, str]:
+def state_of(facts: Facts, nodes: tuple[NodeCopy, ...]) -> tuple[str, str]:
     """One word, and the sentence behind it."""
     old = [held.node for held in nodes if held.digest and not held.is_current]
     if facts.verdict.must_push and facts.stale_because not in (None, CUT_OFF):

@@ -32,7 +32,7 @@ class Nodes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class NodeCopy:
     """What one node has of an image."""
 
     cluster: str
@@ -56,7 +56,7 @@ class NodeState:
         return asdict(self)
 
 
-class NodeStores:
+class NodeInventory:
     """Looks into the nodes of every cluster that is attached."""
 
     def __init__(self, nodes: Nodes, names: RegistryNames) -> None:
@@ -98,9 +98,9 @@ class NodeStores:
         except AutoregistryError:
             return None  # that node, or Docker, is away
 
-    def of(self, image: Image, current: str) -> tuple[Held, ...]:
+    def of(self, image: Image, current: str) -> tuple[NodeCopy, ...]:
         """What each node has of an image, as of the last look; `current` is the registry's digest."""
-        references = self._names.in_docker(image)
+        references = self._names.docker_references(image)
         return tuple(_held(node, has, references, current) for node, has in self._held.items())
 
     def states(self) -> list[NodeState]:
@@ -115,10 +115,10 @@ class NodeStores:
 
 def _held(
     node: Node, has: dict[str, frozenset[str]] | None, references: tuple[str, ...], current: str
-) -> Held:
+) -> NodeCopy:
     digests: frozenset[str] = frozenset().union(
         *((has or {}).get(reference, frozenset()) for reference in references)
     )
     shown = current if current in digests else min(digests, default="")
     is_current = bool(shown) and shown == current
-    return Held(node.cluster, node.name, shown, is_current, has is not None)
+    return NodeCopy(node.cluster, node.name, shown, is_current, has is not None)

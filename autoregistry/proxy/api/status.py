@@ -13,14 +13,14 @@ from autoregistry.decision import Unreachable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import next_pull
 from autoregistry.names import RegistryNames, parse_image
-from autoregistry.proxy.api.event_stream import Stream
+from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
-from autoregistry.proxy.api.inventory import Stores
-from autoregistry.proxy.api.node_inventory import NodeStores
+from autoregistry.proxy.api.inventory import Inventory
+from autoregistry.proxy.api.node_inventory import NodeInventory
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import Ask
-from autoregistry.proxy.pull.docker import Questions
-from autoregistry.proxy.watch.loopback_check import Probe
+from autoregistry.proxy.backend.messages import BackendRequest
+from autoregistry.proxy.pull.docker import AsyncDocker
+from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 from autoregistry.settings import CHECK
 
 BACKEND_SECONDS = 2.0
@@ -36,11 +36,11 @@ class Status:
 
     def __init__(
         self,
-        questions: Questions,
+        questions: AsyncDocker,
         backend: Backend,
-        stores: Stores,
-        nodes: NodeStores,
-        stream: Stream,
+        stores: Inventory,
+        nodes: NodeInventory,
+        stream: EventStream,
         history: History,
         names: RegistryNames,
         state: Path,
@@ -57,7 +57,7 @@ class Status:
         self._version = version
         self._daemon = ""
         """Docker's own ID, by which commands know whether this is the proxy of the Docker that they talk to."""
-        self.probe: Probe | None = None
+        self.probe: LoopbackCheck | None = None
 
     async def health(self, _: web.Request) -> web.Response:
         """200 while we serve; the JSON says how Docker and the backend are."""
@@ -71,7 +71,7 @@ class Status:
         backend = "ok"
         broken = self.probe.broken if self.probe else None
         try:
-            ask = Ask("GET", "/v2/", [(b"Host", self._backend.host)])
+            ask = BackendRequest("GET", "/v2/", [(b"Host", self._backend.host)])
             async with await self._backend.send(ask, silence=BACKEND_SECONDS):
                 pass
         except BackendUnreachable as exc:

@@ -13,7 +13,7 @@ import httpx
 from autoregistry.decision import RegistryImage
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import MANIFEST_TYPES
-from autoregistry.proxy.backend.messages import Ask, Held
+from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
 from autoregistry.proxy.backend.transport import RawTransport
 
 CONNECT_SECONDS = 5.0
@@ -45,7 +45,9 @@ class Backend:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def send(self, ask: Ask, *, silence: float = SILENCE_SECONDS) -> Held:
+    async def send(
+        self, ask: BackendRequest, *, silence: float = SILENCE_SECONDS
+    ) -> BackendResponse:
         """Send a request on, briefly again where it met a write, and hold its answer. Raises BackendUnreachable."""
         deadline, pause = 0.0, FIRST_PAUSE_SECONDS
         while True:
@@ -57,7 +59,7 @@ class Backend:
             await asyncio.sleep(pause)
             pause *= 2
 
-    async def _send(self, ask: Ask, silence: float) -> Held:
+    async def _send(self, ask: BackendRequest, silence: float) -> BackendResponse:
         request = httpx.Request(
             ask.method,
             self.url,
@@ -73,7 +75,7 @@ class Backend:
         )
         began = time.monotonic()
         try:
-            held = Held(await self._client.send(request, stream=True))
+            held = BackendResponse(await self._client.send(request, stream=True))
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             self._timed(time.monotonic() - began, "failed")
             raise BackendUnreachable(
@@ -83,7 +85,7 @@ class Backend:
         self._timed(time.monotonic() - began, "ok")
         return held
 
-    async def read(self, ask: Ask) -> Held:
+    async def read(self, ask: BackendRequest) -> BackendResponse:
         """Send a question for a manifest on."""
         return await self.send(ask, silence=ASK_SECONDS)
 
@@ -149,7 +151,7 @@ class Backend:
                     return b""
         return bytes(content)
 
-    async def _manifest(self, method: str, repository: str, reference: str) -> Held:
+    async def _manifest(self, method: str, repository: str, reference: str) -> BackendResponse:
         headers = [(b"Host", self.host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]
         target = f"/v2/{repository}/manifests/{reference}"
-        return await self.read(Ask(method, target, headers))
+        return await self.read(BackendRequest(method, target, headers))

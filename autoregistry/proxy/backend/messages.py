@@ -20,7 +20,7 @@ _UNKNOWN_PART = b"MANIFEST_BLOB_UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class BackendRequest:
     """A request as it goes to the backend."""
 
     method: str
@@ -41,7 +41,7 @@ class Ask:
         return all(media_type in accept for media_type in MANIFEST_TYPES)
 
 
-class Held:
+class BackendResponse:
     """The backend's answer, its body not read yet. Whoever holds it closes it."""
 
     def __init__(self, response: httpx.Response) -> None:
@@ -65,7 +65,7 @@ class Held:
             raise
         return self._kept
 
-    async def met_a_write(self, ask: Ask) -> bool:
+    async def met_a_write(self, ask: BackendRequest) -> bool:
         """Whether what it says is not there may be: its link was being written.
 
         distribution writes its links in place, those also that all tags of a repository share: whoever reads one

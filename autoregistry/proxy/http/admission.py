@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import HttpVersion11, web
 
 from autoregistry.events import Answer
-from autoregistry.proxy.http.responses import own
+from autoregistry.proxy.http.responses import error_response
 from autoregistry.settings import Settings
 
 
@@ -23,7 +23,9 @@ async def met_expectation(request: web.Request) -> web.Response | None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer itself has not begun
         return None
-    response = own(Answer.NOT_A_REGISTRY_REQUEST, "nothing but 100-continue can be expected here")
+    response = error_response(
+        Answer.NOT_A_REGISTRY_REQUEST, "nothing but 100-continue can be expected here"
+    )
     response.force_close()  # its body may follow
     return response
 

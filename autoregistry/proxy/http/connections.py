@@ -18,8 +18,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from autoregistry.events import Answer
 from autoregistry.proxy.backend.transport import READ_BYTES
-from autoregistry.proxy.http.responses import own, unasked
-from autoregistry.proxy.pull.outcome import one_line
+from autoregistry.proxy.http.responses import error_response, raw_error_response
+from autoregistry.proxy.pull.pushes import one_line
 from autoregistry.settings import Limits
 
 # How long a refused client has to take its answer before the connection is cut.
@@ -30,7 +30,7 @@ _HEAD_BYTES = 512 * 1024
 web_protocol.MAX_MSG_QUEUE_SIZE = 2
 
 
-class Door:
+class ConnectionLimiter:
     """Counts who is in, and knows which requests are being answered."""
 
     def __init__(self, limits: Limits) -> None:
@@ -80,7 +80,9 @@ class Door:
 class GuardedSite(web.BaseSite):
     """Listens as aiohttp's own site does, with a guard before each connection."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int, door: Door) -> None:
+    def __init__(
+        self, runner: web.AppRunner, host: str, port: int, door: ConnectionLimiter
+    ) -> None:
         super().__init__(runner)
         self._host, self._port, self._door = host, port, door
 
@@ -94,7 +96,7 @@ class GuardedSite(web.BaseSite):
             raise RuntimeError("the runner is not set up")
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Guard(lambda: _Handler(inner, loop, self._door.limits), self._door),
+            lambda: GuardedConnection(lambda: _Handler(inner, loop, self._door.limits), self._door),
             self._host,
             self._port,
             backlog=1024,
@@ -131,15 +133,15 @@ class _Handler(web.RequestHandler):
             sentence = f"more than {self.max_headers} headers"
         else:
             sentence = "not a request in HTTP/1.1: " + (message or "").partition("\n")[0][:200]
-        response = own(Answer.UNREADABLE, sentence)
+        response = error_response(Answer.UNREADABLE, sentence)
         response.force_close()
         return response
 
 
-class Guard(asyncio.Protocol):
+class GuardedConnection(asyncio.Protocol):
     """One connection: hands everything to aiohttp's protocol, and keeps the time."""
 
-    def __init__(self, inner: Callable[[], asyncio.Protocol], door: Door) -> None:
+    def __init__(self, inner: Callable[[], asyncio.Protocol], door: ConnectionLimiter) -> None:
         self._make, self._door = inner, door
         self._inner: asyncio.Protocol | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -222,12 +224,12 @@ class Guard(asyncio.Protocol):
         self._dismiss(Answer.NO_REQUEST, f"no request within {seconds:g} s")
 
     def _dismiss(self, answer: Answer, reason: str) -> None:
-        self.transport.write(unasked(answer, reason))
+        self.transport.write(raw_error_response(answer, reason))
         self.transport.close()
         asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self.transport.abort)
 
 
-def guard_of(request: web.Request) -> Guard | None:
+def guard_of(request: web.Request) -> GuardedConnection | None:
     """The connection a request came by; None where it is gone."""
     guard = request.transport.get_protocol() if request.transport is not None else None
-    return guard if isinstance(guard, Guard) else None
+    return guard if isinstance(guard, GuardedConnection) else None

@@ -11,14 +11,14 @@ from aiohttp.streams import StreamReader
 
 from autoregistry.errors import BackendUnreachable
 from autoregistry.events import Answer
-from autoregistry.proxy.http.responses import own
+from autoregistry.proxy.http.responses import error_response
 
 
-class Stalled(Exception):
+class ClientStalled(Exception):
     """The client stopped in the middle of its request."""
 
 
-class Broken(Exception):
+class BodyTruncated(Exception):
     """What comes is not the body that was announced."""
 
 
@@ -27,7 +27,7 @@ class Body:
 
     def __init__(self, content: StreamReader, seconds: float) -> None:
         self._content, self._seconds = content, seconds
-        self.stalled: Stalled | None = None
+        self.stalled: ClientStalled | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
@@ -35,14 +35,14 @@ class Body:
                 async with asyncio.timeout(self._seconds):
                     chunk = await self._content.readany()
             except TimeoutError:
-                self.stalled = Stalled(f"the body stood still for {self._seconds:g} s")
+                self.stalled = ClientStalled(f"the body stood still for {self._seconds:g} s")
                 raise self.stalled from None
             if not chunk:
                 return
             yield chunk
 
 
-class Ahead:
+class BufferedBody:
     """A body of which the first bytes have come, or all."""
 
     def __init__(self, begun: list[bytes], rest: AsyncIterator[bytes], *, is_whole: bool) -> None:
@@ -55,7 +55,7 @@ class Ahead:
             yield chunk
 
 
-async def read_ahead(body: AsyncIterable[bytes], limit: int) -> Ahead:
+async def read_ahead(body: AsyncIterable[bytes], limit: int) -> BufferedBody:
     """The same body, of which so many bytes have come: what then waits for it does not wait for the client.
 
     Raises Stalled, Broken.
@@ -66,17 +66,19 @@ async def read_ahead(body: AsyncIterable[bytes], limit: int) -> Ahead:
             begun.append(chunk)
             size += len(chunk)
     except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as exc:
-        raise Broken(f"the body broke off: {type(exc).__name__}") from exc
-    return Ahead(begun, rest, is_whole=size <= limit)
+        raise BodyTruncated(f"the body broke off: {type(exc).__name__}") from exc
+    return BufferedBody(begun, rest, is_whole=size <= limit)
 
 
-def refusal(cause: BackendUnreachable | Stalled | Broken, body: Body | None) -> web.Response:
+def refusal(
+    cause: BackendUnreachable | ClientStalled | BodyTruncated, body: Body | None
+) -> web.Response:
     """The answer to a request that came to no good end; whoever sends a body may be the cause of the registry's."""
-    if isinstance(cause, Broken):
-        response = own(Answer.UNREADABLE, str(cause))
+    if isinstance(cause, BodyTruncated):
+        response = error_response(Answer.UNREADABLE, str(cause))
         response.force_close()  # what follows on this connection may be the rest of it
         return response
-    stalled = cause if isinstance(cause, Stalled) else body and body.stalled
+    stalled = cause if isinstance(cause, ClientStalled) else body and body.stalled
     if stalled:
-        return own(Answer.CLIENT_STALLED, str(stalled))
-    return own(Answer.BACKEND_UNREACHABLE, str(cause))
+        return error_response(Answer.CLIENT_STALLED, str(stalled))
+    return error_response(Answer.BACKEND_UNREACHABLE, str(cause))

@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from autoregistry.events import Answer
-from autoregistry.proxy.backend.messages import Held
+from autoregistry.proxy.backend.messages import BackendResponse
 from autoregistry.proxy.backend.transport import text
 
 HEADER = "Autoregistry"
@@ -29,7 +29,9 @@ _CODES = {
 }
 
 
-def own(answer: Answer, sentence: str, headers: dict[str, str] | None = None) -> web.Response:
+def error_response(
+    answer: Answer, sentence: str, headers: dict[str, str] | None = None
+) -> web.Response:
     """The answer to a request."""
     plain, said = _said(answer, sentence)
     return web.Response(
@@ -41,7 +43,7 @@ def own(answer: Answer, sentence: str, headers: dict[str, str] | None = None) ->
     )
 
 
-def unasked(answer: Answer, sentence: str) -> bytes:
+def raw_error_response(answer: Answer, sentence: str) -> bytes:
     """The last words to a connection on which there is no request."""
     plain, said = _said(answer, sentence)
     fields = {
@@ -63,7 +65,7 @@ def _said(answer: Answer, sentence: str) -> tuple[str, str]:
 class Forwarded(web.StreamResponse):
     """The backend's answer on its way to the client."""
 
-    def __init__(self, held: Held, answer: Answer | None) -> None:
+    def __init__(self, held: BackendResponse, answer: Answer | None) -> None:
         headers = CIMultiDict((k.decode("latin-1"), text(v)) for k, v in held.headers)
         self.absent = [name for name in _DEFAULTS if name not in headers]
         if answer is not None:

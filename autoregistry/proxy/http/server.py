@@ -17,13 +17,19 @@ from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
 from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES, Backend
-from autoregistry.proxy.backend.messages import Ask, Held
+from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
 from autoregistry.proxy.backend.transport import end_to_end
 from autoregistry.proxy.http import admission
-from autoregistry.proxy.http.connections import Door, GuardedSite, guard_of
-from autoregistry.proxy.http.request_body import Body, Broken, Stalled, read_ahead, refusal
-from autoregistry.proxy.http.responses import Forwarded, drop_defaults, own
-from autoregistry.proxy.pull.handler import Pulls, Reply
+from autoregistry.proxy.http.connections import ConnectionLimiter, GuardedSite, guard_of
+from autoregistry.proxy.http.request_body import (
+    Body,
+    BodyTruncated,
+    ClientStalled,
+    read_ahead,
+    refusal,
+)
+from autoregistry.proxy.http.responses import Forwarded, drop_defaults, error_response
+from autoregistry.proxy.pull.handler import PullHandler, Reply
 from autoregistry.settings import Settings
 
 # How long a stop waits for the pushes and the answers under way, together.
@@ -43,7 +49,7 @@ class Server:
         self,
         settings: Settings,
         backend: Backend,
-        pulls: Pulls,
+        pulls: PullHandler,
         emit: Emit,
         pages: dict[tuple[str, str], OwnPage],
     ) -> None:
@@ -60,7 +66,7 @@ class Server:
         app.router.add_route("*", route, self._handle, expect_handler=admission.met_expectation)
         # A client that hangs up ends its own wait; flights belong to nobody and go on.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        self._door = Door(settings.limits)
+        self._door = ConnectionLimiter(settings.limits)
         self.stop_seconds = STOP_SECONDS
         """How long `stop` waits; less where some of the time has gone into pushes."""
 
@@ -120,7 +126,7 @@ class Server:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         host = admission.host_name(request.headers.get("Host", ""))
         if host not in self._hosts and not admission.is_ip(host):
-            return own(
+            return error_response(
                 Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
             )
         page = self._pages.get((request.method, request.raw_path.partition("?")[0]))
@@ -128,22 +134,22 @@ class Server:
             return answer
         wanted = parse_target(request.raw_path)
         if wanted is None:
-            return own(
+            return error_response(
                 Answer.NOT_A_REGISTRY_REQUEST, "not a registry request: those begin with /v2/"
             )
         if admission.is_from_another_site(request):
             # It cannot read the answer, but its question may start a push.
-            return own(Answer.FOREIGN_HOST, "not for other sites' pages")
-        if not self._settings.names.mirrors(wanted.namespace):
-            return own(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
+            return error_response(Answer.FOREIGN_HOST, "not for other sites' pages")
+        if not self._settings.names.serves_namespace(wanted.namespace):
+            return error_response(Answer.NOT_MIRRORED, f"{wanted.namespace} is not mirrored here")
         if (wrong := admission.framing_fault(request)) is not None:
-            response = own(Answer.NOT_A_REGISTRY_REQUEST, wrong)
+            response = error_response(Answer.NOT_A_REGISTRY_REQUEST, wrong)
             response.force_close()  # what follows on this connection may be that body
             return response
         body = Body(request.content, self._idle) if request.body_exists else None
         try:
             return await self._registry(request, wanted, host, body)
-        except (BackendUnreachable, Stalled, Broken) as exc:
+        except (BackendUnreachable, ClientStalled, BodyTruncated) as exc:
             return refusal(exc, body)
 
     async def _own_page(self, page: OwnPage, request: web.Request) -> web.StreamResponse | None:
@@ -153,12 +159,14 @@ class Server:
             async with asyncio.timeout(self._idle):
                 return await page(request)
         except TimeoutError:
-            return own(Answer.CLIENT_STALLED, f"no answer within {self._idle:g} s")
+            return error_response(Answer.CLIENT_STALLED, f"no answer within {self._idle:g} s")
 
     async def _registry(
         self, request: web.Request, wanted: Request, host: str, body: Body | None
     ) -> web.StreamResponse:
-        ask = Ask(request.method, request.raw_path, end_to_end(request.raw_headers), body)
+        ask = BackendRequest(
+            request.method, request.raw_path, end_to_end(request.raw_headers), body
+        )
         if isinstance(wanted, Manifest) and body is not None:
             ahead = await read_ahead(body, MAX_MANIFEST_BYTES)
             ask = replace(ask, body=ahead, has_whole_body=ahead.is_whole)
@@ -169,14 +177,18 @@ class Server:
                 return await self._hand_push(request, ask, Image(repository, tag))
             case "PUT", Manifest(repository, str(tag)):
                 if (held := await self._pulls.own_manifest(ask, Image(repository, tag))) is None:
-                    return own(Answer.PUSH_FAILED, "somebody else has pushed it meanwhile")
+                    return error_response(
+                        Answer.PUSH_FAILED, "somebody else has pushed it meanwhile"
+                    )
                 return await self._forward(request, held)
             case "GET", Blob(repository) if self._redirects(host):
                 # Asked first: what it has lost we must know of, and it would be asked for there.
                 async with await self._pulls.blob(replace(ask, method="HEAD"), repository) as held:
                     if held.status < 400:
                         place = {"Location": f"{self._backend.url}{request.raw_path}"}
-                        return own(Answer.REDIRECTED, "the registry behind has it", place)
+                        return error_response(
+                            Answer.REDIRECTED, "the registry behind has it", place
+                        )
                 return await self._forward(request, await self._backend.send(ask))
             case "GET", Blob(repository):
                 return await self._forward(request, await self._pulls.blob(ask, repository))
@@ -189,8 +201,10 @@ class Server:
             case _:
                 return await self._forward(request, await self._backend.send(ask))
 
-    async def _hand_push(self, request: web.Request, ask: Ask, image: Image) -> web.StreamResponse:
-        async def push() -> Held:
+    async def _hand_push(
+        self, request: web.Request, ask: BackendRequest, image: Image
+    ) -> web.StreamResponse:
+        async def push() -> BackendResponse:
             held = await self._pulls.hand_push(ask, image)
             if held.status < 300:
                 self._emit(HandPushSeen(image, admission.client_name(request), held.digest or ""))
@@ -207,7 +221,9 @@ class Server:
             raise
         return await self._forward(request, held)
 
-    async def _pull(self, request: web.Request, ask: Ask, wanted: Manifest) -> web.StreamResponse:
+    async def _pull(
+        self, request: web.Request, ask: BackendRequest, wanted: Manifest
+    ) -> web.StreamResponse:
         began, client = time.monotonic(), admission.client_name(request)
         self._emit(PullSeen(wanted, client))
         try:
@@ -218,11 +234,11 @@ class Server:
         seconds = time.monotonic() - began
         self._emit(PullAnswered(wanted, client, reply.answer, status, reply.sentence, seconds))
         if reply.held is None:
-            return own(reply.answer, reply.sentence)
+            return error_response(reply.answer, reply.sentence)
         return await self._forward(request, reply.held, reply)
 
     async def _forward(
-        self, request: web.Request, held: Held, reply: Reply | None = None
+        self, request: web.Request, held: BackendResponse, reply: Reply | None = None
     ) -> web.StreamResponse:
         async with held:
             response = Forwarded(held, reply.answer if reply else None)

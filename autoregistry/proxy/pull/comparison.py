@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 
-from autoregistry.decision import LocalImage, Memory, RegistryImage, Unreachable, Verdict, decide
+from autoregistry.decision import LocalImage, RegistryImage, TagRecord, Unreachable, Verdict, decide
 from autoregistry.errors import TagUnreadable
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.pull.docker import Found, Questions
+from autoregistry.proxy.pull.docker import AsyncDocker, DockerState
 from autoregistry.proxy.pull.journal import UNKNOWN, Journal
 
 # Any client can name repositories; a mark too few costs a push that comes one pull later.
@@ -24,7 +24,7 @@ MAX_INCOMPLETE = 1000
 class Facts:
     """What both stores have under one name, and what that means."""
 
-    local: Found
+    local: DockerState
     registry: RegistryImage | None
     verdict: Verdict
     stale_because: str | None
@@ -39,7 +39,7 @@ class Facts:
 class Comparison:
     """Compares the stores of one proxy."""
 
-    def __init__(self, questions: Questions, backend: Backend, journal: Journal) -> None:
+    def __init__(self, questions: AsyncDocker, backend: Backend, journal: Journal) -> None:
         self._questions = questions
         self._backend = backend
         self._journal = journal
@@ -89,6 +89,6 @@ class Comparison:
         self._incomplete.discard(repository)
 
 
-def _is_respected(local: Found, memory: Memory) -> bool:
+def _is_respected(local: DockerState, memory: TagRecord) -> bool:
     """Whether a push by hand stands: Docker has what it had then."""
     return memory.by_hand and isinstance(local, LocalImage) and memory.docker_had == local.identity

@@ -25,7 +25,7 @@ from autoregistry.settings import (
     QUESTION_THREADS,
 )
 
-Found = LocalImage | Unreachable | None
+DockerState = LocalImage | Unreachable | None
 Timed = Callable[[float, str], None]
 """Told how long an answer took, and whether it came: `ok` or `failed`."""
 _T = TypeVar("_T")
@@ -46,7 +46,7 @@ class Images(Protocol):
     def push(self, reference: str, on_progress: Callable[[Progress], None]) -> Progress: ...
 
 
-class Questions:
+class AsyncDocker:
     """Every question about images, and every push."""
 
     def __init__(self, images: Images, names: RegistryNames, timed: Timed) -> None:
@@ -56,8 +56,8 @@ class Questions:
         self._askers = ThreadPoolExecutor(QUESTION_THREADS, "question")
         self._listers = ThreadPoolExecutor(LIST_THREADS, "list")
         self._pushers = ThreadPoolExecutor(PUSH_THREADS, "push")
-        self._waiting: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
-        self._running: dict[tuple[Image, bool], asyncio.Task[Found]] = {}
+        self._waiting: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
+        self._running: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
         self.is_answering = True
         self._answered = 0.0
 
@@ -65,7 +65,7 @@ class Questions:
         for executor in (self._askers, self._listers, self._pushers):
             executor.shutdown(wait=False, cancel_futures=True)
 
-    async def inspect(self, image: Image, *, children: bool = False) -> Found:
+    async def inspect(self, image: Image, *, children: bool = False) -> DockerState:
         """What Docker has under this name, said by Docker after this call.
 
         Whoever comes while the same question is under way waits for the next one and shares it: an answer
@@ -76,7 +76,7 @@ class Questions:
             self._waiting[key] = asyncio.create_task(self._next_answer(key))
         return await asyncio.shield(self._waiting[key])
 
-    async def _next_answer(self, key: tuple[Image, bool]) -> Found:
+    async def _next_answer(self, key: tuple[Image, bool]) -> DockerState:
         if (running := self._running.get(key)) is not None:
             await asyncio.wait({running})
         self._running[key] = self._waiting.pop(key)
@@ -86,7 +86,7 @@ class Questions:
             del self._running[key]
 
     def _first_name(self, images: Images, image: Image, children: bool) -> LocalImage | None:
-        for reference in self._names.in_docker(image):
+        for reference in self._names.docker_references(image):
             if found := images.inspect(reference, children=children):
                 return found
         return None
@@ -112,7 +112,7 @@ class Questions:
         """Push under the name that Docker has it by. Raises PushRefused, DockerUnreachable."""
 
         def push() -> Progress:
-            references = self._names.in_docker(image)
+            references = self._names.docker_references(image)
             found = next((r for r in references if self._images.inspect(r)), references[0])
             return self._images.push(found, on_progress)
 

@@ -15,11 +15,10 @@ from autoregistry.errors import AutoregistryError, BackendUnreachable, TagUnread
 from autoregistry.events import Answer
 from autoregistry.names import Digest, Image, Manifest
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import Ask, Held
-from autoregistry.proxy.pull.docker import Questions
+from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
+from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import UNKNOWN, Journal
-from autoregistry.proxy.pull.outcome import registrys_cause
-from autoregistry.proxy.pull.pushes import Sync
+from autoregistry.proxy.pull.pushes import Pushes, registrys_cause
 from autoregistry.settings import LONG_PATIENCE_SECONDS
 
 _DOCKER_VERSION = re.compile(r"docker/(\d+)\.(\d+)")
@@ -40,17 +39,17 @@ class Reply:
 
     answer: Answer
     sentence: str
-    held: Held | None = None
+    held: BackendResponse | None = None
 
 
-class Pulls:
+class PullHandler:
     """Answers requests for manifests."""
 
     def __init__(
         self,
-        questions: Questions,
+        questions: AsyncDocker,
         backend: Backend,
-        sync: Sync,
+        sync: Pushes,
         journal: Journal,
         *,
         nonce: str,
@@ -63,7 +62,7 @@ class Pulls:
         self._nonce = nonce
         self._patience = patience
 
-    async def reply(self, ask: Ask, wanted: Manifest) -> Reply:
+    async def reply(self, ask: BackendRequest, wanted: Manifest) -> Reply:
         """The reply to a GET or HEAD of a manifest. Raises BackendUnreachable."""
         if self.is_own_push(ask) or _is_existence_check(ask):
             held = await self.asked_by_push(ask)
@@ -72,7 +71,7 @@ class Pulls:
             return await self._by_digest(ask, wanted.repository, wanted.reference)
         return await self._by_tag(ask, Image(wanted.repository, wanted.reference))
 
-    def is_own_push(self, ask: Ask) -> bool:
+    def is_own_push(self, ask: BackendRequest) -> bool:
         """Whether Docker asks on behalf of a push of ours, which must never wait for itself.
 
         The daemon repeats the user agent of its API client as `UpstreamClient(...)` in every registry request
@@ -80,7 +79,7 @@ class Pulls:
         """
         return self._nonce in (ask.header(b"user-agent") or "")
 
-    async def _by_tag(self, ask: Ask, image: Image) -> Reply:
+    async def _by_tag(self, ask: BackendRequest, image: Image) -> Reply:
         sending = asyncio.ensure_future(self._backend.read(ask))
         try:
             facts = await self._sync.compare(image, self._seen(ask, image, sending))
@@ -98,7 +97,7 @@ class Pulls:
             return await self._after_push(ask, image, facts.local.identity, facts.verdict)
         return _refusal(image, f"{facts.stale_because} (and now Docker does not answer)")
 
-    async def _sentence(self, verdict: Verdict, held: Held) -> str:
+    async def _sentence(self, verdict: Verdict, held: BackendResponse) -> str:
         """The verdict's, and for an image that nobody has the likeliest reason."""
         if held.status == 404 and verdict is Verdict.ONLY_IN_REGISTRY:
             builders = await self._questions.ask(lambda images: images.builders())
@@ -107,7 +106,7 @@ class Pulls:
                 return f"{verdict.value}; {kept}"
         return verdict.value
 
-    async def _by_digest(self, ask: Ask, repository: str, digest: Digest) -> Reply:
+    async def _by_digest(self, ask: BackendRequest, repository: str, digest: Digest) -> Reply:
         held = await self._backend.read(ask)
         try:
             return await self._held_or_pushed(ask, held, repository, digest)
@@ -115,7 +114,9 @@ class Pulls:
             await held.close()
             raise
 
-    async def _held_or_pushed(self, ask: Ask, held: Held, repository: str, digest: Digest) -> Reply:
+    async def _held_or_pushed(
+        self, ask: BackendRequest, held: BackendResponse, repository: str, digest: Digest
+    ) -> Reply:
         if held.status < 500 and await self._has(ask, held, repository, digest):
             return Reply(Answer.UP_TO_DATE, "what a digest names never changes", held)
         candidates = await self._questions.tags_with(repository, str(digest))
@@ -132,7 +133,9 @@ class Pulls:
                 return await self._after_push(ask, image, facts.local.identity, facts.verdict)
         return Reply(Answer.ONLY_IN_REGISTRY, Verdict.ONLY_IN_REGISTRY.value, held)
 
-    async def _after_push(self, ask: Ask, image: Image, identity: str, because: Verdict) -> Reply:
+    async def _after_push(
+        self, ask: BackendRequest, image: Image, identity: str, because: Verdict
+    ) -> Reply:
         flight = self._sync.flight(image, identity, because)
         await asyncio.wait({flight}, timeout=self._patience_for(ask))
         if not flight.done():
@@ -144,34 +147,34 @@ class Pulls:
             return _refusal(image, outcome.error.message)
         return Reply(Answer.PUSHED, f"{because.value}: {outcome}", await self._backend.read(ask))
 
-    async def own_push(self, ask: Ask, repository: str) -> Held:
+    async def own_push(self, ask: BackendRequest, repository: str) -> BackendResponse:
         """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""
         held = await self._backend.send(ask)
         if held.status >= 500 and (cause := registrys_cause(await held.keep())):
             self._sync.refused(repository, cause)
         return held
 
-    async def own_manifest(self, ask: Ask, image: Image) -> Held | None:
+    async def own_manifest(self, ask: BackendRequest, image: Image) -> BackendResponse | None:
         """Let our own push set its tag; None where somebody else has, while it was under way."""
         async with self._sync.put(image):
             late = self._sync.is_overtaken(image)
             return None if late else await self.own_push(ask, image.repository)
 
-    async def asked_by_push(self, ask: Ask) -> Held:
+    async def asked_by_push(self, ask: BackendRequest) -> BackendResponse:
         """What is there already. The unreadable counts as missing: the containerd store gives up over a 500."""
         held = await self._backend.read(ask)
         if ask.method == "HEAD" and held.status >= 500:
             held.count_as_missing()
         return held
 
-    async def blob(self, ask: Ask, repository: str) -> Held:
+    async def blob(self, ask: BackendRequest, repository: str) -> BackendResponse:
         """A part of an image, which the registry has, or has lost (killed while it wrote; cleaned up by hand)."""
         held = await self._backend.send(ask)
         if held.status == 404 or held.status >= 500:
             self._sync.found_incomplete(repository)
         return held
 
-    async def hand_push(self, ask: Ask, image: Image) -> Held:
+    async def hand_push(self, ask: BackendRequest, image: Image) -> BackendResponse:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
         local = await self._questions.inspect(image)
         with self._sync.set_by_hand(image):
@@ -191,7 +194,7 @@ class Pulls:
         return held
 
     async def _seen(
-        self, ask: Ask, image: Image, sending: asyncio.Future[Held]
+        self, ask: BackendRequest, image: Image, sending: asyncio.Future[BackendResponse]
     ) -> RegistryImage | None:
         """What the registry has, read off the held answer where it says so."""
         held = await sending
@@ -202,7 +205,9 @@ class Pulls:
                 return None
         return await self._backend.ask(image.repository, image.tag)
 
-    async def _has(self, ask: Ask, held: Held, repository: str, digest: Digest) -> bool:
+    async def _has(
+        self, ask: BackendRequest, held: BackendResponse, repository: str, digest: Digest
+    ) -> bool:
         if held.status != 404:
             return True
         # registry:2 also says 404 where Accept lacks the type of what it has.
@@ -210,7 +215,7 @@ class Pulls:
             await self._backend.ask(repository, str(digest))
         )
 
-    def _patience_for(self, ask: Ask) -> float:
+    def _patience_for(self, ask: BackendRequest) -> float:
         agent = ask.header(b"user-agent") or ""
         version = _DOCKER_VERSION.search(agent)
         impatient_docker = version and (int(version[1]), int(version[2])) >= _IMPATIENT_DOCKER
@@ -222,7 +227,7 @@ def _refusal(image: Image, cause: str) -> Reply:
     return Reply(Answer.PUSH_FAILED, f"Docker's newer {image} could not be pushed: {cause}")
 
 
-def _is_existence_check(ask: Ask) -> bool:
+def _is_existence_check(ask: BackendRequest) -> bool:
     """How a containerd-based pusher asks, before its push, whether the tag is there already.
 
     It sends exactly one media type and `*/*` (containerd core/remotes/docker/pusher.go); a pull sends four. Any
@@ -232,7 +237,7 @@ def _is_existence_check(ask: Ask) -> bool:
     return ask.method == "HEAD" and len(types) == 2 and types[1] == "*/*" and types[0] != "*/*"
 
 
-async def _discard(sending: asyncio.Future[Held]) -> None:
+async def _discard(sending: asyncio.Future[BackendResponse]) -> None:
     """Let go of an answer that will not be used, however far it is."""
     sending.cancel()
     with suppress(asyncio.CancelledError, AutoregistryError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from autoregistry.decision import Memory
+from autoregistry.decision import TagRecord
 from autoregistry.names import Image
 
 FILE = "journal.sqlite"
@@ -74,13 +74,13 @@ class Journal:
         self.flush()
         self._db.close()
 
-    def memory(self, image: Image) -> Memory:
+    def memory(self, image: Image) -> TagRecord:
         """What is known about a tag."""
         rows = self._read(
             "SELECT by_hand, docker_had, stale_because FROM tags WHERE repository = ? AND tag = ?",
             (image.repository, image.tag),
         )
-        return Memory(bool(rows[0][0]), *rows[0][1:]) if rows else Memory()
+        return TagRecord(bool(rows[0][0]), *rows[0][1:]) if rows else TagRecord()
 
     def set_by_hand(self, image: Image, docker_had: str | None) -> None:
         """Somebody else's push has set this tag while Docker had that image of the name."""

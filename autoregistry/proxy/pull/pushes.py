@@ -8,10 +8,13 @@ leave the registry with half-written links.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
@@ -26,9 +29,46 @@ from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, Pu
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.pull.comparison import Comparison, Facts
-from autoregistry.proxy.pull.docker import Questions
+from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import CUT_OFF, Journal
-from autoregistry.proxy.pull.outcome import Outcome, one_line
+
+MAX_CAUSE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """How a flight ended."""
+
+    pushed_bytes: int
+    seconds: float
+    error: AutoregistryError | None = None
+    """Why the registry still lacks Docker's image; None where it has it."""
+
+    def __str__(self) -> str:
+        if not self.pushed_bytes:
+            return f"pushed in {self.seconds:.1f} s, its layers were there"
+        return f"pushed {self.pushed_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
+
+
+def one_line(text: str) -> str:
+    """A cause as it may stand in a status line: printable, one line, not endless."""
+    plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
+    return " ".join(plain.split())[:MAX_CAUSE]
+
+
+def registrys_cause(error: bytes) -> str | None:
+    """Why the registry failed: distribution puts a driver's error into `detail`, as a text or as an errno."""
+    try:
+        first = json.loads(error)["errors"][0]
+        detail = first.get("detail")
+        if isinstance(detail, str):
+            return detail.rpartition(": ")[2]
+        if isinstance(detail, dict):
+            return os.strerror(int(detail["Enclosed"]["Err"])).lower()
+        return str(first["message"])
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None
+
 
 # Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
 MAX_PUSHES = 3
@@ -38,17 +78,17 @@ OVERTAKEN_SECONDS = 0.05
 FAILURE_SECONDS = 3.0
 
 
-class Sync:
+class Pushes:
     """All flights of one proxy."""
 
     def __init__(
-        self, questions: Questions, backend: Backend, journal: Journal, emit: Emit
+        self, questions: AsyncDocker, backend: Backend, journal: Journal, emit: Emit
     ) -> None:
         self._questions = questions
         self._backend = backend
         self._journal = journal
         self._emit = emit
-        self._flights: dict[tuple[Image, str], asyncio.Task[Outcome]] = {}
+        self._flights: dict[tuple[Image, str], asyncio.Task[PushResult]] = {}
         self._refusals: dict[str, str] = {}
         self._comparison = Comparison(questions, backend, journal)
         self._overtaken: set[Image] = set()
@@ -72,7 +112,7 @@ class Sync:
                 self._finished(image, facts, 0, 0.0)
         return facts
 
-    def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[Outcome]:
+    def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[PushResult]:
         """Join the flight that brings this image of Docker's to the registry, or start it."""
         key = (image, identity)
         if key not in self._flights:
@@ -82,7 +122,7 @@ class Sync:
             task.add_done_callback(lambda ended: self._land(key, ended))
         return self._flights[key]
 
-    def _land(self, key: tuple[Image, str], ended: asyncio.Task[Outcome]) -> None:
+    def _land(self, key: tuple[Image, str], ended: asyncio.Task[PushResult]) -> None:
         failed = ended.cancelled() or ended.exception() or ended.result().error
         if failed:
             asyncio.get_running_loop().call_later(FAILURE_SECONDS, self._flights.pop, key)
@@ -130,7 +170,7 @@ class Sync:
             await asyncio.wait(list(self._flights.values()), timeout=seconds)
         return self.in_flight
 
-    async def _fly(self, image: Image, because: Verdict) -> Outcome:
+    async def _fly(self, image: Image, because: Verdict) -> PushResult:
         async with self._turns.setdefault(image, asyncio.Lock()):
             began = time.monotonic()
             try:
@@ -141,8 +181,8 @@ class Sync:
                 if not isinstance(exc, BackendUnreachable) and not self.is_overtaken(image):
                     self._journal.set_stale(image, exc.message)
                 self._emit(PushFailed(image, exc.message))
-                return Outcome(0, time.monotonic() - began, exc)
-            return Outcome(pushed_bytes, time.monotonic() - began)
+                return PushResult(0, time.monotonic() - began, exc)
+            return PushResult(pushed_bytes, time.monotonic() - began)
 
     async def _until_in_step(self, image: Image, because: Verdict, began: float) -> int:
         """Push until both stores agree; the bytes that moved. Both are asked again after each push."""

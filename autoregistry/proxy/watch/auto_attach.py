@@ -21,7 +21,7 @@ TRIES = 45
 BACK_OFF_SECONDS = 2.0
 
 
-class AttachAll:
+class AutoAttach:
     """Attaches clusters, by name, for as long as it runs."""
 
     def __init__(

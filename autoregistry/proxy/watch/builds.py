@@ -14,14 +14,14 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from autoregistry.decision import Unreachable, is_left_alone
+from autoregistry.decision import Unreachable, is_skipped_at_startup
 from autoregistry.engine.events import ImageEvent
 from autoregistry.errors import AutoregistryError, BackendUnreachable
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.pull.docker import Questions
+from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import Journal
-from autoregistry.proxy.pull.pushes import Sync
+from autoregistry.proxy.pull.pushes import Pushes
 
 LAST_EVENT = "last-event"
 MAX_BACK_OFF_SECONDS = 10.0
@@ -38,14 +38,14 @@ class Follow(Protocol):
     def __call__(self, since_nanoseconds: int) -> Iterator[ImageEvent | None]: ...
 
 
-class Watch:
+class BuildWatcher:
     """Follows one daemon for as long as it runs."""
 
     def __init__(
         self,
         follow: Follow,
-        questions: Questions,
-        sync: Sync,
+        questions: AsyncDocker,
+        sync: Pushes,
         journal: Journal,
         names: RegistryNames,
         skip: tuple[str, ...],
@@ -119,7 +119,7 @@ class Watch:
 
     async def _tell_hidden(self, image: Image, reference: str) -> None:
         """Under another spelling of our name Docker may have another image of it, and that is the one that counts."""
-        if (first := self._names.in_docker(image)[0]) == reference:
+        if (first := self._names.docker_references(image)[0]) == reference:
             return
         asked = lambda images: [images.inspect(name) for name in (first, reference)]  # noqa: E731
         found = await self._questions.ask(asked)
@@ -163,7 +163,7 @@ class Watch:
             return False
         if facts.local is None or not facts.verdict.must_push:
             return True
-        if since and is_left_alone(facts.local, facts.registry, facts.stale_because, since):
+        if since and is_skipped_at_startup(facts.local, facts.registry, facts.stale_because, since):
             return True
         flight = self._sync.flight(image, facts.local.identity, facts.verdict)
         await asyncio.wait({flight})

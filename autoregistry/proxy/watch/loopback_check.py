@@ -17,7 +17,7 @@ REPOSITORY = "autoregistry-probe"
 RETRY_SECONDS = 5.0
 
 
-class Probe:
+class LoopbackCheck:
     """One question to Docker, and whether it came back to us."""
 
     def __init__(self, make_daemon_ask: Callable[[str], None], name: str, emit: Emit) -> None:

@@ -21,7 +21,7 @@ LOOK_SECONDS = 4.0
 _Tell = Callable[[str], None]
 
 
-class Tending:
+class NetworkRepair:
     """Goes on for as long as it runs.
 
     `changes` gives None when Docker is listened to, and then `start` or `destroy` for each container of k3d's.

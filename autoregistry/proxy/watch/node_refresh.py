@@ -19,8 +19,8 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import Use
-from autoregistry.cluster.workloads import Attached, restart_behind, wake
+from autoregistry.cluster.pods import ContainerUse
+from autoregistry.cluster.workloads import Attached, restart_outdated, wake
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
@@ -49,7 +49,7 @@ class Nodes(Attached, Protocol):
 
 
 @dataclass(slots=True)
-class _Round:
+class _Rollout:
     """One change of one tag, on its way to the nodes."""
 
     image: Image
@@ -63,14 +63,14 @@ class _Round:
     """The clusters in which somebody holds the image, or waits for it."""
     busy: set[Node] = field(default_factory=set)
     """The attached nodes that have not yet said how it went."""
-    pods: dict[str, asyncio.Task[list[Use]]] = field(default_factory=dict)
+    pods: dict[str, asyncio.Task[list[ContainerUse]]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     """The names of those that could not, and why."""
     is_over: bool = False
     """Nobody waits for those that are busy any more."""
 
 
-class Refresh:
+class NodeRefresher:
     """Brings the nodes to what the registry has."""
 
     def __init__(
@@ -124,9 +124,9 @@ class Refresh:
         """Have every node pull that needs to, or `only` the one of that name; what became of each."""
         return list((await self._go_round(image, digest, only)).told.values())
 
-    async def _go_round(self, image: Image, digest: str, only: str | None) -> _Round:
-        references = tuple(self._names.in_docker(image))
-        this = _Round(image, digest, references, self._latest.get(image))
+    async def _go_round(self, image: Image, digest: str, only: str | None) -> _Rollout:
+        references = tuple(self._names.docker_references(image))
+        this = _Rollout(image, digest, references, self._latest.get(image))
         nodes = [node for node in await self._everybody(image) if only in (None, node.name)]
         running = [node for node in nodes if node.is_running]
         tasks = {node: self._go_on(self._one(this, node, *LOOK_SECONDS)) for node in running}
@@ -151,7 +151,7 @@ class Refresh:
         self._emit(Notice(f"Docker does not name the nodes: autoregistry refresh {image}"))
         return []
 
-    async def _one(self, this: _Round, node: Node, *looks: float) -> None:
+    async def _one(self, this: _Rollout, node: Node, *looks: float) -> None:
         began, cause = time.monotonic(), ""
         is_late, before = this.is_over, this.failed.get(node.name)
         try:
@@ -178,12 +178,12 @@ class Refresh:
             return
         self._tell(this, node, time.monotonic() - began, cause)
 
-    async def _look_again(self, this: _Round, node: Node, pause: float, *looks: float) -> None:
+    async def _look_again(self, this: _Rollout, node: Node, pause: float, *looks: float) -> None:
         await asyncio.sleep(pause)
         this.pods.pop(node.cluster, None)
         await self._one(this, node, *looks)
 
-    async def _pull(self, this: _Round, node: Node) -> tuple[bool, bool]:
+    async def _pull(self, this: _Rollout, node: Node) -> tuple[bool, bool]:
         """Whether it had to, and whether a pull of before may yet end last. Raises AutoregistryError."""
         held = await self._ask(self._nodes.held, node)
         asking = self._go_on(self._pods(this, node))
@@ -204,26 +204,26 @@ class Refresh:
         starting = [use for use in await asking if not use.waiting_because]
         return bool(old), any(not use.digest or not holding for use in starting)
 
-    async def _pods(self, this: _Round, node: Node) -> list[Use]:
+    async def _pods(self, this: _Rollout, node: Node) -> list[ContainerUse]:
         """The uses of the image by pods on this node; a cluster is asked once for all its nodes."""
         if node.cluster not in this.pods:
             this.pods[node.cluster] = asyncio.create_task(self._uses(node.cluster))
         found = await this.pods[node.cluster]
         return [u for u in found if u.node == node.name and u.reference in this.references]
 
-    async def _uses(self, cluster: str) -> list[Use]:
+    async def _uses(self, cluster: str) -> list[ContainerUse]:
         return await self._in_thread(lambda: self._nodes.uses(cluster)) or []
 
-    def _tell(self, this: _Round, node: Node, seconds: float, cause: str) -> None:
+    def _tell(self, this: _Rollout, node: Node, seconds: float, cause: str) -> None:
         event = NodeRefreshed(node.cluster, node.name, this.image, this.digest, seconds, cause)
         this.told[node.name] = event
         self._emit(event)
 
-    async def _restart(self, this: _Round) -> None:
+    async def _restart(self, this: _Rollout) -> None:
         """What runs an old copy is restarted, except on nodes that have not got the new one."""
         without = {*this.failed, *(node.name for node in this.busy)}
         references = frozenset(this.references)
-        work = partial(restart_behind, self._nodes, self._names.primary, references, without)
+        work = partial(restart_outdated, self._nodes, self._names.primary, references, without)
         for cluster, workload in await self._in_thread(work) or []:
             self._emit(WorkloadRestarted(cluster, str(workload), this.image))
 

@@ -21,7 +21,7 @@ from autoregistry.errors import AutoregistryError, ClusterRefused
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.watch.docker_events import follow
-from autoregistry.proxy.watch.node_refresh import Refresh
+from autoregistry.proxy.watch.node_refresh import NodeRefresher
 
 # A node that starts answers `crictl` within seconds; a loaded machine takes its time.
 TRY_SECONDS = 2.0
@@ -35,7 +35,7 @@ class Nodes(Protocol):
     def held(self, node: Node) -> dict[str, frozenset[str]]: ...
 
 
-def comings(daemon: Daemon, nodes: Nodes, registry: str) -> Iterator[str]:
+def node_starts(daemon: Daemon, nodes: Nodes, registry: str) -> Iterator[str]:
     """The names of the nodes attached to this registry, and then of every node that starts or is let go on; blocks."""
     actions = ("start", "unpause")
     for labels in container_events(daemon, "app=k3d", CLUSTER_LABEL, actions=actions):
@@ -45,18 +45,18 @@ def comings(daemon: Daemon, nodes: Nodes, registry: str) -> Iterator[str]:
             yield labels["name"]
 
 
-class Returns:
+class NodeStartWatcher:
     """Looks after the nodes that come back, for as long as it runs."""
 
     def __init__(
         self,
-        comings: Callable[[], Iterator[str]],
+        node_starts: Callable[[], Iterator[str]],
         nodes: Nodes,
         backend: Backend,
-        refresh: Refresh,
+        refresh: NodeRefresher,
         names: RegistryNames,
     ) -> None:
-        self._comings = comings
+        self._comings = node_starts
         self._nodes = nodes
         self._backend = backend
         self._refresh = refresh

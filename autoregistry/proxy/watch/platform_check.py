@@ -15,7 +15,7 @@ from autoregistry.engine.platforms import unfit
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.pull.docker import Images, Questions
+from autoregistry.proxy.pull.docker import AsyncDocker, Images
 
 
 class Nodes(Protocol):
@@ -24,11 +24,11 @@ class Nodes(Protocol):
     def attached(self, name: str) -> list[Node]: ...
 
 
-class Platforms:
+class PlatformCheck:
     """Compares what images are made for with what the nodes are."""
 
     def __init__(
-        self, questions: Questions, nodes: Nodes, names: RegistryNames, emit: Emit
+        self, questions: AsyncDocker, nodes: Nodes, names: RegistryNames, emit: Emit
     ) -> None:
         self._questions = questions
         self._nodes = nodes
@@ -68,5 +68,7 @@ class Platforms:
         return said if found else ""
 
     def _unfit(self, images: Images, image: Image) -> str:
-        made_for = (images.platforms(reference) for reference in self._names.in_docker(image))
+        made_for = (
+            images.platforms(reference) for reference in self._names.docker_references(image)
+        )
         return unfit(next((found for found in made_for if found), []), images.architecture())

@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from autoregistry.cluster.pods import Use
+from autoregistry.cluster.pods import ContainerUse
 from autoregistry.cluster.workloads import Attached, tell
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
@@ -22,7 +22,7 @@ AGAIN_SECONDS = 15.0
 THREADS = 4
 
 
-class PodNews:
+class PodEvents:
     """Follows pushes, and tells the pods: of each image one thing at a time, and only the newest."""
 
     def __init__(self, nodes: Attached, names: RegistryNames) -> None:
@@ -82,7 +82,7 @@ class PodNews:
             del self._telling[image]
 
     def _tell(self, image: Image, reason: str, message: str) -> None:
-        references = self._names.in_docker(image)
+        references = self._names.docker_references(image)
         with suppress(AutoregistryError):
             for cluster in sorted(
                 {node.cluster for node in self._nodes.attached(self._names.primary)}
@@ -93,5 +93,5 @@ class PodNews:
                             tell(self._nodes, cluster, use, reason, message)
 
 
-def _waits(use: Use) -> bool:
+def _waits(use: ContainerUse) -> bool:
     return not use.digest

@@ -32,7 +32,7 @@ from autoregistry.events import (
 from autoregistry.names import Digest, Image, Manifest
 from autoregistry.proxy.api import event_stream as stream
 from autoregistry.proxy.api import status
-from autoregistry.proxy.api.event_stream import Stream
+from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
 from autoregistry.settings import CHECK
 from tests.fakes.nodes import node
@@ -110,7 +110,7 @@ async def test_a_pull_is_told_from_its_question_to_its_answer(lab: Lab) -> None:
 
 
 def test_what_runs_is_as_far_as_was_last_said() -> None:
-    stream = Stream(History(), "1")
+    stream = EventStream(History(), "1")
     stream.emit(PushStarted(IMAGE, "sha256:one", "missing"))
     for done in (1, 50, 99):
         stream.emit(PushProgress(IMAGE, done, 100, 0, 1))

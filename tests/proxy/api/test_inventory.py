@@ -6,16 +6,16 @@ import pytest
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
 from autoregistry.proxy.api.inventory import state_of
-from autoregistry.proxy.api.node_inventory import Held
+from autoregistry.proxy.api.node_inventory import NodeCopy
 from autoregistry.proxy.pull.comparison import Facts
 from autoregistry.proxy.pull.journal import CUT_OFF
 
 DOCKERS, OTHER = LocalImage("sha256:new"), RegistryImage("sha256:by-hand")
 IN_STEP = RegistryImage("sha256:new")
 AWAY = Unreachable.DOCKER
-OLD = Held("dev", "k3d-dev-server-0", "sha256:old", is_current=False)
-CURRENT = Held("dev", "k3d-dev-server-1", "sha256:new", is_current=True)
-NOTHING = Held("dev", "k3d-dev-server-2", "", is_current=False)
+OLD = NodeCopy("dev", "k3d-dev-server-0", "sha256:old", is_current=False)
+CURRENT = NodeCopy("dev", "k3d-dev-server-1", "sha256:new", is_current=True)
+NOTHING = NodeCopy("dev", "k3d-dev-server-2", "", is_current=False)
 BEHIND = "an older copy is on k3d-dev-server-0"
 
 

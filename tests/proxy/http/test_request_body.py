@@ -15,8 +15,8 @@ import pytest
 from autoregistry.names import MANIFEST_TYPES, Digest, Manifest
 from autoregistry.proxy.backend import client as backends
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import Ask
-from autoregistry.proxy.pull.handler import Pulls
+from autoregistry.proxy.backend.messages import BackendRequest
+from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.settings import Limits
 from tests.fakes.docker import FakeImage
 from tests.fakes.wire import Exchange, RawBackend
@@ -313,8 +313,10 @@ async def test_a_client_that_hangs_up_lets_go_of_the_registrys_answer() -> None:
     held = Mock(status=404, close=AsyncMock())
     docker = Mock(tags_with=AsyncMock(side_effect=asyncio.CancelledError))
     registry = Mock(read=AsyncMock(return_value=held))
-    pulls = Pulls(docker, registry, Mock(), Mock(), nonce="ours", patience=1)
-    ask = Ask("GET", "/v2/app/manifests/x", [(b"Accept", ", ".join(MANIFEST_TYPES).encode())])
+    pulls = PullHandler(docker, registry, Mock(), Mock(), nonce="ours", patience=1)
+    ask = BackendRequest(
+        "GET", "/v2/app/manifests/x", [(b"Accept", ", ".join(MANIFEST_TYPES).encode())]
+    )
 
     with pytest.raises(asyncio.CancelledError):
         await pulls.reply(ask, Manifest("app", Digest("sha256:" + "a" * 64)))

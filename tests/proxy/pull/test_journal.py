@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autoregistry.decision import Memory
+from autoregistry.decision import TagRecord
 from autoregistry.names import Image
 from autoregistry.proxy.pull.journal import FILE, Journal
 
@@ -30,7 +30,7 @@ def journal(tmp_path: Path, notices: list[str]) -> Iterator[Journal]:
     made.close()
 
 
-def _reopened(directory: Path) -> Memory:
+def _reopened(directory: Path) -> TagRecord:
     again = Journal(directory, print)
     try:
         return again.memory(APP)
@@ -39,13 +39,13 @@ def _reopened(directory: Path) -> Memory:
 
 
 def test_nothing_is_known_about_a_new_tag(journal: Journal) -> None:
-    assert Memory() == journal.memory(APP)
+    assert TagRecord() == journal.memory(APP)
 
 
 def test_a_push_by_hand_is_kept(journal: Journal, tmp_path: Path) -> None:
     journal.set_by_hand(APP, "sha256:ours")
 
-    assert Memory(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
+    assert TagRecord(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
 
 
 def test_a_push_by_hand_is_forgotten_when_docker_changes_or_we_push(journal: Journal) -> None:
@@ -55,7 +55,7 @@ def test_a_push_by_hand_is_forgotten_when_docker_changes_or_we_push(journal: Jou
     journal.set_by_hand(APP, "sha256:ours")
     journal.set_by_us(APP)
 
-    assert [Memory(), Memory()] == [changed, journal.memory(APP)]
+    assert [TagRecord(), TagRecord()] == [changed, journal.memory(APP)]
 
 
 def test_what_is_stale_is_kept_until_it_is_in_step(journal: Journal, tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_what_is_stale_is_kept_until_it_is_in_step(journal: Journal, tmp_path: P
     stale = _reopened(tmp_path)
     journal.in_step(APP)
 
-    assert Memory(stale_because="disk full") == stale
-    assert Memory() == journal.memory(APP)
+    assert TagRecord(stale_because="disk full") == stale
+    assert TagRecord() == journal.memory(APP)
 
 
 def test_pulls_and_pushes_are_dated(journal: Journal) -> None:
@@ -94,7 +94,7 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", script], check=False)
 
     assert ended.returncode == -signal.SIGKILL
-    assert Memory(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
+    assert TagRecord(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_put_aside_with_one_sentence(tmp_path: Path, damage: b
     journal.set_stale(APP, "disk full")
     journal.close()
 
-    assert Memory(stale_because="disk full") == _reopened(tmp_path)
+    assert TagRecord(stale_because="disk full") == _reopened(tmp_path)
     assert len(notices) == 1
     assert "damaged" in notices[0]
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_written_is_replaced_by_memory(tmp_path: Path) -> 
     journal = Journal(tmp_path / "file" / "dir", notices.append)
     journal.set_stale(APP, "disk full")
 
-    assert Memory(stale_because="disk full") == journal.memory(APP)
+    assert TagRecord(stale_because="disk full") == journal.memory(APP)
     assert len(notices) == 1
     assert "kept in memory" in notices[0]
     journal.close()

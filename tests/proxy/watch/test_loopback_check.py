@@ -8,7 +8,7 @@ from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Event, Notice, PullSeen
 from autoregistry.names import Manifest
 from autoregistry.proxy.watch import loopback_check
-from autoregistry.proxy.watch.loopback_check import Probe
+from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 
 
 def _unsaid(event: Event) -> None:
@@ -22,7 +22,7 @@ async def test_a_question_that_comes_back_says_nothing() -> None:
         repository, _, nonce = reference.removeprefix("localhost:5000/").partition(":")
         assert probe.recognises(PullSeen(Manifest(repository, nonce), "docker/28.5.2"))
 
-    probe = Probe(ask, "localhost:5000", said.append)
+    probe = LoopbackCheck(ask, "localhost:5000", said.append)
     await probe.run()
 
     assert probe.broken is None
@@ -31,7 +31,7 @@ async def test_a_question_that_comes_back_says_nothing() -> None:
 
 async def test_a_question_that_goes_elsewhere_is_one_named_error() -> None:
     said: list[Event] = []
-    probe = Probe(lambda _: None, "localhost:5000", said.append)
+    probe = LoopbackCheck(lambda _: None, "localhost:5000", said.append)
     await probe.run()
 
     assert probe.broken is not None
@@ -49,14 +49,14 @@ async def test_docker_is_asked_again_when_it_is_away(monkeypatch: pytest.MonkeyP
         if len(asked) < 3:
             raise DockerUnreachable("Docker does not answer")
 
-    probe = Probe(ask, "localhost:5000", said.append)
+    probe = LoopbackCheck(ask, "localhost:5000", said.append)
     await probe.run()
 
     assert len(asked) == 3
 
 
 def test_other_pulls_are_not_taken_for_it() -> None:
-    probe = Probe(lambda _: None, "localhost:5000", _unsaid)
+    probe = LoopbackCheck(lambda _: None, "localhost:5000", _unsaid)
 
     assert not probe.recognises(PullSeen(Manifest(loopback_check.REPOSITORY, "dev"), "x"))
     assert not probe.recognises(Notice("x"))

@@ -10,7 +10,7 @@ from contextlib import suppress
 from autoregistry.cluster.addresses import Collision
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Event, Notice
-from autoregistry.proxy.watch.network_repair import Tending
+from autoregistry.proxy.watch.network_repair import NetworkRepair
 
 
 async def test_docker_that_comes_back_is_looked_after_again() -> None:
@@ -19,7 +19,7 @@ async def test_docker_that_comes_back_is_looked_after_again() -> None:
     did: list[str] = []
     said: list[Event] = []
     everything = asyncio.Event()
-    comings = threading.Semaphore(0)
+    node_starts = threading.Semaphore(0)
 
     def give_back() -> list[Collision]:
         found = returns.pop() if returns else []
@@ -39,7 +39,7 @@ async def test_docker_that_comes_back_is_looked_after_again() -> None:
         for change in (None, "destroy", "start"):
             did.append(change or "listen")
             yield change
-        comings.release()
+        node_starts.release()
         raise DockerUnreachable("Docker went away")
 
     def tell(event: Event) -> None:
@@ -47,10 +47,10 @@ async def test_docker_that_comes_back_is_looked_after_again() -> None:
         if len(said) == len({"given back", "left", "joined", "left again", "joined again"}):
             everything.set()
 
-    tending = Tending(give_back, leave_gone, rejoin, changes, 0.01)
+    tending = NetworkRepair(give_back, leave_gone, rejoin, changes, 0.01)
     running = asyncio.create_task(tending.run(tell))
     for _ in range(2):
-        assert await asyncio.to_thread(comings.acquire, timeout=10)
+        assert await asyncio.to_thread(node_starts.acquire, timeout=10)
     async with asyncio.timeout(10):
         await everything.wait()
     running.cancel()

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from autoregistry.cluster.pods import Use, Workload
+from autoregistry.cluster.pods import ContainerUse, Workload
 from autoregistry.events import Event, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.watch.node_refresh import Refresh
+from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.fakes.nodes import FakeNodes, node, waiting
 from tests.proxy.conftest import NAME, Lab
@@ -181,7 +181,9 @@ async def test_a_node_that_recovers_while_another_is_slow_has_its_pods_restarted
     lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
     lab.nodes.silent.add("a")
     lab.nodes.hung = {"b": (wakes := threading.Event())}
-    lab.nodes.pods = [Use(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")]
+    lab.nodes.pods = [
+        ContainerUse(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")
+    ]
     async with lab.serving():
         await lab.pull()
         await until(lambda: _refreshed(lab))
@@ -196,7 +198,7 @@ async def test_a_node_that_recovers_while_another_is_slow_has_its_pods_restarted
 async def test_a_question_about_an_older_image_does_not_hold_up_the_newer_one() -> None:
     """`POST /_autoregistry/refresh` has asked the registry before the newer one came."""
     nodes, events = FakeNodes({node("a"): {APP: OLD}}), list[Event]()
-    refresh = Refresh(nodes, RegistryNames(NAME, ()), events.append)
+    refresh = NodeRefresher(nodes, RegistryNames(NAME, ()), events.append)
     nodes.hung = {"a": (wakes := threading.Event())}
     image = Image("app", "dev")
     refresh.changed(image, "sha256:v2")
@@ -218,7 +220,7 @@ async def test_what_a_node_that_came_back_was_to_pull_is_forgotten_at_the_next_b
 ) -> None:
     monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.LOOK_SECONDS", (0.3,) * 100)
     nodes, events = FakeNodes({node("a"): {APP: OLD}}), list[Event]()
-    refresh = Refresh(nodes, RegistryNames(NAME, ()), events.append)
+    refresh = NodeRefresher(nodes, RegistryNames(NAME, ()), events.append)
     nodes.broken["a"] = "no space left on device"
     image = Image("app", "dev")
     await refresh.bring(image, "sha256:v2", "a")
@@ -304,7 +306,7 @@ async def test_what_runs_an_old_copy_is_restarted_where_that_was_asked_for(idle_
     built = lab.docker.build(APP, "v2")
     lab.nodes.images = {node("a"): {APP: frozenset({built.digest})}}
     workload = Workload("shop", "Deployment", "app")
-    lab.nodes.pods = [Use(workload, "app-1", "a", APP, "sha256:old", "IfNotPresent")]
+    lab.nodes.pods = [ContainerUse(workload, "app-1", "a", APP, "sha256:old", "IfNotPresent")]
     async with lab.serving():
         await lab.pull()
         await until(lambda: lab.nodes.said)
@@ -325,7 +327,9 @@ async def test_what_runs_on_a_node_that_was_late_is_restarted_then(
     lab.docker.build(APP, "v2")
     lab.nodes.images = {node("a"): {APP: OLD}}
     lab.nodes.hung = {"a": (wakes := threading.Event())}
-    lab.nodes.pods = [Use(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")]
+    lab.nodes.pods = [
+        ContainerUse(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")
+    ]
     async with lab.serving():
         await lab.pull()
         await until(lambda: _refreshed(lab) == [("a", "it is still at it after 0 s")])

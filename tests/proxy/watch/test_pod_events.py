@@ -11,7 +11,7 @@ import pytest
 
 from autoregistry.events import PushFailed, PushFinished, PushStarted
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.watch.pod_events import THREADS, PodNews
+from autoregistry.proxy.watch.pod_events import THREADS, PodEvents
 from tests.fakes.nodes import FakeNodes, node, waiting
 from tests.proxy.watch.test_node_refresh import until
 
@@ -41,7 +41,7 @@ async def test_an_image_that_fails_again_and_again_keeps_no_other_from_being_tol
     server = node("k3d-dev-server-0")
     nodes = SlowForBroken({server: {}})
     nodes.pods = [waiting(server.name, f"{NAME}/{image}") for image in (BROKEN, SHORT)]
-    news = PodNews(nodes, RegistryNames(NAME, ()))
+    news = PodEvents(nodes, RegistryNames(NAME, ()))
 
     for number in range(2 * THREADS):
         news.take(PushStarted(BROKEN, "sha256:aa", "missing"))
@@ -62,7 +62,7 @@ async def test_what_was_not_told_before_it_was_pushed_after_all_is_not_told() ->
     server = node("k3d-dev-server-0")
     nodes = SlowForBroken({server: {}})
     nodes.pods = [waiting(server.name, f"{NAME}/{BROKEN}")]
-    news = PodNews(nodes, RegistryNames(NAME, ()))
+    news = PodEvents(nodes, RegistryNames(NAME, ()))
 
     news.take(PushFailed(BROKEN, "disk full"))
     await asyncio.sleep(0)  # it is being told
