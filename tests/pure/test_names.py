@@ -100,8 +100,8 @@ def test_an_image_is_ours_by_its_name(reference: str, expected: Image | None) ->
         ("localhost:5001/api:dev", None),
     ],
 )
-def test_people_may_leave_out_our_name(parse_user_input: str, expected: Image | None) -> None:
-    assert expected == NAMES.parse_user_input(parse_user_input)
+def test_people_may_leave_out_our_name(typed: str, expected: Image | None) -> None:
+    assert expected == NAMES.parse_user_input(typed)
 
 
 def test_parse_image_refuses_what_is_no_name() -> None:
