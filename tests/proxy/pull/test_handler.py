@@ -15,8 +15,8 @@ from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Answer, PullAnswered
 from autoregistry.names import Image
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
+from tests.helpers.waiting import until
 from tests.proxy.conftest import NAME, Lab
-from tests.proxy.watch.test_node_refresh import until
 
 APP = f"{NAME}/app:dev"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -17,17 +15,11 @@ from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.fakes.nodes import FakeNodes, node, waiting
+from tests.helpers.waiting import until
 from tests.proxy.conftest import NAME, Lab
 
 APP = f"{NAME}/app:dev"
 OLD = frozenset({"sha256:old"})
-
-
-async def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 def _refreshed(lab: Lab) -> list[tuple[str, str]]:

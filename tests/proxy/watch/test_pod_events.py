@@ -13,7 +13,7 @@ from autoregistry.events import PushFailed, PushFinished, PushStarted
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.watch.pod_events import THREADS, PodEvents
 from tests.fakes.nodes import FakeNodes, node, waiting
-from tests.proxy.watch.test_node_refresh import until
+from tests.helpers.waiting import until
 
 NAME = "localhost:5000"
 BROKEN, SHORT = Image("broken", "dev"), Image("short", "dev")
