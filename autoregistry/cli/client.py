@@ -22,7 +22,7 @@ from autoregistry.errors import (
     DockerRefused,
     ProxyUnreachable,
 )
-from autoregistry.stack.current import find
+from autoregistry.stack.current import find_stack
 from autoregistry.stack.model import PROXY, Options
 
 _CONNECT_SECONDS = 1.0
@@ -79,7 +79,7 @@ class Client:
         if not isinstance(said, dict) or "version" not in said:
             return False
         daemon, ours = said.get("daemon"), self._containers
-        return ours is None or not daemon or daemon == ours.daemon_identity
+        return ours is None or not daemon or daemon == ours.daemon_identity()
 
     def is_there(self) -> bool:
         """Whether it answers now, by either road."""
@@ -168,7 +168,7 @@ def _found() -> Client:
     if (options := named()) is not None:
         return Client(None, options)
     containers = Containers(docker.daemon())
-    return Client(containers, find(containers).options)
+    return Client(containers, find_stack(containers).options)
 
 
 def _command(method: str, path: str, body: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from autoregistry import __version__
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import Images
-from autoregistry.engine.platforms import unfit
+from autoregistry.engine.platforms import platform_mismatch
 from autoregistry.errors import AutoregistryError
 from autoregistry.names import Image, RegistryNames
 
@@ -38,7 +38,7 @@ def in_container() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class ImageFacts:
     """Facts of one daemon about one image."""
 
     identity: str
@@ -50,20 +50,20 @@ class Here:
 
     def remark(self) -> str:
         """The platforms, and whether a node could run it without emulation."""
-        return unfit(self.platforms, self.architecture) or ", ".join(self.platforms)
+        return platform_mismatch(self.platforms, self.architecture) or ", ".join(self.platforms)
 
     def is_another(self, docker: str) -> bool:
         """Whether this is not the Docker that has that image of the name."""
         return self.identity != docker
 
 
-def here(daemon: Daemon, names: RegistryNames, image: Image) -> Here | None:
+def image_facts(daemon: Daemon, names: RegistryNames, image: Image) -> ImageFacts | None:
     """Ask it; None where it cannot be asked from here."""
     images = Images(daemon)
     try:
         found = [(r, local) for r in names.docker_references(image) if (local := images.inspect(r))]
         reference, identity = (found[0][0], found[0][1].identity) if found else ("", "")
-        return Here(
+        return ImageFacts(
             identity,
             tuple(images.platforms(reference)) if reference else (),
             images.architecture(),

@@ -19,7 +19,7 @@ from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import AutoregistryError, SettingInvalid
 from autoregistry.settings import CHECK
-from autoregistry.stack.current import CurrentStack, find
+from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import BACKEND, PROXY, Options
 
 
@@ -57,7 +57,7 @@ class Environment:
 
     @property
     def found(self) -> CurrentStack:
-        return find(self.containers)
+        return find_stack(self.containers)
 
     @property
     def options(self) -> Options:

@@ -83,7 +83,7 @@ _ROAD = (
 )
 
 
-def road_options(command: _Command) -> _Command:
+def route_options(command: _Command) -> _Command:
     """How nodes reach the registry: `via` and `port`."""
     for option in reversed(_ROAD):
         command = option(command)

@@ -50,9 +50,9 @@ def collisions(containers: Iterable[Container]) -> Iterator[Collision]:
     everybody = list(containers)
     for owner in everybody:
         for network in owner.networks:
-            address = owner.chosen_address(network)
+            address = owner.static_address(network)
             for holder in everybody if address else ():
-                chosen = holder.chosen_address(network)
+                chosen = holder.static_address(network)
                 is_first = owner.name < holder.name or not chosen
                 if (
                     holder is not owner
@@ -92,7 +92,7 @@ def far_place(
     claimed = {
         address
         for container in everybody
-        for address in (container.chosen_address(network), container.networks.get(network))
+        for address in (container.static_address(network), container.networks.get(network))
         if address and container.name != member
     }
     taken = claimed | networks.addresses(network)

@@ -22,7 +22,7 @@ from autoregistry.cluster.mirror_config import (
     registries_without,
 )
 from autoregistry.cluster.nodes import Node
-from autoregistry.engine.containers import Ran
+from autoregistry.engine.containers import ExecResult
 from autoregistry.errors import DockerRefused
 
 # The first k3s whose containerd reads certs.d (k3s-io/k3s#8975).
@@ -48,7 +48,7 @@ class Containers(Protocol):
 
     def exec(
         self, container: str, argv: Sequence[str], *, input: str | None = None, timeout: float = ...
-    ) -> Ran: ...
+    ) -> ExecResult: ...
     def put_file(self, container: str, path: str, content: str) -> None: ...
     def get_file(self, container: str, path: str) -> str | None: ...
 

@@ -17,7 +17,7 @@ from autoregistry.cluster.mirror_config import (
     mirrors_of,
 )
 from autoregistry.cluster.pods import ContainerUse, uses
-from autoregistry.engine.containers import Container, Ran
+from autoregistry.engine.containers import Container, ExecResult
 from autoregistry.errors import ClusterRefused, DockerRefused, DockerUnreachable
 
 CLUSTER_LABEL = "k3d.cluster"
@@ -66,7 +66,7 @@ class Containers(Protocol):
     def list(self, *labels: str) -> list[Container]: ...
     def exec(
         self, container: str, argv: Sequence[str], *, input: str | None = None, timeout: float = ...
-    ) -> Ran: ...
+    ) -> ExecResult: ...
 
 
 class Nodes:
@@ -151,7 +151,7 @@ class Nodes:
         if ran.code != 0:
             raise ClusterRefused(f"{node.name} cannot pull {reference}: {_cause(ran.stderr)}")
 
-    def _crictl(self, node: Node, seconds: float, *words: str) -> Ran:
+    def _crictl(self, node: Node, seconds: float, *words: str) -> ExecResult:
         """Raises ClusterRefused, by the node's name, where it hangs."""
         try:
             return self._containers.exec(node.name, ["crictl", *words], timeout=seconds)

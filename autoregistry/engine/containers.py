@@ -50,13 +50,13 @@ class Container:
     def is_running(self) -> bool:
         return self.state == "running"
 
-    def chosen_address(self, network: str) -> str:
+    def static_address(self, network: str) -> str:
         """The address on a network that it was given for good; empty where Docker chooses at each start."""
         wanted = self.endpoints.get(network, {}).get("IPAMConfig")
         return str(wanted.get("IPv4Address") or "") if isinstance(wanted, Mapping) else ""
 
 
-def container_of(facts: dict[str, Any]) -> Container:
+def parse_container(facts: dict[str, Any]) -> Container:
     """An answer of `GET /containers/{id}/json` as a value."""
     state = facts["State"]
     health = state.get("Health") or {}
@@ -89,7 +89,7 @@ def _endpoint(on: dict[str, Any], identity: str) -> dict[str, object]:
     return {"IPAMConfig": on.get("IPAMConfig"), "Aliases": aliases, "Links": on.get("Links")}
 
 
-__all__ = ["Container", "Containers", "Ran"]
+__all__ = ["Container", "Containers", "ExecResult"]
 
 # Creating and starting wait for disks and iptables; a loaded machine takes its time.
 CHANGE_SECONDS = 60.0
@@ -102,7 +102,7 @@ INPUT_LIMIT = 100_000
 _WITH_INPUT = 'i=$AUTOREGISTRY_INPUT; unset AUTOREGISTRY_INPUT; printf %s "$i" | "$@"'
 
 
-class Ran(NamedTuple):
+class ExecResult(NamedTuple):
     """How a command in a container ended."""
 
     code: int
@@ -116,7 +116,6 @@ class Containers:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
-    @property
     def daemon_identity(self) -> str:
         """Which daemon they are of."""
         return self._daemon.info().identity
@@ -130,7 +129,7 @@ class Containers:
 
     def inspect(self, container: str) -> Container | None:
         answer = self._daemon.request("GET", f"/containers/{container}/json")
-        return None if answer.status_code == 404 else container_of(answer.json())
+        return None if answer.status_code == 404 else parse_container(answer.json())
 
     def networks_of(self, container: str) -> frozenset[str]:
         """The names of the networks it is on; empty where it does not exist."""
@@ -173,7 +172,7 @@ class Containers:
         *,
         input: str | None = None,
         timeout: float = EXEC_SECONDS,
-    ) -> Ran:
+    ) -> ExecResult:
         """Run a command in it and wait for the end; `input` (small) needs a shell there.
 
         Raises DockerRefused where the container does not run. A program that is not there ends with 126 or 127.
@@ -184,7 +183,7 @@ class Containers:
             (err if kind == STDERR else out).extend(chunk)
         code = self._daemon.request("GET", f"/exec/{identity}/json").json().get("ExitCode")
         text = (stream.decode(errors="replace") for stream in (out, err))
-        return Ran(126 if code is None else int(code), *text)
+        return ExecResult(126 if code is None else int(code), *text)
 
     def exec_lines(self, container: str, argv: Sequence[str]) -> Iterator[str]:
         """Run a command in it for as long as it goes on, and its stdout line by line."""

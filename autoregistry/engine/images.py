@@ -49,11 +49,11 @@ class Images:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
-    def is_there(self) -> bool:
+    def ping(self) -> bool:
         """Whether Docker answers at all; raises DockerUnreachable where it does not."""
         return self._daemon.request("GET", "/_ping").ok
 
-    def identity(self) -> str:
+    def daemon_identity(self) -> str:
         """Which daemon this is."""
         return self._daemon.info().identity
 
@@ -207,7 +207,7 @@ def _digests(image: dict[str, Any]) -> set[str]:
     return found
 
 
-def make_daemon_ask(daemon: Daemon, reference: str) -> None:
+def trigger_registry_lookup(daemon: Daemon, reference: str) -> None:
     """Make the daemon look a reference up in its registry, whatever comes of it. Raises DockerUnreachable."""
     with suppress(DockerRefused):  # it asked somebody, who refused or is not there
         daemon.request("GET", f"/distribution/{reference}/json", timeout=DISTRIBUTION_SECONDS)

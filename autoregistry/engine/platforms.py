@@ -18,7 +18,7 @@ def platforms(facts: dict[str, Any]) -> list[str]:
     ]
 
 
-def unfit(platforms: Sequence[str], architecture: str) -> str:
+def platform_mismatch(platforms: Sequence[str], architecture: str) -> str:
     """Why a node of this architecture cannot run, without emulation, what is for these; empty where it can."""
     made_for = {platform.partition("/")[2] for platform in platforms}
     if not architecture or not made_for or architecture in made_for:

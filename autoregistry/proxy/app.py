@@ -24,7 +24,7 @@ from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES, Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.events import container_events, image_events
-from autoregistry.engine.images import Images, make_daemon_ask
+from autoregistry.engine.images import Images, trigger_registry_lookup
 from autoregistry.engine.networks import Networks
 from autoregistry.events import (
     Emit,
@@ -97,7 +97,7 @@ def real_docker() -> Docker:
         partial(image_events, daemon),
         nodes,
         nonce,
-        partial(make_daemon_ask, daemon),
+        partial(trigger_registry_lookup, daemon),
         tending=partial(tending, daemon),
         node_starts=partial(node_starts, daemon, nodes),
     )

@@ -79,6 +79,6 @@ class CurrentStack:
             raise StackRefused("docker compose runs this stack, and has to change it", hint)
 
 
-def find(containers: Containers) -> CurrentStack:
+def find_stack(containers: Containers) -> CurrentStack:
     """Look at both containers. Nothing is refused here: `status` shows whatever there is."""
     return CurrentStack(containers.inspect(PROXY), containers.inspect(BACKEND))

@@ -6,7 +6,7 @@ from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
-from autoregistry.stack.current import CurrentStack, find
+from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.docker_socket import PROBE
 from autoregistry.stack.model import BACKEND, DATA, NETWORK, PROXY, ROLE, STATE, STOP_SECONDS
 from autoregistry.stack.steps import Emit, StepBegun, StepDone
@@ -19,7 +19,7 @@ def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> tuple[CurrentStac
     Raises StackRefused where a name of ours is not ours.
     """
     containers, networks, named = Containers(daemon), Networks(daemon), Volumes(daemon)
-    found = find(containers)
+    found = find_stack(containers)
     found.refuse_foreign()
     found.refuse_compose("down --volumes" if volumes else "down")
     for name in (PROXY, BACKEND, f"{PROXY}{NEW}", f"{BACKEND}{NEW}", PROBE):

@@ -59,7 +59,7 @@ def taken(port: int, published: Mapping[int, str]) -> PortTaken:
     if owner := published.get(port):
         address, who = "127.0.0.1", f"the container {owner}"
     elif heard:
-        address, who = heard[0].address, process(heard[0], port)
+        address, who = heard[0].address, process_name(heard[0], port)
     else:
         address, who = "127.0.0.1", "somebody else"
     free = free_port(port + 1, published)
@@ -99,7 +99,7 @@ def listeners(port: int, proc: Path = Path("/proc")) -> list[Listener]:
     return found
 
 
-def process(listener: Listener, port: int, proc: Path = Path("/proc")) -> str:
+def process_name(listener: Listener, port: int, proc: Path = Path("/proc")) -> str:
     """The process that listens, as people know it."""
     for folder in _processes(proc):
         with suppress(OSError):

@@ -18,7 +18,7 @@ from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import ports
 from autoregistry.stack.create_request import create_body
-from autoregistry.stack.current import CurrentStack, find
+from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.docker_socket import find_host, machine_names, sees
 from autoregistry.stack.images import ensure_proxy_image, ensure_registry_image, remove_old_images
 from autoregistry.stack.model import (
@@ -79,7 +79,7 @@ class Up:
         at = f"{info.version}, {info.store} store, at {self._daemon.host}"
         self._done("Docker", at, has_changed=False)
         self._settle_leftovers()
-        found = find(self._containers)
+        found = find_stack(self._containers)
         found.refuse_foreign()
         found.refuse_compose("up -d", choices)
         options = replace(found.options, **choices)  # type: ignore[arg-type]  # the caller's flags

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from autoregistry.cli.docker import Here
+from autoregistry.cli.docker import ImageFacts
 from autoregistry.events import Notice
 from autoregistry.names import RegistryNames
 from autoregistry.settings import Address, Settings
@@ -235,7 +235,7 @@ def test_why_does_without_a_docker_of_its_own(
 def test_an_image_that_no_node_can_run_is_named(
     platforms: tuple[str, ...], architecture: str, remark: str
 ) -> None:
-    assert Here("sha256:1", platforms, architecture, ()).remark() == remark
+    assert ImageFacts("sha256:1", platforms, architecture, ()).remark() == remark
 
 
 def test_push_names_an_image_that_no_node_can_run(lab: Lab, typed: Type) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from autoregistry.cluster.addresses import Collision, collisions, far_address, give_back
-from autoregistry.engine.containers import Container, container_of
+from autoregistry.engine.containers import Container, parse_container
 from autoregistry.errors import DockerRefused
 
 NETWORK = "k3d-dev"
@@ -23,7 +23,7 @@ def container(name: str, address: str, chosen: str = "", error: str = "") -> Con
         "IPAMConfig": {"IPv4Address": chosen} if chosen else None,
     }
     state = {"Status": "running" if address else "exited", "Error": error}
-    return container_of(
+    return parse_container(
         {
             "Id": name,
             "Name": f"/{name}",

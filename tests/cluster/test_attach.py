@@ -11,7 +11,7 @@ from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Nodes
-from autoregistry.engine.containers import Container, Ran
+from autoregistry.engine.containers import Container, ExecResult
 from autoregistry.errors import DockerRefused
 from tests.cluster.test_addresses import container
 
@@ -53,9 +53,9 @@ class Engine:
     def addresses(self, network: str) -> frozenset[str]:
         return frozenset({"10.0.0.253"})
 
-    def exec(self, *_: object, **__: object) -> Ran:
+    def exec(self, *_: object, **__: object) -> ExecResult:
         if self.mirror:
-            return Ran(0, f'== localhost:5000\nserver = "{self.mirror}"\n', "")
+            return ExecResult(0, f'== localhost:5000\nserver = "{self.mirror}"\n', "")
         raise AssertionError
 
     def put_file(self, *_: object) -> None:

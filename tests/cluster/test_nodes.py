@@ -9,7 +9,7 @@ import pytest
 
 from autoregistry.cluster.mirror_config import REGISTRIES, hosts_path
 from autoregistry.cluster.nodes import Node, Nodes
-from autoregistry.engine.containers import Containers, Ran
+from autoregistry.engine.containers import Containers, ExecResult
 from autoregistry.errors import ClusterRefused, DockerUnreachable
 from tests.fakes.nodefiles import NodeFiles
 from tests.fakes.nodes import node
@@ -23,10 +23,10 @@ YAML = f"mirrors: {{'{NAME}': {{endpoint: ['http://autoregistry:5000']}}}}\n"
 class Silent(Containers):
     """Containers in which every command ends like this."""
 
-    def __init__(self, ran: Ran | None) -> None:
+    def __init__(self, ran: ExecResult | None) -> None:
         self._ran = ran
 
-    def exec(self, *_: object, **__: object) -> Ran:
+    def exec(self, *_: object, **__: object) -> ExecResult:
         if self._ran is None:
             raise DockerUnreachable("Docker does not answer at unix:///docker.sock: timed out")
         return self._ran
@@ -56,7 +56,7 @@ def test_the_cause_of_a_failed_pull_is_said_without_what_precedes_each(
     stderr: str, cause: str
 ) -> None:
     with pytest.raises(ClusterRefused) as raised:
-        Nodes(Silent(Ran(1, "", stderr))).pull(node("a"), IMAGE)
+        Nodes(Silent(ExecResult(1, "", stderr))).pull(node("a"), IMAGE)
 
     assert raised.value.message == f"a cannot pull {IMAGE}: {cause}"
 

@@ -71,7 +71,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 
 
 def test_docker_is_there(subject: Subject) -> None:
-    assert subject.images.is_there()
+    assert subject.images.ping()
 
 
 def test_what_docker_does_not_have_is_none(subject: Subject) -> None:

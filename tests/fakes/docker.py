@@ -103,11 +103,11 @@ class FakeDocker:
             self.errors += 1
             raise self.error
 
-    def is_there(self) -> bool:
+    def ping(self) -> bool:
         self._check()
         return True
 
-    def identity(self) -> str:
+    def daemon_identity(self) -> str:
         self._check()
         return "the only Docker"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoregistry.engine.containers import Ran
+from autoregistry.engine.containers import ExecResult
 
 
 @dataclass
@@ -22,12 +22,12 @@ class NodeFiles:
 
     def exec(
         self, container: str, argv: Sequence[str], *, input: str | None = None, timeout: float = 0
-    ) -> Ran:
+    ) -> ExecResult:
         if argv[0] == "k3s":
-            return Ran(0, self.version, "")
+            return ExecResult(0, self.version, "")
         words = [str(self.at(container, w)) if w.startswith("/") else w for w in argv]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return ExecResult(done.returncode, done.stdout, done.stderr)
 
     def put_file(self, container: str, path: str, content: str) -> None:
         file = self.at(container, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autoregistry.stack.ports import Listener, free_port, listeners, process
+from autoregistry.stack.ports import Listener, free_port, listeners, process_name
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
 
@@ -47,8 +47,8 @@ def test_the_process_is_named_by_its_socket(tmp_path: Path) -> None:
     (folder / "fd/3").symlink_to("socket:[4242]")
     (folder / "comm").write_text("nginx\n")
 
-    assert process(Listener("::1", "4242"), 5000, tmp_path) == "nginx (process 77)"
-    assert process(Listener("::1", "1"), 5000, tmp_path) == "a process of another user"
+    assert process_name(Listener("::1", "4242"), 5000, tmp_path) == "nginx (process 77)"
+    assert process_name(Listener("::1", "1"), 5000, tmp_path) == "a process of another user"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -61,7 +61,7 @@ def test_a_real_listener_is_found_named_and_gone_round(address: str) -> None:
         (heard,) = listeners(port)
 
         assert heard.address == address
-        assert f"(process {os.getpid()})" in process(heard, port)
+        assert f"(process {os.getpid()})" in process_name(heard, port)
         assert free_port(port, {port + 1: "a container"}) > port + 1
         # Where there is no /proc, whoever answers counts.
         assert [found.address for found in listeners(port, Path("/nowhere"))] == [address]

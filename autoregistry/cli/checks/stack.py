@@ -74,7 +74,7 @@ def _ports(clusters: Environment) -> Iterator[Check]:
     mine = ports.EVERY_ADDRESS if clusters.options.expose else ("127.0.0.1",)
     is_well = True
     for listener in ports.listeners(port):
-        who = ports.process(listener, port)
+        who = ports.process_name(listener, port)
         is_ours = proxy is not None and proxy.is_running and listener.address in mine
         if not is_ours:
             where = f"{listener.address} port {port} belongs to {who}"

@@ -13,7 +13,7 @@ from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.up import bring_up
 from autoregistry.cli.environment import Environment, rows
 from autoregistry.cli.k3d_flags import own_choices
-from autoregistry.cli.options import road_options
+from autoregistry.cli.options import route_options
 from autoregistry.cli.output import show_table, stderr, stdout
 from autoregistry.cluster import k3d
 from autoregistry.cluster.config_map import announce
@@ -38,7 +38,7 @@ def cluster() -> None:
 
 @cluster.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
-@road_options
+@route_options
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[-- K3D FLAGS]")
 def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> None:
     """Create a k3d cluster that sees your images.
@@ -93,7 +93,7 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
 @click.option("--all", "everything", is_flag=True, help="Every k3d cluster that runs.")
 @click.option("--restart", "may_restart", is_flag=True,
               help="Restart a cluster whose k3s is too old to be told while it runs.")  # fmt: skip
-@road_options
+@route_options
 def attach(
     names: tuple[str, ...], everything: bool, may_restart: bool, via: str, port: int | None
 ) -> None:

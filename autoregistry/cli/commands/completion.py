@@ -21,7 +21,7 @@ from autoregistry.engine.containers import Containers
 from autoregistry.engine.images import Images
 from autoregistry.errors import AutoregistryError
 from autoregistry.names import RegistryNames
-from autoregistry.stack.current import find
+from autoregistry.stack.current import find_stack
 
 _PROGRAM = "autoregistry"
 _SHELLS = ("bash", "zsh", "fish")
@@ -86,7 +86,7 @@ def _offered(words: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
 
 def _images() -> Iterable[str]:
     daemon = docker.daemon()
-    name = find(Containers(daemon)).options.name
+    name = find_stack(Containers(daemon)).options.name
     ours = RegistryNames(name, (f"127.0.0.1:{name.rpartition(':')[2]}",))
     return [str(i) for said in Images(daemon).sizes(ours.all) if (i := ours.parse(said))]
 

@@ -9,14 +9,14 @@ import click
 
 from autoregistry.cli import docker
 from autoregistry.cli.environment import Environment
-from autoregistry.cli.options import given, road_options, stack_options
+from autoregistry.cli.options import given, route_options, stack_options
 from autoregistry.cli.output_file import write_out
 from autoregistry.cli.step_progress import shown_steps
 from autoregistry.cluster.mirror_config import Mirror, config_map, hosts_toml, registries_yaml
 from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Containers
 from autoregistry.stack.compose import compose_file
-from autoregistry.stack.current import find
+from autoregistry.stack.current import find_stack
 from autoregistry.stack.docker_socket import find_host, machine_names
 from autoregistry.stack.images import ensure_proxy_image
 from autoregistry.stack.model import stack
@@ -58,7 +58,7 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
       autoregistry generate compose -o compose.yaml && docker compose up -d
     """
     daemon = docker.daemon()
-    options = replace(find(Containers(daemon)).options, **given(chosen))  # type: ignore[arg-type]  # flags
+    options = replace(find_stack(Containers(daemon)).options, **given(chosen))  # type: ignore[arg-type]  # flags
     source = image_source(options.base_image)
     with shown_steps() as emit:
         ensure_proxy_image(Supply(daemon), source, emit)
@@ -80,7 +80,7 @@ def _command(what: str, via: str, port: int | None) -> str:
 
 
 @generate.command()
-@road_options
+@route_options
 @output_option
 @force_option
 def registries(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
@@ -95,7 +95,7 @@ def registries(*, via: str, port: int | None, output: Path | None, force: bool) 
 
 
 @generate.command()
-@road_options
+@route_options
 @output_option
 @force_option
 def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
@@ -111,7 +111,7 @@ def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> No
 
 
 @generate.command()
-@road_options
+@route_options
 @output_option
 @force_option
 def configmap(*, via: str, port: int | None, output: Path | None, force: bool) -> None:

@@ -18,7 +18,7 @@ from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.errors import DockerRefused, ProxyUnreachable
-from autoregistry.stack.current import CurrentStack, find
+from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
 
 _DATA = "/var/lib/registry"
@@ -96,7 +96,7 @@ def status(*, as_json: bool) -> None:
 def gather(daemon: Daemon) -> Report:
     """Ask Docker, and then the proxy. Raises DockerUnreachable."""
     containers = Containers(daemon)
-    info, found = daemon.info(), find(containers)
+    info, found = daemon.info(), find_stack(containers)
     serve = named()
     client = None
     if serve is not None:

@@ -14,7 +14,7 @@ from autoregistry.cli.client import proxy_client
 from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.images import STATUS, ago, refuse_silent_backend, short
 from autoregistry.cli.commands.status import stopped
-from autoregistry.cli.docker import here
+from autoregistry.cli.docker import image_facts
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import show_line, stdout
 from autoregistry.cluster.pods import ContainerUse
@@ -61,7 +61,7 @@ def why(image: str, as_json: bool) -> None:
         return
     is_so = f"  {row['state']}: {row['because']}"
     show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), is_so))
-    mine = here(Environment.here().daemon, names, wanted)
+    mine = image_facts(Environment.here().daemon, names, wanted)
     is_known = status["health"]["docker"] == "ok"
     is_other = mine is not None and is_known and mine.is_another(row["docker"])
     _line("Docker", short(row["docker"]), mine.remark() if mine and not is_other else "")

@@ -64,9 +64,9 @@ class Status:
         return web.json_response(await self._health(), headers=NO_STORE)
 
     async def _health(self) -> dict[str, str]:
-        docker = await self._questions.ask(lambda images: images.is_there())
+        docker = await self._questions.ask(lambda images: images.ping())
         if not self._daemon and docker is True:
-            daemon = await self._questions.ask(lambda images: images.identity())
+            daemon = await self._questions.ask(lambda images: images.daemon_identity())
             self._daemon = "" if isinstance(daemon, Unreachable) else daemon
         backend = "ok"
         broken = self.probe.broken if self.probe else None

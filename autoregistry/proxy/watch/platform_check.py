@@ -11,7 +11,7 @@ from typing import Protocol
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.decision import Unreachable
-from autoregistry.engine.platforms import unfit
+from autoregistry.engine.platforms import platform_mismatch
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
@@ -71,4 +71,6 @@ class PlatformCheck:
         made_for = (
             images.platforms(reference) for reference in self._names.docker_references(image)
         )
-        return unfit(next((found for found in made_for if found), []), images.architecture())
+        return platform_mismatch(
+            next((found for found in made_for if found), []), images.architecture()
+        )
