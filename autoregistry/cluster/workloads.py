@@ -7,31 +7,16 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Protocol
 
-from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.cluster.pods import ContainerUse, Restarts, Workload, restarts
 from autoregistry.errors import AutoregistryError
 
 REPORTER = "autoregistry"
 
 
-class Cluster(Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`)."""
-
-    def held(self, node: Node) -> dict[str, frozenset[str]]: ...
-    def uses(self, cluster: str) -> list[ContainerUse]: ...
-    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
-
-
-class Attached(Cluster, Protocol):
-    """... and to know which nodes pull from a registry."""
-
-    def attached(self, name: str) -> list[Node]: ...
-
-
 def outdated(
-    nodes: Cluster,
+    nodes: Nodes,
     cluster: str,
     members: Iterable[Node],
     references: frozenset[str],
@@ -50,14 +35,14 @@ def outdated(
     return restarts(old, references, frozenset(), namespace)
 
 
-def restart(nodes: Cluster, cluster: str, workload: Workload) -> None:
+def restart(nodes: Nodes, cluster: str, workload: Workload) -> None:
     """`kubectl rollout restart`. Raises ClusterRefused."""
     what = f"{workload.kind.lower()}/{workload.name}"
     nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, what)
 
 
 def restart_outdated(
-    nodes: Attached, registry: str, references: frozenset[str], without: set[str]
+    nodes: Nodes, registry: str, references: frozenset[str], without: set[str]
 ) -> list[tuple[str, Workload]]:
     """Restart what runs an old copy on attached nodes, but for these; the clusters, and what was restarted."""
     done = []
@@ -74,7 +59,7 @@ def restart_outdated(
     return done
 
 
-def wake(nodes: Cluster, cluster: str, waiting: Iterable[ContainerUse], digest: str) -> None:
+def wake(nodes: Nodes, cluster: str, waiting: Iterable[ContainerUse], digest: str) -> None:
     """Have the kubelet look at pods whose image has come. Raises ClusterRefused.
 
     By itself it does every 10 to 15 s (kubernetes pkg/kubelet/pod_workers.go, backOffPeriod); a pod that has changed
@@ -88,7 +73,7 @@ def wake(nodes: Cluster, cluster: str, waiting: Iterable[ContainerUse], digest: 
         nodes.kubectl(cluster, *words, f"{REPORTER}/pulled={digest}")
 
 
-def tell(nodes: Cluster, cluster: str, use: ContainerUse, reason: str, message: str) -> None:
+def tell(nodes: Nodes, cluster: str, use: ContainerUse, reason: str, message: str) -> None:
     """A Kubernetes Event on a pod: `kubectl describe pod` shows it. Raises ClusterRefused."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     namespace = use.workload.namespace

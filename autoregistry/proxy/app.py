@@ -11,10 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from autoregistry import __version__
-from autoregistry.cluster import nodes as cluster_nodes
 from autoregistry.cluster.addresses import give_back
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
@@ -41,7 +39,6 @@ from autoregistry.proxy.api.history import History, write_down
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.metrics import Metrics
 from autoregistry.proxy.api.node_inventory import NodeInventory
-from autoregistry.proxy.api.node_inventory import Nodes as StoreNodes
 from autoregistry.proxy.api.page import Page
 from autoregistry.proxy.api.status import Status
 from autoregistry.proxy.backend.client import Backend
@@ -56,7 +53,6 @@ from autoregistry.proxy.watch.builds import BuildWatcher, Follow
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 from autoregistry.proxy.watch.network_repair import NetworkRepair
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
-from autoregistry.proxy.watch.node_refresh import Nodes as RefreshNodes
 from autoregistry.proxy.watch.node_starts import NodeStartWatcher, node_starts
 from autoregistry.proxy.watch.platform_check import PlatformCheck
 from autoregistry.proxy.watch.pod_events import PodEvents
@@ -66,17 +62,13 @@ from autoregistry.stack.model import BACKEND, PROXY
 _USER_AGENT = f"autoregistry/{__version__}"
 
 
-class AnyNodes(RefreshNodes, StoreNodes, Protocol):
-    """What the proxy as a whole needs of the clusters."""
-
-
 @dataclass(frozen=True, slots=True)
 class Docker:
     """What a proxy needs of Docker; tests hand in another one."""
 
     images: AnyImages
     follow: Follow
-    nodes: AnyNodes
+    nodes: Nodes
     nonce: str
     """What our pushes carry in their user agent, so that they are known when they come back to us."""
     make_daemon_ask: Callable[[str], None] | None = None
@@ -91,7 +83,7 @@ def real_docker() -> Docker:
     """The daemon that Docker's own tools would find."""
     nonce = secrets.token_hex(8)
     daemon = Daemon(f"{_USER_AGENT} ({nonce})")
-    nodes = cluster_nodes.Nodes(Containers(daemon))
+    nodes = Nodes(Containers(daemon))
     return Docker(
         Images(daemon),
         partial(image_events, daemon),

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, cast
 
-from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.events import ImageEvent, container_events, image_events
-from autoregistry.proxy.watch.node_starts import Nodes, node_starts
+from autoregistry.proxy.watch.node_starts import node_starts
 
 PULLED = {
     "Type": "image",

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.cluster.pods import ContainerUse, Workload
 from autoregistry.errors import ClusterRefused, DockerRefused
 
@@ -24,8 +24,8 @@ def waiting(node_name: str, reference: str) -> ContainerUse:
 
 
 @dataclass
-class FakeNodes:
-    """Implements what the proxy wants of the clusters (`proxy/watch/node_refresh.py`)."""
+class FakeNodes(Nodes):
+    """Clusters that the proxy can use in place of the real ones."""
 
     images: dict[Node, dict[str, frozenset[str]]] = field(default_factory=dict)
     pods: list[ContainerUse] = field(default_factory=list)

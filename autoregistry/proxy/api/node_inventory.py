@@ -12,23 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.errors import AutoregistryError
 from autoregistry.names import Image, RegistryNames
 
 THREADS = 4
 KEPT_SECONDS = 2.0
 _T = TypeVar("_T")
-
-
-class Nodes(Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`); all of it blocks."""
-
-    def all(self) -> list[Node]: ...
-    def attached(self, name: str) -> list[Node]: ...
-    def held(self, node: Node) -> dict[str, frozenset[str]]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.cluster.pods import ContainerUse
-from autoregistry.cluster.workloads import Attached, restart_outdated, wake
+from autoregistry.cluster.workloads import restart_outdated, wake
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
@@ -38,14 +38,6 @@ LATE_SECONDS = 30.0
 AGAIN_SECONDS = (1.0, 2.0, 4.0, 8.0)
 # A pod being created may pull what the tag was before, a node may be in trouble: it is looked at until that is over.
 LOOK_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
-
-
-class Nodes(Attached, Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`); every method blocks."""
-
-    def all(self) -> list[Node]: ...
-    def endpoints(self, node: Node, name: str) -> list[str]: ...
-    def pull(self, node: Node, reference: str) -> None: ...
 
 
 @dataclass(slots=True)

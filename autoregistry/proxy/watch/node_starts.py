@@ -12,9 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Protocol
 
-from autoregistry.cluster.nodes import CLUSTER_LABEL, Node
+from autoregistry.cluster.nodes import CLUSTER_LABEL, Nodes
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.events import container_events
 from autoregistry.errors import AutoregistryError, ClusterRefused
@@ -26,13 +25,6 @@ from autoregistry.proxy.watch.node_refresh import NodeRefresher
 # A node that starts answers `crictl` within seconds; a loaded machine takes its time.
 TRY_SECONDS = 2.0
 TRIES = 15
-
-
-class Nodes(Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`); all of it blocks."""
-
-    def attached(self, name: str) -> list[Node]: ...
-    def held(self, node: Node) -> dict[str, frozenset[str]]: ...
 
 
 def node_starts(daemon: Daemon, nodes: Nodes, registry: str) -> Iterator[str]:

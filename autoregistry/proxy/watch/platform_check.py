@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
-from autoregistry.cluster.nodes import Node
+from autoregistry.cluster.nodes import Nodes
 from autoregistry.decision import Unreachable
 from autoregistry.engine.platforms import platform_mismatch
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.pull.docker import AsyncDocker, Images
-
-
-class Nodes(Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`); it blocks."""
-
-    def attached(self, name: str) -> list[Node]: ...
 
 
 class PlatformCheck:

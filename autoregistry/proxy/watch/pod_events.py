@@ -10,8 +10,9 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from autoregistry.cluster.nodes import Nodes
 from autoregistry.cluster.pods import ContainerUse
-from autoregistry.cluster.workloads import Attached, tell
+from autoregistry.cluster.workloads import tell
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image, RegistryNames
@@ -25,7 +26,7 @@ THREADS = 4
 class PodEvents:
     """Follows pushes, and tells the pods: of each image one thing at a time, and only the newest."""
 
-    def __init__(self, nodes: Attached, names: RegistryNames) -> None:
+    def __init__(self, nodes: Nodes, names: RegistryNames) -> None:
         self._nodes = nodes
         self._names = names
         self._threads = ThreadPoolExecutor(THREADS, "podnews")
