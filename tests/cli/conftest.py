@@ -1,16 +1,15 @@
-"""Commands over a Docker Engine in memory: width 80, no colour, no terminal."""
+"""Commands run against a Docker Engine in memory: width 80, no color, no terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner, Result
 
 from autoregistry.cli import program
 from tests.fakes.engine import FakeEngine
-
-Type = Callable[..., Result]
+from tests.helpers.commands import Type
 
 
 @pytest.fixture
@@ -21,10 +20,10 @@ def engine() -> Iterator[FakeEngine]:
 
 @pytest.fixture
 def typed(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Type:
-    """Types a command to that daemon."""
+    """Return a function that runs a command against that daemon."""
     monkeypatch.setenv("DOCKER_HOST", engine.host)
 
-    def typed(*words: str, input: str = "") -> Result:
-        return CliRunner().invoke(program, words, input=input)
+    def typed(*arguments: str, input: str = "") -> Result:
+        return CliRunner().invoke(program, arguments, input=input)
 
     return typed

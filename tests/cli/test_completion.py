@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Type
 from tests.fakes.engine import FakeEngine
+from tests.helpers.commands import Type
 from tests.helpers.docs import ROOT, blocks
 
 SHELLS = {

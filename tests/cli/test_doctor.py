@@ -3,93 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from autoregistry import __version__
 from autoregistry.cli import docker
-from autoregistry.cluster.mirror_config import Mirror, config_map, hosts_toml
+from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.stack import ports
 from autoregistry.stack.model import VERSION
 from autoregistry.stack.ports import Listener
-from tests.cli.conftest import Type
-from tests.cli.test_stack_commands import PORT
 from tests.fakes.engine import FakeEngine
+from tests.helpers.commands import PORT, Type
+from tests.helpers.k3d_cluster import NETWORK, OURS, SERVER, Node, add_cluster, on_network
 
-SERVER, NETWORK, SUBNET = "k3d-dev-server-0", "k3d-dev", "10.9.0.0/24"
 ATTACH = "autoregistry cluster attach dev"
-OURS = Mirror.of(int(PORT), "autoregistry")
-
-
-@dataclass
-class Node:
-    """What commands in the only node find; `road` is what its mirror files were made from."""
-
-    road: Mirror | None = OURS
-    announced: Mirror | None = OURS
-    cannot_reach: bool = False
-    cannot_pull: bool = False
-    proxies: str = "\n\n"
-
-    def run(self, argv: list[str]) -> tuple[int, str]:
-        match argv:
-            case ["sh", "-c", script, *_] if "hosts.toml" in script:
-                names = self.road.names if self.road else ()
-                return 0, "".join(f"== {n}\n{hosts_toml(self.road, n)}\n" for n in names)  # type: ignore[arg-type]  # not None: it has names
-            case ["sh", "-c", script] if "HTTP_PROXY" in script:
-                return 0, self.proxies
-            case ["sh", "-c", _, _, url]:
-                return int(self.cannot_reach), "" if not self.cannot_reach else f"bad address {url}"
-            case ["kubectl", "get", "configmap", *_]:
-                # A ConfigMap in YAML is read like the JSON that kubectl prints.
-                return 0, config_map(self.announced) if self.announced else ""
-            case ["crictl", "pull", _]:
-                return int(self.cannot_pull), ""
-        return 0, ""
 
 
 @pytest.fixture
 def node(engine: FakeEngine, typed: Type) -> Node:
     """The stack, and a cluster of one node that is attached to it."""
     assert typed("up", "--port", PORT).exit_code == 0
-    node = made(engine)
+    node = add_cluster(engine)
     for name, last in (("autoregistry", 252), ("autoregistry-backend", 253)):
-        engine.containers[name]["NetworkSettings"]["Networks"][NETWORK] = on(f"10.9.0.{last}")
+        engine.containers[name]["NetworkSettings"]["Networks"][NETWORK] = on_network(
+            f"10.9.0.{last}"
+        )
     return node
-
-
-def made(engine: FakeEngine) -> Node:
-    """A cluster of one node."""
-    node = Node()
-    engine.run = node.run
-    engine.networks[NETWORK] = {
-        "Name": NETWORK,
-        "IPAM": {"Config": [{"Subnet": SUBNET}]},
-        "Containers": {},
-    }
-    engine.containers[SERVER] = {
-        "Id": SERVER,
-        "Name": f"/{SERVER}",
-        "Image": "sha256:k3s",
-        "Config": {
-            "Image": "rancher/k3s",
-            "Labels": {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "server"},
-        },
-        "HostConfig": {},
-        "State": {"Status": "running"},
-        "NetworkSettings": {"Networks": {NETWORK: on("10.9.0.3")}},
-    }
-    return node
-
-
-def on(address: str) -> dict[str, Any]:
-    return {
-        "IPAddress": address,
-        "EndpointID": "x",
-        "IPAMConfig": {"IPv4Address": address},
-    }
 
 
 def ill(typed: Type) -> list[tuple[str, str]]:
@@ -161,7 +100,7 @@ def test_a_proxy_of_another_version_is_named(node: Node, engine: FakeEngine, typ
 
 def test_a_node_that_pulls_from_elsewhere_is_named(node: Node, typed: Type) -> None:
     """The file is there and names us, but not first."""
-    node.road = Mirror(OURS.names, ("http://other:5000", OURS.endpoints[0]), "")
+    node.mirror = Mirror(OURS.names, ("http://other:5000", OURS.endpoints[0]), "")
 
     assert ill(typed) == [
         (
@@ -174,7 +113,7 @@ def test_a_node_that_pulls_from_elsewhere_is_named(node: Node, typed: Type) -> N
 
 
 def test_a_cluster_that_knows_the_name_of_before_is_told(node: Node, typed: Type) -> None:
-    node.road = Mirror.of(5000, "autoregistry")
+    node.mirror = Mirror.of(5000, "autoregistry")
 
     assert ill(typed) == [
         (f"it knows the registry as localhost:5000, and that is localhost:{PORT} now", ATTACH)
@@ -218,7 +157,7 @@ def test_a_node_whose_own_proxy_is_asked_for_us_is_named(
     "exempt", [".internal", "internal", "*.internal", "host.k3d.internal:5149"]
 )
 def test_a_name_in_no_proxy_means_all_that_ends_in_it(node: Node, typed: Type, exempt: str) -> None:
-    node.road = node.announced = Mirror.of(5007, None)
+    node.mirror = node.announced = Mirror.of(5007, None)
     node.proxies = f"http://proxy:3128\n{exempt}\n"
 
     assert not [sentence for sentence, _ in ill(typed) if "HTTP_PROXY" in sentence]
@@ -226,7 +165,7 @@ def test_a_name_in_no_proxy_means_all_that_ends_in_it(node: Node, typed: Type, e
 
 def test_where_up_has_the_name_its_road_is_proposed(node: Node, typed: Type) -> None:
     """The file of `serve` on the host, and no `serve`: the port is published on loopback only."""
-    node.road = Mirror.of(int(PORT), None)
+    node.mirror = Mirror.of(int(PORT), None)
     node.cannot_reach = True
 
     (_, hint), *_ = ill(typed)
@@ -266,7 +205,9 @@ def test_a_pull_that_fails_leads_to_the_log(node: Node, typed: Type) -> None:
 def test_two_containers_made_with_one_address_are_named_and_attach_moves_ours(
     node: Node, engine: FakeEngine, typed: Type
 ) -> None:
-    engine.containers["autoregistry"]["NetworkSettings"]["Networks"][NETWORK] = on("10.9.0.3")
+    engine.containers["autoregistry"]["NetworkSettings"]["Networks"][NETWORK] = on_network(
+        "10.9.0.3"
+    )
 
     assert (
         "autoregistry and k3d-dev-server-0 both want 10.9.0.3 on network k3d-dev",
@@ -277,7 +218,7 @@ def test_two_containers_made_with_one_address_are_named_and_attach_moves_ours(
 def test_a_container_that_docker_says_is_joined_and_has_no_address_is_named(
     node: Node, engine: FakeEngine, typed: Type
 ) -> None:
-    half = {**on(""), "EndpointID": ""}
+    half = {**on_network(""), "EndpointID": ""}
     engine.containers["autoregistry"]["NetworkSettings"]["Networks"][NETWORK] = half
 
     assert ill(typed) == [
@@ -290,7 +231,9 @@ def test_a_server_whose_address_another_node_took_is_named(
 ) -> None:
     server = engine.containers[SERVER]
     agent = {**server, "Id": "a", "Name": "/k3d-dev-agent-0"}
-    agent["NetworkSettings"] = {"Networks": {NETWORK: {**on("10.9.0.3"), "IPAMConfig": None}}}
+    agent["NetworkSettings"] = {
+        "Networks": {NETWORK: {**on_network("10.9.0.3"), "IPAMConfig": None}}
+    }
     agent["Config"] = {
         "Image": "k3s",
         "Labels": {**server["Config"]["Labels"], "k3d.role": "agent"},
@@ -316,7 +259,7 @@ def test_a_node_that_stops_while_it_is_looked_at_is_named(
 
 
 def test_not_attached_is_no_illness(node: Node, typed: Type) -> None:
-    node.road = None
+    node.mirror = None
     told = json.loads(typed("doctor", "--json").stdout)
 
     assert ill(typed) == []
@@ -338,8 +281,8 @@ def test_serve_on_the_host_needs_no_containers(engine: FakeEngine, typed: Type) 
     """The nodes say at which port it is; whoever answers there has to be one of us."""
     port = int(engine.host.rpartition(":")[2])
     by_host = Mirror.of(port, None)
-    node = made(engine)
-    node.road = node.announced = by_host
+    node = add_cluster(engine)
+    node.mirror = node.announced = by_host
     engine.served = {"version": "0.1.0"}
 
     assert ill(typed) == []
@@ -350,6 +293,6 @@ def test_serve_on_the_host_needs_no_containers(engine: FakeEngine, typed: Type) 
 
 def test_neither_containers_nor_serve_leads_to_up(engine: FakeEngine, typed: Type) -> None:
     port = int(engine.host.rpartition(":")[2])
-    made(engine).road = Mirror.of(port, None)
+    add_cluster(engine).mirror = Mirror.of(port, None)
 
     assert ("there is no container autoregistry", "autoregistry up") in ill(typed)

@@ -16,11 +16,11 @@ from autoregistry.cli.docker import ImageFacts
 from autoregistry.events import Notice
 from autoregistry.names import RegistryNames
 from autoregistry.settings import Address, Settings
-from tests.cli.conftest import Type
 from tests.fakes.docker import FakeDocker
 from tests.fakes.nodes import node
 from tests.fakes.registry import FakeRegistry
-from tests.proxy.conftest import NAME, Lab
+from tests.helpers.commands import Type
+from tests.helpers.proxy_lab import NAME, Lab
 
 APP = f"{NAME}/shop/api:dev"
 

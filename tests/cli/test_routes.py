@@ -12,9 +12,9 @@ from autoregistry.cli.client import Client
 from autoregistry.cluster import k3d
 from autoregistry.engine.containers import Containers
 from autoregistry.stack.model import Options
-from tests.cli.conftest import Type
-from tests.cli.test_doctor import made
 from tests.fakes.engine import IDENTITY, FakeEngine
+from tests.helpers.commands import Type
+from tests.helpers.k3d_cluster import add_cluster
 
 
 def test_generate_for_a_serve_at_another_port(typed: Type) -> None:
@@ -73,7 +73,7 @@ def test_the_serve_that_is_named_is_the_one_nodes_are_attached_to(
     words: tuple[str, ...],
     hint: str,
 ) -> None:
-    made(engine)
+    add_cluster(engine)
     monkeypatch.setenv("AUTOREGISTRY_NAME", "localhost:5007")
 
     assert typed(*words).stderr.endswith(f"attached\nhint: {hint}\n")
@@ -106,7 +106,7 @@ def test_a_cluster_that_stopped_half_made_is_to_be_deleted(
 ) -> None:
     """The load balancer is started last: an interrupted `k3d cluster create` leaves it created only."""
     monkeypatch.setattr(k3d, "program", lambda: "k3d")
-    made(engine)
+    add_cluster(engine)
     complete = typed("cluster", "create", "dev")
     labels = {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "loadbalancer"}
     balancer = {**engine.containers["k3d-dev-server-0"], "Id": "lb", "Name": "/k3d-dev-serverlb"}
@@ -132,7 +132,7 @@ def test_a_registry_made_with_a_cluster_is_k3ds_to_delete(
     """k3d keeps it where another cluster uses it; its images would go with it."""
     monkeypatch.setattr(k3d, "program", lambda: "k3d")
     monkeypatch.setattr(k3d, "run", lambda *_: None)
-    made(engine)
+    add_cluster(engine)
     registry = _registry_of(engine, "dev")
 
     assert typed("cluster", "delete", "dev").exit_code == 0
@@ -145,11 +145,11 @@ def test_a_registry_made_with_a_cluster_is_k3ds_to_delete(
 def test_a_node_that_cannot_be_asked_does_not_hide_the_others(
     engine: FakeEngine, typed: Type
 ) -> None:
-    node = made(engine)
+    node = add_cluster(engine)
     agent = {**engine.containers["k3d-dev-server-0"], "Id": "a", "Name": "/k3d-dev-agent-0"}
     engine.containers["k3d-dev-agent-0"] = agent
     engine.stopping = {"k3d-dev-agent-0"}
-    node.road = None
+    node.mirror = None
 
     assert typed("cluster", "list").stdout.splitlines()[1].split() == [
         *("dev", "2/2", "0/2", "not", "attached"),
@@ -157,7 +157,7 @@ def test_a_node_that_cannot_be_asked_does_not_hide_the_others(
 
 
 def test_a_cluster_that_is_stopped_cannot_be_let_go(engine: FakeEngine, typed: Type) -> None:
-    made(engine)
+    add_cluster(engine)
     engine.containers["k3d-dev-server-0"]["State"] = {"Status": "exited"}
 
     refused = typed("cluster", "detach", "dev")
@@ -177,7 +177,7 @@ def test_a_cluster_that_is_stopped_cannot_be_let_go(engine: FakeEngine, typed: T
 def test_a_cluster_is_let_go_as_a_whole_or_not_at_all(
     engine: FakeEngine, typed: Type, state: str, away: str, mend: str
 ) -> None:
-    made(engine)
+    add_cluster(engine)
     agent = {**engine.containers["k3d-dev-server-0"], "Id": "a", "Name": "/k3d-dev-agent-0"}
     agent["Config"] = {
         "Image": "k3s",

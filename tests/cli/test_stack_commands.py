@@ -18,13 +18,9 @@ import yaml
 
 from autoregistry import __version__
 from autoregistry.cli import program
-from autoregistry.stack.proxy_image import image_source
-from tests.cli.conftest import Type
 from tests.fakes.engine import IDENTITY, FakeEngine
+from tests.helpers.commands import IMAGE, PORT, Type
 
-IMAGE = image_source("python:3.13-slim").tag
-# Nobody listens there, so the proxy is asked through its container.
-PORT = "5149"
 HEALTH = {"version": __version__, "docker": "ok", "backend": "ok"}
 PUSH = {
     "type": "push-finished",

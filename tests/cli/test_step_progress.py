@@ -12,7 +12,7 @@ from rich.console import Console
 from autoregistry.cli import step_progress as steps
 from autoregistry.errors import ImageUnavailable
 from autoregistry.stack.steps import Step, StepBegun, StepDone, StepProgress
-from tests.cli.test_stack_commands import IMAGE
+from tests.helpers.commands import IMAGE
 
 BUILD, PULL = f"image {IMAGE}", "image registry:2"
 HALF_PULLED = StepProgress(PULL, 5_000_000, 10_000_000, "pulling", is_bytes=True)

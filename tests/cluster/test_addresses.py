@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from autoregistry.cluster.addresses import Collision, collisions, far_address, give_back
-from autoregistry.engine.containers import Container, parse_container
+from autoregistry.engine.containers import Container
 from autoregistry.errors import DockerRefused
+from tests.helpers.containers import NETWORK, container
 
-NETWORK = "k3d-dev"
 TAKEN = "failed to set up container networking: Address already in use"
-
-
-def container(name: str, address: str, chosen: str = "", error: str = "") -> Container:
-    """On one network; without an address it does not run."""
-    on: Mapping[str, object] = {
-        "IPAddress": address,
-        "EndpointID": "x",
-        "IPAMConfig": {"IPv4Address": chosen} if chosen else None,
-    }
-    state = {"Status": "running" if address else "exited", "Error": error}
-    return parse_container(
-        {
-            "Id": name,
-            "Name": f"/{name}",
-            "Image": "",
-            "Config": {"Image": "k3s"},
-            "HostConfig": {},
-            "State": state,
-            "NetworkSettings": {"Networks": {NETWORK: on}},
-        }
-    )
 
 
 @dataclass

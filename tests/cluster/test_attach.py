@@ -13,7 +13,7 @@ from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Container, ExecResult
 from autoregistry.errors import DockerRefused
-from tests.cluster.test_addresses import container
+from tests.helpers.containers import container
 
 
 def node(address: str, chosen: str = "") -> Container:

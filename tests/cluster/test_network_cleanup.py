@@ -9,7 +9,7 @@ import pytest
 
 from autoregistry.cluster.network_cleanup import leave_gone
 from autoregistry.engine.containers import Container
-from tests.cluster.test_addresses import container
+from tests.helpers.containers import container
 
 NODE = replace(container("server", "10.0.0.3"), labels={"k3d.cluster": "dev"})
 STOPPED = replace(container("server", ""), labels={"k3d.cluster": "dev"})

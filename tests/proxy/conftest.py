@@ -1,63 +1,18 @@
-"""The whole proxy on a real socket, over fakes."""
+"""The whole proxy on a real socket, over fakes of each image store."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 
-from autoregistry.events import Event
-from autoregistry.names import MANIFEST_TYPES, RegistryNames
-from autoregistry.proxy import app
+from autoregistry.names import RegistryNames
 from autoregistry.settings import Address, Settings
-from tests.fakes.docker import NONCE, FakeDocker
-from tests.fakes.nodes import FakeNodes
+from tests.fakes.docker import FakeDocker
 from tests.fakes.registry import FakeRegistry
-from tests.helpers.plain_http import PLAIN
-
-NAME = "localhost:5000"
-NODE_ACCEPT = ", ".join((*MANIFEST_TYPES, "*/*"))
-
-
-@dataclass
-class Lab:
-    """A proxy between a registry and a Docker, and a client in front."""
-
-    registry: FakeRegistry
-    docker: FakeDocker
-    settings: Settings
-    nodes: FakeNodes = field(default_factory=FakeNodes)
-    events: list[Event] = field(default_factory=list)
-    client: httpx.AsyncClient = field(init=False)
-    proxy: app.Proxy = field(init=False)
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        node_starts = self.nodes.node_starts
-        docker = app.Docker(
-            self.docker, self.docker.follow, self.nodes, NONCE, node_starts=node_starts
-        )
-        async with app.running(self.settings, docker, self.events.append) as self.proxy:
-            self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
-            async with httpx.AsyncClient(
-                base_url=self.docker.proxy, trust_env=False, verify=PLAIN
-            ) as self.client:
-                yield
-
-    async def pull(
-        self, name: str = "app:dev", method: str = "HEAD", agent: str = "containerd/2.3.7"
-    ) -> httpx.Response:
-        repository, _, reference = name.rpartition("@") if "@" in name else name.rpartition(":")
-        return await self.client.request(
-            method,
-            f"/v2/{repository}/manifests/{reference}?ns=localhost%3A5000",
-            headers={"Accept": NODE_ACCEPT, "User-Agent": agent},
-            timeout=20,
-        )
+from tests.helpers.proxy_lab import NAME, Lab
 
 
 @pytest.fixture(params=["containerd", "classic"])

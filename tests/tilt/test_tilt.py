@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.tilt.test_tiltfile import BUTTONS, EXTENSION, TILTFILE
+from tests.helpers.tiltfile import BUTTONS, EXTENSION, TILTFILE
 
 TILT = shutil.which("tilt")
 pytestmark = pytest.mark.skipif(TILT is None, reason="needs tilt")

@@ -13,17 +13,13 @@ import pytest
 import starlark
 import yaml
 
-TILTFILE = Path(__file__).parents[2] / "Tiltfile"
+from tests.helpers.tiltfile import BUTTONS, EXTENSION, TILTFILE
+
 BUILT_INS = (
     "default_registry", "local_resource", "custom_build", "k8s_yaml", "k8s_resource",
     "probe", "http_get_action", "link", "extension_repo", "extension", "ui_button", "cmd",
 )  # fmt: skip
 LOAD = "load('./Tiltfile', 'autoregistry', 'autoregistry_build')\n"
-EXTENSION = f"""
-v1alpha1.extension_repo(name='ours', url='file://{TILTFILE.parent}')
-v1alpha1.extension(name='autoregistry', repo_name='ours', repo_path='.')
-load('ext://autoregistry', 'autoregistry', 'autoregistry_build')
-"""
 
 
 def made(name: str, /, *words: object, **named: object) -> str:
@@ -191,20 +187,6 @@ def test_its_buttons_stand_on_the_resource_and_run_when_they_are_pressed() -> No
     assert [cmd["start_on"] for cmd in cmds] == [{"ui_buttons": [b["name"]]} for b in buttons]
     logs = {named["annotations"]["tilt.dev/resource"] for named in [*buttons, *cmds]}
     assert logs == {"autoregistry"}
-
-
-READ = (
-    """python3 -c 'import json,sys; [print(i["image"])"""
-    """ for i in json.load(sys.stdin)["images"] if i["docker"]]'"""
-)
-EACH = (
-    f"""said=$(autoregistry images --json) && printf %s "$said" | {READ} | xargs -r autoregistry"""
-)
-BUTTONS = {
-    "push": 'autoregistry push "*"',
-    "refresh": f"{EACH} refresh --cluster dev",
-    "restart": f"{EACH} restart --cluster dev",
-}
 
 
 def _pressed(name: str, images: list[dict[str, Any]] | None, folder: Path) -> tuple[int, list[str]]:

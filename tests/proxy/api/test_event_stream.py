@@ -14,47 +14,17 @@ from typing import Any
 import pytest
 
 from autoregistry.event_json import from_json, to_json
-from autoregistry.events import (
-    Answer,
-    Event,
-    HandPushSeen,
-    NodeRefreshed,
-    NodeRefreshing,
-    Notice,
-    PullAnswered,
-    PullSeen,
-    PushFailed,
-    PushFinished,
-    PushProgress,
-    PushStarted,
-    WorkloadRestarted,
-)
-from autoregistry.names import Digest, Image, Manifest
+from autoregistry.events import Event, PushProgress, PushStarted
 from autoregistry.proxy.api import event_stream as stream
 from autoregistry.proxy.api import status
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
 from autoregistry.settings import CHECK
 from tests.fakes.nodes import node
-from tests.proxy.conftest import NAME, Lab
+from tests.helpers.proxy_lab import NAME, Lab
+from tests.helpers.sample_events import EVENTS, IMAGE
 
 APP = f"{NAME}/app:dev"
-IMAGE = Image("shop/api", "dev")
-EVENTS: list[Event] = [
-    PullSeen(Manifest("shop/api", "dev", "localhost:5000"), "containerd/2.3"),
-    PullAnswered(
-        Manifest("a", Digest("sha256:" + "0" * 64)), "crane", Answer.PUSHED, 200, "why", 1.5
-    ),
-    PushStarted(IMAGE, "sha256:1", "it differs"),
-    PushProgress(IMAGE, 1, 2, 3, 4),
-    PushFinished(IMAGE, "sha256:1", "sha256:2", 5, 0.5),
-    PushFailed(IMAGE, "disk full"),
-    HandPushSeen(IMAGE, "crane", "sha256:3"),
-    NodeRefreshing("dev", "k3d-dev-server-0", IMAGE),
-    NodeRefreshed("dev", "k3d-dev-server-0", IMAGE, "sha256:2", 0.2, ""),
-    WorkloadRestarted("dev", "deployment/api in shop", IMAGE),
-    Notice("Docker's events broke off"),
-]
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

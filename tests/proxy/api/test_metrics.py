@@ -11,8 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from autoregistry.proxy.api.metrics import Metrics
-from tests.proxy.api.test_event_stream import EVENTS
-from tests.proxy.conftest import NAME, Lab
+from tests.helpers.proxy_lab import NAME, Lab
+from tests.helpers.sample_events import EVENTS
 
 APP = f"{NAME}/app:dev"
 DASHBOARD = Path(__file__).parents[3] / "docs" / "grafana-dashboard.json"

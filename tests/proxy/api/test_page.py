@@ -11,7 +11,7 @@ import pytest
 
 from autoregistry.proxy.api import page
 from autoregistry.stack.proxy_image import image_source
-from tests.proxy.conftest import Lab
+from tests.helpers.proxy_lab import Lab
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 FILE = Path(page.__file__).with_name("page.html").read_text()

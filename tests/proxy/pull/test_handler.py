@@ -15,8 +15,8 @@ from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Answer, PullAnswered
 from autoregistry.names import Image
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
+from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.waiting import until
-from tests.proxy.conftest import NAME, Lab
 
 APP = f"{NAME}/app:dev"
 

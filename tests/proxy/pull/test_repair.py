@@ -12,8 +12,8 @@ from autoregistry.errors import DockerUnreachable
 from autoregistry.events import PushFinished
 from tests.fakes.docker import MANIFEST_TYPE, USER_AGENT, FakeDocker, FakeImage
 from tests.fakes.registry import digest_of
+from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.waiting import until
-from tests.proxy.conftest import NAME, Lab
 
 APP = f"{NAME}/app:dev"
 LOST = f"sha256:{'a' * 64}"

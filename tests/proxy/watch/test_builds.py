@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Notice, PushFinished
-from tests.proxy.conftest import NAME, Lab
+from tests.helpers.proxy_lab import NAME, Lab
 
 APP = f"{NAME}/app:dev"
 

@@ -15,8 +15,8 @@ from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.fakes.nodes import FakeNodes, node, waiting
+from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.waiting import until
-from tests.proxy.conftest import NAME, Lab
 
 APP = f"{NAME}/app:dev"
 OLD = frozenset({"sha256:old"})

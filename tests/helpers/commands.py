@@ -1,0 +1,16 @@
+"""What tests of commands share: the function that runs one, and the names in its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from click.testing import Result
+
+from autoregistry.stack.proxy_image import image_source
+
+Type = Callable[..., Result]
+"""Runs `autoregistry` with these arguments (the fixture `typed` of tests/cli)."""
+PORT = "5149"
+"""A port without a listener, so that commands reach the proxy through its container."""
+IMAGE = image_source("python:3.13-slim").tag
+"""The image that `up` builds for the proxy."""
