@@ -1,4 +1,4 @@
-"""The composition root: one proxy, put together from its parts."""
+"""The composition root: builds one proxy from its parts and runs it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, TypeVar
 
-from autoregistry import __version__
+from autoregistry import __version__, api_paths
 from autoregistry.cluster.addresses import give_back
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.network_cleanup import leave_gone
 from autoregistry.cluster.node_files import MirrorFiles
-from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, ROLES, Nodes
+from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
-from autoregistry.engine.events import container_events, image_events
+from autoregistry.engine.events import follow_events
 from autoregistry.engine.images import Images, trigger_registry_lookup
 from autoregistry.engine.networks import Networks
 from autoregistry.events import (
@@ -33,6 +34,7 @@ from autoregistry.events import (
     PushFinished,
     PushStarted,
 )
+from autoregistry.names import Image
 from autoregistry.proxy.api.actions import Actions
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History, write_down
@@ -42,18 +44,20 @@ from autoregistry.proxy.api.node_inventory import NodeInventory
 from autoregistry.proxy.api.page import Page
 from autoregistry.proxy.api.status import Status
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.http.server import OWN_PREFIX, STOP_SECONDS, OwnPage, Server
+from autoregistry.proxy.http.server import STOP_SECONDS, OwnPage, Server
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.docker import Images as AnyImages
 from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.watch.auto_attach import AutoAttach
-from autoregistry.proxy.watch.builds import BuildWatcher, Follow
+from autoregistry.proxy.watch.builds import BuildWatcher
+from autoregistry.proxy.watch.docker_events import DockerEvents
+from autoregistry.proxy.watch.docker_events import EventStream as DockerEventStream
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 from autoregistry.proxy.watch.network_repair import NetworkRepair
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
-from autoregistry.proxy.watch.node_starts import NodeStartWatcher, node_starts
+from autoregistry.proxy.watch.node_starts import NodeStartWatcher
 from autoregistry.proxy.watch.platform_check import PlatformCheck
 from autoregistry.proxy.watch.pod_events import PodEvents
 from autoregistry.settings import Settings
@@ -64,196 +68,286 @@ _USER_AGENT = f"autoregistry/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """What a proxy needs of Docker; tests hand in another one."""
+    """The parts of Docker that a proxy uses; tests replace them."""
 
     images: AnyImages
-    follow: Follow
+    events: DockerEventStream
     nodes: Nodes
     nonce: str
-    """What our pushes carry in their user agent, so that they are known when they come back to us."""
-    make_daemon_ask: Callable[[str], None] | None = None
-    """Has the daemon itself ask a registry; None where the proxy is not to find out whether that is us."""
-    tending: Callable[[Settings], NetworkRepair] | None = None
-    """What looks after clusters; None where there are no real ones."""
-    node_starts: Callable[[str], Iterator[str]] | None = None
-    """Follows the nodes of that registry that come back; None where nobody does."""
+    """Part of the user agent of our pushes, by which the proxy recognises them."""
+    trigger_lookup: Callable[[str], None] | None = None
+    """Makes the daemon query a registry; None to skip the loopback check."""
+    network_repair: Callable[[Settings, Emit], NetworkRepair] | None = None
+    auto_attach: Callable[[Settings, Emit], AutoAttach] | None = None
 
 
 def real_docker() -> Docker:
-    """The daemon that Docker's own tools would find."""
+    """Return the daemon that Docker's own tools would find."""
     nonce = secrets.token_hex(8)
     daemon = Daemon(f"{_USER_AGENT} ({nonce})")
-    nodes = Nodes(Containers(daemon))
     return Docker(
         Images(daemon),
-        partial(image_events, daemon),
-        nodes,
+        partial(follow_events, daemon),
+        Nodes(Containers(daemon)),
         nonce,
         partial(trigger_registry_lookup, daemon),
-        tending=partial(tending, daemon),
-        node_starts=partial(node_starts, daemon, nodes),
+        partial(network_repair, daemon),
+        # Without the nonce: the pulls of its check are not our own pushes.
+        partial(auto_attach, Daemon(_USER_AGENT)),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A running proxy's parts that its owner looks at."""
-
-    server: Server
-    sync: Pushes
-    journal: Journal
-
-
-@asynccontextmanager
-async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterator[Proxy]:
-    """A proxy that listens for as long as the context lasts. Raises ListenFailed."""
-    state = settings.state.expanduser()
-    history = History()
-    stream = EventStream(history, __version__)
-    metrics = Metrics(__version__)
-
-    def tell(event: Event) -> None:
-        show(event)
-        stream.emit(event)
-        metrics.take(event)
-        podnews.take(event)
-        if isinstance(event, PushStarted):
-            platforms.look_at(event.image)
-        if isinstance(event, NodeRefreshed):
-            held.forget()
-
-    refresh = NodeRefresher(docker.nodes, settings.names, tell, restarts=settings.restart_workloads)
-    podnews = PodEvents(docker.nodes, settings.names)
-
-    def emit(event: Event) -> None:
-        if probe is not None and probe.recognises(event):
-            return
-        tell(event)
-        if settings.refresh:
-            match event:
-                case PushFinished(image, _, digest) | HandPushSeen(image, _, digest):
-                    refresh.changed(image, digest)
-
-    probe = None
-    if docker.make_daemon_ask is not None:
-        probe = LoopbackCheck(docker.make_daemon_ask, settings.names.primary, emit)
-    journal = Journal(state, lambda sentence: emit(Notice(sentence)))
-    history.open(state)
-    backend = Backend(settings.backend, metrics.backend_asked, settings.limits.idle_seconds)
-    questions = AsyncDocker(docker.images, settings.names, metrics.docker_asked)
-    sync = Pushes(questions, backend, journal, emit)
-    pulls = PullHandler(
-        questions, backend, sync, journal, nonce=docker.nonce, patience=settings.patience
-    )
-    held = NodeInventory(docker.nodes, settings.names)
-    stores = Inventory(questions, backend, sync, journal, held, settings.names)
-    names = settings.names
-    status = Status(questions, backend, stores, held, stream, history, names, state, __version__)
-    status.probe = probe
-    platforms = PlatformCheck(questions, docker.nodes, settings.names, tell)
-    actions = Actions(stores, sync, journal, refresh, platforms, history, settings.names)
-    page = Page()
-    pages: dict[tuple[str, str], OwnPage] = {
-        ("GET", "/"): page.root,
-        ("GET", OWN_PREFIX): page.moved,
-        ("GET", f"{OWN_PREFIX}/"): page.page,
-        ("GET", f"{OWN_PREFIX}/health"): status.health,
-        ("GET", f"{OWN_PREFIX}/status"): status.status,
-        ("GET", f"{OWN_PREFIX}/events"): stream.events,
-        ("GET", f"{OWN_PREFIX}/metrics"): metrics.metrics,
-        ("POST", f"{OWN_PREFIX}/push"): actions.push,
-        ("POST", f"{OWN_PREFIX}/refresh"): actions.refresh,
-    }
-    server = Server(settings, backend, pulls, emit, pages)
-    watch = BuildWatcher(
-        docker.follow, questions, sync, journal, settings.names, settings.skip, emit
-    )
-    metrics.gauge("pushes_running", "Pushes under way.", lambda: len(stream.running))
-    metrics.gauge("docker_up", "Docker answers.", lambda: questions.is_answering)
-    metrics.gauge(
-        "docker_events_connected", "Docker's events are followed.", lambda: watch.is_connected
-    )
-    metrics.gauge("tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
-    metrics.gauge("listeners", "Who listens to the event stream.", lambda: stream.listeners)
-    background = [asyncio.create_task(write_down(journal, history))]
-    try:
-        await server.start()
-        if probe is not None:
-            background.append(asyncio.create_task(probe.run()))
-        if settings.watch:
-            background.append(asyncio.create_task(watch.run()))
-        if settings.refresh and docker.node_starts is not None:
-            coming = partial(docker.node_starts, settings.names.primary)
-            returns = NodeStartWatcher(coming, docker.nodes, backend, refresh, settings.names)
-            background.append(asyncio.create_task(returns.run()))
-        if docker.tending is not None:
-            background.append(asyncio.create_task(docker.tending(settings).run(emit)))
-        if settings.attach_all:
-            background.append(
-                asyncio.create_task(attach_all(Daemon(_USER_AGENT), settings, emit).run())
-            )
-        yield Proxy(server, sync, journal)
-    finally:
-        stream.close()
-        await server.stop()
-        for task in background:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        questions.close()
-        refresh.close()
-        podnews.close()
-        platforms.close()
-        held.close()
-        await backend.close()
-        history.close()
-        journal.close()
-
-
-def attach_all(daemon: Daemon, settings: Settings, emit: Emit) -> AutoAttach:
-    """Attaches every cluster that starts."""
-    attach = _attachment(daemon, settings).attach
-    return AutoAttach(partial(_running, daemon), attach, emit)
-
-
-def _attachment(daemon: Daemon, settings: Settings) -> Attachment:
-    """For a proxy that runs in a container, its backend goes with it; else the host's address is the road."""
-    containers = Containers(daemon)
-    port = int(settings.names.primary.rpartition(":")[2])
-    members = (BACKEND, settings.container) if settings.container else ()
-    mirror, files = Mirror.of(port, settings.container), MirrorFiles(containers)
-    return Attachment(containers, Networks(daemon), Nodes(containers), files, mirror, members)
-
-
-def _running(daemon: Daemon) -> Iterator[str]:
-    """The clusters that run, and then that of every node that starts; blocks."""
-    nodes = Nodes(Containers(daemon))
-    for labels in container_events(daemon, "app=k3d", CLUSTER_LABEL):
-        if labels is None:
-            yield from sorted({node.cluster for node in nodes.all() if node.is_running})
-        elif labels.get(ROLE_LABEL) in ROLES:
-            yield labels[CLUSTER_LABEL]
-
-
-def tending(daemon: Daemon, settings: Settings) -> NetworkRepair:
-    """For every cluster of this Docker, attached or not: all of them start when Docker does."""
+def network_repair(daemon: Daemon, settings: Settings, emit: Emit) -> NetworkRepair:
+    """Return the repair of the networks of all clusters of this daemon, attached or not."""
     containers, networks = Containers(daemon), Networks(daemon)
     return NetworkRepair(
         partial(give_back, containers),
         partial(leave_gone, containers, networks, (BACKEND, PROXY)),
         _attachment(daemon, settings).rejoin,
-        partial(_changes, daemon),
+        emit,
     )
 
 
-def _changes(daemon: Daemon) -> Iterator[str | None]:
-    """None when Docker is listened to, then `start` or `destroy` of containers of k3d's; blocks."""
-    for labels in container_events(daemon, "app=k3d", actions=("start", "destroy")):
-        yield None if labels is None else labels["action"]
+def auto_attach(daemon: Daemon, settings: Settings, emit: Emit) -> AutoAttach:
+    """Return the watcher that attaches every cluster that starts."""
+    nodes = Nodes(Containers(daemon))
+
+    def running_clusters() -> list[str]:
+        return sorted({node.cluster for node in nodes.all() if node.is_running})
+
+    return AutoAttach(running_clusters, _attachment(daemon, settings).attach, emit)
+
+
+def _attachment(daemon: Daemon, settings: Settings) -> Attachment:
+    """A proxy in a container joins the cluster's network, with its backend; otherwise nodes use the host's address."""
+    containers = Containers(daemon)
+    members = (BACKEND, settings.container) if settings.container else ()
+    mirror = Mirror.of(settings.names.port, settings.container)
+    return Attachment(
+        containers,
+        Networks(daemon),
+        Nodes(containers),
+        MirrorFiles(containers),
+        mirror,
+        members,
+    )
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_T = TypeVar("_T", bound=_Closable)
+
+
+class EventBus:
+    """Hands every event to its subscribers, in the order in which they subscribed."""
+
+    def __init__(self) -> None:
+        self._handlers: list[Emit] = []
+        self.is_hidden: Callable[[Event], bool] = lambda _: False
+        """Returns True for events that no subscriber gets."""
+
+    def subscribe(self, handler: Emit) -> None:
+        self._handlers.append(handler)
+
+    def emit(self, event: Event) -> None:
+        """Call every subscriber; from the event loop's thread."""
+        if not self.is_hidden(event):
+            for handler in self._handlers:
+                handler(event)
+
+
+class Proxy:
+    """A proxy and its parts. `start` begins to listen; leaving `exits` ends everything, in reverse order."""
+
+    def __init__(self, settings: Settings, docker: Docker, show: Emit) -> None:
+        self.settings = settings
+        self.exits = AsyncExitStack()
+        self._background: list[asyncio.Task[None]] = []
+        self._bus = EventBus()
+        self._bus.subscribe(show)
+        self._build_core(docker)
+        self._build_watchers(docker)
+        self._build_server(docker)
+
+    def _build_core(self, docker: Docker) -> None:
+        """One pull: journal, backend, Docker, pushes."""
+        settings, names, emit = self.settings, self.settings.names, self._bus.emit
+        state = settings.state.expanduser()
+        self._history = History()
+        self._stream = EventStream(self._history, __version__)
+        self._metrics = Metrics(__version__)
+        self._bus.subscribe(self._stream.emit)
+        self._bus.subscribe(self._metrics.take)
+        self.journal = Journal(state, lambda sentence: emit(Notice(sentence)))
+        self.exits.callback(self.journal.close)
+        self._history.open(state)
+        self.exits.callback(self._history.close)
+        idle = settings.limits.idle_seconds
+        self._backend = Backend(settings.backend, self._metrics.backend_asked, idle)
+        self.exits.push_async_callback(self._backend.close)
+        self._docker = AsyncDocker(docker.images, names, self._metrics.docker_asked)
+        self.exits.callback(self._docker.close)
+        self.pushes = Pushes(self._docker, self._backend, self.journal, emit)
+
+    def _build_watchers(self, docker: Docker) -> None:
+        """Work that no client waits for."""
+        settings, names, emit, nodes = (
+            self.settings,
+            self.settings.names,
+            self._bus.emit,
+            docker.nodes,
+        )
+        self._events = DockerEvents(docker.events, self.journal)
+        self._refresher = NodeRefresher(nodes, names, emit, restarts=settings.restart_workloads)
+        self._closing(self._refresher)
+        self._bus.subscribe(self._closing(PodEvents(nodes, names)).take)
+        self._platforms = self._closing(PlatformCheck(self._docker, nodes, names, emit))
+        self._held = self._closing(NodeInventory(nodes, names))
+        self._bus.subscribe(self._react)
+        self._loopback: LoopbackCheck | None = None
+        if docker.trigger_lookup is not None:
+            self._loopback = LoopbackCheck(docker.trigger_lookup, names.primary, emit)
+            self._bus.is_hidden = self._loopback.recognises
+        if settings.watch:
+            builds = BuildWatcher(
+                self._docker, self.pushes, self.journal, names, settings.skip, emit
+            )
+            self._events.subscribe(self._closing(builds).handle)
+        if settings.refresh:
+            starts = NodeStartWatcher(nodes, self._backend, self._refresher, names)
+            self._events.subscribe(self._closing(starts).handle)
+        self._repair: NetworkRepair | None = None
+        if docker.network_repair is not None:
+            self._repair = self._closing(docker.network_repair(settings, emit))
+            self._events.subscribe(self._repair.handle)
+        if settings.attach_all and docker.auto_attach is not None:
+            attach = self._closing(docker.auto_attach(settings, emit))
+            self._events.subscribe(attach.handle)
+
+    def _closing(self, part: _T) -> _T:
+        """Close this part at the end."""
+        self.exits.callback(part.close)
+        return part
+
+    def _react(self, event: Event) -> None:
+        """Connect the parts: a changed tag goes to the nodes, a push is checked for its platform."""
+        match event:
+            case PushFinished(image, _, digest) | HandPushSeen(image, _, digest):
+                if self.settings.refresh:
+                    self._refresher.changed(image, digest)
+            case PushStarted(image):
+                self._platforms.look_at(image)
+            case NodeRefreshed():
+                self._held.forget()
+
+    def _build_server(self, docker: Docker) -> None:
+        """HTTP, and the proxy's own endpoints."""
+        settings, names = self.settings, self.settings.names
+        pulls = PullHandler(
+            self._docker,
+            self._backend,
+            self.pushes,
+            self.journal,
+            nonce=docker.nonce,
+            patience=settings.patience,
+        )
+        inventory = Inventory(
+            self._docker, self._backend, self.pushes, self.journal, self._held, names
+        )
+        status = Status(
+            self._docker,
+            self._backend,
+            inventory,
+            self._held,
+            self._stream,
+            self._history,
+            names,
+            settings.state.expanduser(),
+            __version__,
+        )
+        status.probe = self._loopback
+        actions = Actions(
+            inventory,
+            self.pushes,
+            self.journal,
+            self._refresher,
+            self._platforms,
+            self._history,
+            names,
+        )
+        pages = self._pages(status, actions)
+        self.server = Server(settings, self._backend, pulls, self._bus.emit, pages)
+        self._add_gauges()
+
+    def _pages(self, status: Status, actions: Actions) -> dict[tuple[str, str], OwnPage]:
+        page = Page()
+        return {
+            ("GET", "/"): page.root,
+            ("GET", api_paths.PREFIX): page.moved,
+            ("GET", api_paths.PAGE): page.page,
+            ("GET", api_paths.HEALTH): status.health,
+            ("GET", api_paths.STATUS): status.status,
+            ("GET", api_paths.EVENTS): self._stream.events,
+            ("GET", api_paths.METRICS): self._metrics.metrics,
+            ("POST", api_paths.PUSH): actions.push,
+            ("POST", api_paths.REFRESH): actions.refresh,
+        }
+
+    def _add_gauges(self) -> None:
+        gauge = self._metrics.gauge
+        gauge("pushes_running", "Pushes in progress.", lambda: len(self._stream.running))
+        gauge("docker_up", "Docker responds.", lambda: self._docker.is_answering)
+        gauge(
+            "docker_events_connected",
+            "Docker's event stream is connected.",
+            lambda: self._events.is_connected,
+        )
+        gauge("tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
+        gauge("listeners", "Clients of the event stream.", lambda: self._stream.listeners)
+
+    async def start(self) -> None:
+        """Listen, and begin the background work. Raises ListenFailed."""
+        self.exits.push_async_callback(self._stop_background)
+        self._begin(write_down(self.journal, self._history))
+        self.exits.push_async_callback(self.stop, 0)
+        await self.server.start()
+        self._begin(self._events.run())
+        if self._repair is not None:
+            self._begin(self._repair.run())
+        if self._loopback is not None:
+            self._begin(self._loopback.run())
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._background.append(asyncio.create_task(work))
+
+    async def _stop_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def stop(self, push_seconds: float = STOP_SECONDS) -> list[Image]:
+        """Finish the pushes and responses in progress, for STOP_SECONDS in all. Return the pushes that did not end."""
+        began = time.monotonic()
+        unfinished = await self.pushes.settle(push_seconds)
+        self._stream.close()
+        await self.server.stop(max(0.5, STOP_SECONDS - (time.monotonic() - began)))
+        return unfinished
+
+
+@asynccontextmanager
+async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterator[Proxy]:
+    """Run a proxy for as long as the context lasts. Raises ListenFailed."""
+    proxy = Proxy(settings, docker, show)
+    async with proxy.exits:
+        await proxy.start()
+        yield proxy
 
 
 def run(settings: Settings, show: Emit) -> None:
-    """Serve until SIGINT or SIGTERM, then end what is under way. Raises ListenFailed."""
+    """Serve until SIGINT or SIGTERM, then finish what is in progress. Raises ListenFailed."""
     raise_descriptors()
     asyncio.run(_until_stopped(settings, show))
 
@@ -264,19 +358,14 @@ async def _until_stopped(settings: Settings, show: Emit) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(settings, real_docker(), show) as proxy:
         where = ", ".join(str(address) for address in settings.listen)
-        show(
-            Notice(f"{settings.names.primary} is served at {where}, in front of {settings.backend}")
-        )
+        show(Notice(f"{settings.names.primary} is served at {where}; backend {settings.backend}"))
         await stop.wait()
-        began = time.monotonic()
-        left = await proxy.sync.settle(STOP_SECONDS)
-        proxy.server.stop_seconds = max(0.5, STOP_SECONDS - (time.monotonic() - began))
-        for image in left:
-            show(Notice(f"{image}  its push was cut off, the next pull starts it anew"))
+        for image in await proxy.stop():
+            show(Notice(f"{image}  its push was interrupted, the next pull starts it again"))
 
 
 def raise_descriptors() -> None:
-    """A shell's usual 1024 files are fewer than the connections we let in; the system's own bound is ours."""
+    """Raise the limit of open files to the hard limit: a shell's usual 1024 is less than our connection limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS says unlimited, and does not mean it
+    with suppress(ValueError, OSError):  # macOS reports unlimited, and refuses it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

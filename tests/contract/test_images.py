@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from autoregistry.engine.daemon import Daemon
-from autoregistry.engine.events import ImageEvent, image_events
+from autoregistry.engine.events import ContainerEvent, ImageEvent, follow_events
 from autoregistry.engine.images import Images
 from autoregistry.errors import DockerUnreachable, PushRefused
 from autoregistry.proxy.pull.docker import Images as AnyImages
@@ -28,7 +28,7 @@ NOWHERE = "127.0.0.1:9"
 class Subject:
     images: AnyImages
     build: Callable[[str, str], object]
-    events: Callable[[], Generator[ImageEvent | None, None, None]]
+    events: Callable[[], Generator[ImageEvent | ContainerEvent | None, None, None]]
     """The events since the subject was made."""
     name: str
 
@@ -64,7 +64,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     yield Subject(
         Images(daemon),
         lambda ref, text: build(docker, ref, text),
-        lambda: image_events(daemon, began),
+        lambda: follow_events(daemon, began),
         name,
     )
     daemon.close()
@@ -127,7 +127,8 @@ def test_a_build_is_reported_under_its_name(subject: Subject) -> None:
 
     with closing(events):
         assert next(events) is None
-        event = next(e for e in events if e and e.reference == f"{subject.name}:dev")
+        images = (event for event in events if isinstance(event, ImageEvent))
+        event = next(event for event in images if event.reference == f"{subject.name}:dev")
 
     assert event.nanoseconds > 1.6e18
 

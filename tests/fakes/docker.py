@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import httpx
 
 from autoregistry.decision import LocalImage
-from autoregistry.engine.events import ImageEvent
+from autoregistry.engine.events import ContainerEvent, ImageEvent
 from autoregistry.engine.progress import Progress
 from autoregistry.errors import AutoregistryError, DockerUnreachable, PushRefused
 from tests.fakes.registry import digest_of
@@ -82,7 +83,9 @@ class FakeDocker:
     """What its images are for."""
     buildx: list[str] = field(default_factory=list)
     before_push_ends: Callable[[], None] = lambda: None
-    events: queue.Queue[ImageEvent | AutoregistryError] = field(default_factory=queue.Queue)
+    events: queue.Queue[ImageEvent | ContainerEvent | AutoregistryError] = field(
+        default_factory=queue.Queue
+    )
     in_push: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -180,12 +183,28 @@ class FakeDocker:
         progress.layers["layer"] = (1000, 1000)
         return progress
 
-    def follow(self, since_nanoseconds: int | None) -> Generator[ImageEvent | None, None, None]:
+    def follow(
+        self, since_nanoseconds: int | None
+    ) -> Generator[ImageEvent | ContainerEvent | None, None, None]:
         self._check()
         yield None
         while not isinstance(item := self.events.get(), AutoregistryError):
             yield item
         raise item
+
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """End the event stream when the context ends, or its thread would take the events of the next follower."""
+        try:
+            yield
+        finally:
+            self.events.put(DockerUnreachable("the test is over"))
+            await asyncio.to_thread(self._until_read)
+
+    def _until_read(self) -> None:
+        deadline = time.monotonic() + 1
+        while not self.events.empty() and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def go_away(self) -> None:
         """As if stopped: the event stream ends, every question fails."""

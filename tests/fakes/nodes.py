@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from autoregistry.cluster.nodes import Node, Nodes
@@ -46,13 +44,6 @@ class FakeNodes(Nodes):
     """Names of nodes that do not say where they pull from."""
     failures: int = 0
     """How often Docker does not say which nodes there are."""
-
-    came: queue.Queue[str] = field(default_factory=queue.Queue)
-    """Names of nodes that have just started."""
-
-    def node_starts(self, registry: str) -> Iterator[str]:
-        while True:
-            yield self.came.get()
 
     def all(self) -> list[Node]:
         if self.failures:

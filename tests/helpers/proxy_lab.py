@@ -35,11 +35,11 @@ class Lab:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        node_starts = self.nodes.node_starts
-        docker = app.Docker(
-            self.docker, self.docker.follow, self.nodes, NONCE, node_starts=node_starts
-        )
-        async with app.running(self.settings, docker, self.events.append) as self.proxy:
+        docker = app.Docker(self.docker, self.docker.follow, self.nodes, NONCE)
+        async with (
+            self.docker.followed(),
+            app.running(self.settings, docker, self.events.append) as self.proxy,
+        ):
             self.docker.proxy = f"http://127.0.0.1:{self.proxy.server.addresses[0][1]}"
             async with httpx.AsyncClient(
                 base_url=self.docker.proxy, trust_env=False, verify=PLAIN

@@ -57,7 +57,10 @@ async def between(
             limits=limits or Limits(),
         )
         docker = app.Docker(wire.docker, wire.docker.follow, FakeNodes(), NONCE)
-        async with app.running(settings, docker, wire.events.append) as proxy:
+        async with (
+            wire.docker.followed(),
+            app.running(settings, docker, wire.events.append) as proxy,
+        ):
             wire.stop = proxy.server.stop
             wire.port = proxy.server.addresses[0][1]
             yield wire

@@ -67,8 +67,6 @@ class Server:
         # A client that hangs up ends its own wait; flights belong to nobody and go on.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self._door = ConnectionLimiter(settings.limits)
-        self.stop_seconds = STOP_SECONDS
-        """How long `stop` waits; less where some of the time has gone into pushes."""
 
     async def start(self) -> None:
         """Listen. Raises ListenFailed."""
@@ -88,11 +86,11 @@ class Server:
         """Where it listens, ports of 0 filled in."""
         return [(a[0], a[1]) for a in self._runner.addresses]
 
-    async def stop(self) -> None:
-        """Take no more requests, finish the answers under way for a while, cut the others off."""
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Take no more requests, finish the responses in progress for so long, cut the others off."""
         for site in list(self._runner.sites):
             await site.stop()
-        left = await self._door.emptied(self.stop_seconds)
+        left = await self._door.emptied(seconds)
         for asked in left[:NAMED_AT_A_STOP]:
             self._emit(Notice(f"{asked}  its answer was cut off, the client will ask again"))
         if (more := len(left) - NAMED_AT_A_STOP) > 0:

@@ -1,73 +1,91 @@
-"""Whatever k3d cluster starts is attached: clusters made by Makefiles and actions, nodes added later included.
+"""Attaches every k3d cluster that starts (`up --attach-all`), however it was created, and nodes that are added later.
 
-Follows Docker's events of containers with k3d's label; a cluster that is starting is tried again until its API
-server answers.
+A cluster that is starting is tried again until its API server answers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
+from autoregistry.cluster.nodes import ROLES
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
-from autoregistry.proxy.watch.docker_events import follow
+from autoregistry.proxy.retry import retry
+from autoregistry.proxy.watch.docker_events import Connected, DockerEvent, NodeStarted
 
+_T = TypeVar("_T")
 THREADS = 4
-TRY_SECONDS = 2.0
-TRIES = 45
-BACK_OFF_SECONDS = 2.0
+ATTACH_PAUSES_SECONDS = (2.0,) * 44
+LIST_PAUSES_SECONDS = (2.0,) * 10
 
 
 class AutoAttach:
-    """Attaches clusters, by name, for as long as it runs."""
+    """Attaches the clusters that run when Docker is connected, and each one of which a node starts later."""
 
     def __init__(
         self,
-        clusters: Callable[[], Iterator[str]],
+        running_clusters: Callable[[], list[str]],
         attach: Callable[[str], object],
         emit: Emit,
     ) -> None:
-        self._clusters = clusters
+        self._running_clusters = running_clusters
         self._attach = attach
         self._emit = emit
-        self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._threads = ThreadPoolExecutor(THREADS, "attach")
 
-    async def run(self) -> None:
-        """Until cancelled; what ran already comes first, and again after Docker was away."""
-        while True:
-            loop = asyncio.get_running_loop()
-            args = (self._clusters, loop, self._queue)
-            threading.Thread(target=follow, args=args, daemon=True, name="attach").start()
-            while (cluster := await self._queue.get()) is not None:
+    def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def handle(self, event: DockerEvent) -> None:
+        """Handle one event of Docker's stream."""
+        match event:
+            case Connected():
+                self._tasks[""] = asyncio.create_task(self._attach_running())
+            case NodeStarted(_, cluster, role) if cluster and role in ROLES:
                 self._start(cluster)
-            await asyncio.sleep(BACK_OFF_SECONDS)
+
+    async def _attach_running(self) -> None:
+        async def running() -> list[str] | None:
+            try:
+                return await self._in_thread(self._running_clusters)
+            except AutoregistryError:
+                return None
+
+        for cluster in await retry(running, LIST_PAUSES_SECONDS) or []:
+            self._start(cluster)
 
     def _start(self, cluster: str) -> None:
-        """A node that starts while its cluster is being attached has it attached once more."""
+        """A node that starts while its cluster is being attached causes one more round."""
         if cluster in self._tasks:
             self._again.add(cluster)
         else:
             self._tasks[cluster] = asyncio.create_task(self._until_attached(cluster))
 
     async def _until_attached(self, cluster: str) -> None:
-        cause, loop = "", asyncio.get_running_loop()
-        for _ in range(TRIES):
+        cause = ""
+
+        async def is_attached() -> bool | None:
+            nonlocal cause
             self._again.discard(cluster)
             try:
-                await loop.run_in_executor(self._threads, self._attach, cluster)
+                await self._in_thread(self._attach, cluster)
             except AutoregistryError as exc:
                 cause = exc.message
-            else:
-                cause = ""
-                if cluster not in self._again:
-                    break
-            await asyncio.sleep(TRY_SECONDS)
-        sentence = f"could not be attached: {cause}" if cause else "is attached"
-        self._emit(Notice(f"cluster {cluster} {sentence}"))
+                return None
+            cause = ""
+            return cluster not in self._again or None
+
+        await retry(is_attached, ATTACH_PAUSES_SECONDS)
+        result = f"could not be attached: {cause}" if cause else "is attached"
+        self._emit(Notice(f"cluster {cluster} {result}"))
         del self._tasks[cluster]
+
+    async def _in_thread(self, work: Callable[..., _T], *about: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *about)

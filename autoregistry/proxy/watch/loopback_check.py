@@ -1,63 +1,66 @@
-"""Is Docker's `localhost:5000` this proxy? Asked once after the start: Docker is made to ask its registry.
+"""Checks once after the start that Docker's `localhost:5000` is this proxy: Docker is made to query its registry.
 
-Docker may run in a machine, or a network namespace, of its own; its pushes would then go elsewhere for ever.
+Docker may run in a virtual machine or a network namespace of its own. Its pushes would then go elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from autoregistry.errors import DockerUnreachable, LoopBroken
 from autoregistry.events import Emit, Event, Notice, PullAnswered, PullSeen
+from autoregistry.proxy.retry import retry
 
 REPOSITORY = "autoregistry-probe"
-RETRY_SECONDS = 5.0
+LOOPBACK_RETRY_SECONDS = 5.0
 
 
 class LoopbackCheck:
-    """One question to Docker, and whether it came back to us."""
+    """One query by Docker, which must arrive here."""
 
-    def __init__(self, make_daemon_ask: Callable[[str], None], name: str, emit: Emit) -> None:
-        self._make_daemon_ask = make_daemon_ask
+    def __init__(self, trigger_lookup: Callable[[str], None], name: str, emit: Emit) -> None:
+        self._trigger_lookup = trigger_lookup
         self._name = name
         self._emit = emit
         self._nonce = secrets.token_hex(8)
         self._has_arrived = False
         self.broken: LoopBroken | None = None
-        """Set where Docker's pushes would not reach us."""
+        """Set if Docker's pushes would not reach this proxy."""
 
     def recognises(self, event: Event) -> bool:
-        """Whether this is the question come back, which is nobody's business but ours."""
+        """Return True for events of the check's own query, which are not shown."""
         match event:
             case PullSeen(manifest) | PullAnswered(manifest):
-                is_it = (manifest.repository, manifest.reference) == (REPOSITORY, self._nonce)
-                self._has_arrived |= is_it
-                return is_it
+                is_own = (manifest.repository, manifest.reference) == (REPOSITORY, self._nonce)
+                self._has_arrived |= is_own
+                return is_own
             case _:
                 return False
 
     async def run(self) -> None:
-        """Ask as soon as Docker can be asked."""
-        reference = f"{self._name}/{REPOSITORY}:{self._nonce}"
-        executor = ThreadPoolExecutor(1, "probe")
-        loop = asyncio.get_running_loop()
+        """Make Docker query as soon as it can be reached."""
+        executor = ThreadPoolExecutor(1, "loopback-check")
+
+        async def has_queried() -> bool | None:
+            reference = f"{self._name}/{REPOSITORY}:{self._nonce}"
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(executor, self._trigger_lookup, reference)
+            except DockerUnreachable:
+                return self._has_arrived or None
+            return True
+
         try:
-            while True:
-                try:
-                    await loop.run_in_executor(executor, self._make_daemon_ask, reference)
-                    break
-                except DockerUnreachable:
-                    if self._has_arrived:
-                        break
-                    await asyncio.sleep(RETRY_SECONDS)
+            await retry(has_queried, itertools.repeat(LOOPBACK_RETRY_SECONDS))
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
         if not self._has_arrived:
             self.broken = LoopBroken(
-                f"Docker's {self._name} is not this proxy: what Docker pushes would go elsewhere",
+                f"Docker's {self._name} is not this proxy: Docker would push elsewhere",
                 "autoregistry up  (it runs the proxy where Docker is)",
             )
             self._emit(Notice(f"{self.broken.message}; hint: {self.broken.hint}"))

@@ -1,84 +1,89 @@
-"""Looking after clusters by itself: addresses after Docker has started, and which networks we are on.
+"""Keeps the networks of k3d clusters in order: addresses after a start of Docker, and the proxy's own memberships.
 
-For a minute each time that Docker has come back, ourselves included, nodes that stayed down because another node
-got their address are given it back; at other times nobody takes an address. Networks of clusters that are gone are
-left; those of clusters that pull from us are joined, where `down` and `up` or the way they were made has us away.
+For a minute after Docker has started, a node that stayed down because another node took its address gets it back;
+at other times no address is changed. The proxy leaves networks of deleted clusters, and joins those of attached
+clusters that it is not on, for example after `down` and `up`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from autoregistry.cluster.addresses import Collision
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
+from autoregistry.proxy.watch.docker_events import Connected, DockerEvent, NodeRemoved, NodeStarted
 
-LOOKS = 15
-LOOK_SECONDS = 4.0
-_Tell = Callable[[str], None]
+_T = TypeVar("_T")
+
+ADDRESS_CHECKS = 15
+ADDRESS_CHECK_SECONDS = 4.0
 
 
 class NetworkRepair:
-    """Goes on for as long as it runs.
-
-    `changes` gives None when Docker is listened to, and then `start` or `destroy` for each container of k3d's.
-    """
+    """Repairs networks when Docker is connected, and when a node starts or is removed."""
 
     def __init__(
         self,
         give_back: Callable[[], list[Collision]],
         leave_gone: Callable[[], list[str]],
         rejoin: Callable[[], list[str]],
-        changes: Callable[[], Iterator[str | None]],
-        look_seconds: float = LOOK_SECONDS,
+        emit: Emit,
+        check_seconds: float = ADDRESS_CHECK_SECONDS,
     ) -> None:
         self._give_back = give_back
         self._leave_gone = leave_gone
         self._rejoin = rejoin
-        self._changes = changes
-        self._look_seconds = look_seconds
-        self._stopped = threading.Event()
+        self._emit = emit
+        self._check_seconds = check_seconds
+        self._queue: asyncio.Queue[DockerEvent] = asyncio.Queue()
+        self._checking: asyncio.Task[None] | None = None
+        self._threads = ThreadPoolExecutor(2, "network-repair")
 
-    async def run(self, emit: Emit) -> None:
-        """Until cancelled."""
-        loop = asyncio.get_running_loop()
+    def close(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-        def tell(sentence: str) -> None:
-            with suppress(RuntimeError):  # the loop is closed: we are stopping
-                loop.call_soon_threadsafe(emit, Notice(sentence))
+    def handle(self, event: DockerEvent) -> None:
+        """Handle one event of Docker's stream."""
+        if isinstance(event, Connected | NodeStarted | NodeRemoved):
+            self._queue.put_nowait(event)
 
-        self._begin(self._follow, tell)
+    async def run(self) -> None:
+        """Repair after each event, one after the other. Runs until it is cancelled."""
+        while True:
+            event = await self._queue.get()
+            if isinstance(event, Connected):
+                if self._checking is not None:
+                    self._checking.cancel()
+                self._checking = asyncio.create_task(self._check_addresses())
+            if not isinstance(event, NodeStarted):
+                for network in await self._in_thread(self._leave_gone):
+                    self._emit(Notice(f"left network {network}: its cluster was deleted"))
+            # Not when a node is removed: the other nodes of its cluster follow, and the network was just left.
+            if not isinstance(event, NodeRemoved):
+                for network in await self._in_thread(self._rejoin):
+                    self._emit(
+                        Notice(f"joined network {network}: its nodes pull from this registry")
+                    )
+
+    async def _check_addresses(self) -> None:
+        for _ in range(ADDRESS_CHECKS):
+            for taken in await self._in_thread(self._give_back):
+                self._emit(
+                    Notice(
+                        f"{taken.owner} runs again: it has its address {taken.address} back "
+                        f"from {taken.holder}"
+                    )
+                )
+            await asyncio.sleep(self._check_seconds)
+
+    async def _in_thread(self, work: Callable[[], list[_T]]) -> list[_T]:
         try:
-            await asyncio.Event().wait()
-        finally:
-            self._stopped.set()
-
-    def _begin(self, work: Callable[[_Tell], None], tell: _Tell) -> None:
-        threading.Thread(target=work, args=(tell,), daemon=True, name="tending").start()
-
-    def _follow(self, tell: _Tell) -> None:
-        while not self._stopped.is_set():
-            with suppress(AutoregistryError):
-                for change in self._changes():
-                    if change is None:
-                        self._begin(self._look_for_a_minute, tell)
-                    if change != "start":
-                        for network in self._leave_gone():
-                            tell(f"left network {network}: its cluster is gone")
-                    # Not when a node is removed: the others of its cluster follow, and we have left it.
-                    if change != "destroy":
-                        for network in self._rejoin():
-                            tell(f"joined network {network}: its nodes pull from here")
-            self._stopped.wait(self._look_seconds)
-
-    def _look_for_a_minute(self, tell: _Tell) -> None:
-        for _ in range(LOOKS):
-            with suppress(AutoregistryError):  # Docker is busy, or somebody was quicker
-                for taken in self._give_back():
-                    address = f"its address {taken.address} back from {taken.holder}"
-                    tell(f"{taken.owner} has {address}, and runs")
-            if self._stopped.wait(self._look_seconds):
-                return
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except AutoregistryError:
+            return []  # Docker is busy, or another process was faster; a later event repairs it

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from autoregistry.engine.daemon import Daemon
-from autoregistry.engine.events import image_events
+from autoregistry.engine.events import ImageEvent, follow_events
 from autoregistry.errors import AutoregistryError
 from dev.lab import Docker, Registry
 from tests.integration.helpers.serving import NODE_ACCEPT, Serve, build, serving, wait_for
@@ -186,9 +186,9 @@ def test_a_connection_to_docker_that_died_without_a_word_is_made_anew(
 
     def follow(host: str) -> None:
         with suppress(AutoregistryError):
-            for event in image_events(Daemon("test", {"DOCKER_HOST": host}), None, silence=4):
+            for event in follow_events(Daemon("test", {"DOCKER_HOST": host}), None, silence=4):
                 there.set()
-                if event is not None and "net/stranded" in event.reference:
+                if isinstance(event, ImageEvent) and "net/stranded" in event.reference:
                     seen.append(event.reference.rpartition(":")[2])
 
     with throttled(engine.host) as relay:

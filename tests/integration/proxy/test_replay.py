@@ -59,7 +59,7 @@ async def _proxy(registry: lab.Registry, state: Path) -> AsyncIterator[int]:
         refresh=False,
     )
     parts = app.Docker(docker, docker.follow, FakeNodes(), NONCE)
-    async with app.running(settings, parts, lambda _: None) as proxy:
+    async with docker.followed(), app.running(settings, parts, lambda _: None) as proxy:
         yield proxy.server.addresses[0][1]
 
 

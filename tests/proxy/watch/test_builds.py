@@ -51,7 +51,7 @@ async def test_what_is_built_under_another_spelling_and_hidden_is_named(watching
         return [e.sentence for e in lab.events if isinstance(e, Notice) and "app:dev" in e.sentence]
 
     await _until(told, "the notice")
-    assert told()[0].startswith("127.0.0.1:5000/app:dev is not what is pushed")
+    assert told()[0].startswith("127.0.0.1:5000/app:dev is not delivered")
     assert f"docker rmi {APP}" in told()[0]
 
 
@@ -82,7 +82,7 @@ async def test_the_stream_comes_back_and_catches_up(watching_lab: Lab) -> None:
 
     await _until(lambda: "app:dev" in _finished(lab), "the missed build")
 
-    assert any(isinstance(e, Notice) and "broke off" in e.sentence for e in lab.events)
+    assert any(isinstance(e, Notice) and "ended" in e.sentence for e in lab.events)
 
 
 async def test_a_push_that_failed_is_tried_again_though_nobody_asks(watching_lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Whether Docker's pushes would reach us is found out by having Docker ask."""
+"""The loopback check: Docker is made to query its registry, and the query must arrive here."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from autoregistry.proxy.watch import loopback_check
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 
 
-def _unsaid(event: Event) -> None:
+def _must_not_emit(event: Event) -> None:
     raise AssertionError(event)
 
 
-async def test_a_question_that_comes_back_says_nothing() -> None:
-    said: list[Event] = []
+async def test_query_that_arrives_is_not_reported() -> None:
+    emitted: list[Event] = []
 
-    def ask(reference: str) -> None:
+    def query(reference: str) -> None:
         repository, _, nonce = reference.removeprefix("localhost:5000/").partition(":")
-        assert probe.recognises(PullSeen(Manifest(repository, nonce), "docker/28.5.2"))
+        assert check.recognises(PullSeen(Manifest(repository, nonce), "docker/28.5.2"))
 
-    probe = LoopbackCheck(ask, "localhost:5000", said.append)
-    await probe.run()
+    check = LoopbackCheck(query, "localhost:5000", emitted.append)
+    await check.run()
 
-    assert probe.broken is None
-    assert said == []
-
-
-async def test_a_question_that_goes_elsewhere_is_one_named_error() -> None:
-    said: list[Event] = []
-    probe = LoopbackCheck(lambda _: None, "localhost:5000", said.append)
-    await probe.run()
-
-    assert probe.broken is not None
-    assert probe.broken.message.startswith("Docker's localhost:5000 is not this proxy")
-    assert [type(event) for event in said] == [Notice]
+    assert check.broken is None
+    assert emitted == []
 
 
-async def test_docker_is_asked_again_when_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loopback_check, "RETRY_SECONDS", 0.0)
-    asked: list[str] = []
-    said: list[Event] = []
+async def test_query_that_goes_elsewhere_is_one_named_error() -> None:
+    emitted: list[Event] = []
+    check = LoopbackCheck(lambda _: None, "localhost:5000", emitted.append)
+    await check.run()
 
-    def ask(reference: str) -> None:
-        asked.append(reference)
-        if len(asked) < 3:
+    assert check.broken is not None
+    assert check.broken.message.startswith("Docker's localhost:5000 is not this proxy")
+    assert [type(event) for event in emitted] == [Notice]
+
+
+async def test_query_is_repeated_while_docker_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loopback_check, "LOOPBACK_RETRY_SECONDS", 0.0)
+    queries: list[str] = []
+    emitted: list[Event] = []
+
+    def query(reference: str) -> None:
+        queries.append(reference)
+        if len(queries) < 3:
             raise DockerUnreachable("Docker does not answer")
 
-    probe = LoopbackCheck(ask, "localhost:5000", said.append)
-    await probe.run()
+    check = LoopbackCheck(query, "localhost:5000", emitted.append)
+    await check.run()
 
-    assert len(asked) == 3
+    assert len(queries) == 3
 
 
-def test_other_pulls_are_not_taken_for_it() -> None:
-    probe = LoopbackCheck(lambda _: None, "localhost:5000", _unsaid)
+def test_other_pulls_are_not_taken_for_the_query() -> None:
+    check = LoopbackCheck(lambda _: None, "localhost:5000", _must_not_emit)
 
-    assert not probe.recognises(PullSeen(Manifest(loopback_check.REPOSITORY, "dev"), "x"))
-    assert not probe.recognises(Notice("x"))
+    assert not check.recognises(PullSeen(Manifest(loopback_check.REPOSITORY, "dev"), "x"))
+    assert not check.recognises(Notice("x"))

@@ -1,66 +1,82 @@
-"""Clusters are looked after each time Docker has come, and the networks we are on whenever a node comes or goes."""
+"""Networks are repaired when Docker is connected, and when a node starts or is removed."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator
 from contextlib import suppress
 
 from autoregistry.cluster.addresses import Collision
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Event, Notice
+from autoregistry.proxy.watch.docker_events import Connected, NodeRemoved, NodeStarted
 from autoregistry.proxy.watch.network_repair import NetworkRepair
 
 
-async def test_docker_that_comes_back_is_looked_after_again() -> None:
+async def test_networks_are_repaired_after_each_event() -> None:
     taken = Collision("k3d-dev", "10.0.0.3", "server", "agent", is_by_chance=True)
-    returns: list[list[Collision] | None] = [[], [taken], None]
-    did: list[str] = []
-    said: list[Event] = []
+    results: list[list[Collision] | None] = [[], [taken], None]
+    calls: list[str] = []
+    notices: list[Event] = []
     everything = asyncio.Event()
-    node_starts = threading.Semaphore(0)
 
     def give_back() -> list[Collision]:
-        found = returns.pop() if returns else []
-        if found is None:
+        collisions = results.pop() if results else []
+        if collisions is None:
             raise DockerUnreachable("Docker has just started")
-        return found
+        return collisions
 
     def leave_gone() -> list[str]:
-        did.append("leave")
-        return ["k3d-old"] if did[-2] == "destroy" else []
+        calls.append("leave")
+        return ["k3d-old"] if len(calls) > 2 else []
 
     def rejoin() -> list[str]:
-        did.append("rejoin")
-        return ["k3d-dev"] if did[-2] == "start" else []
+        calls.append("rejoin")
+        return ["k3d-dev"] if len(calls) > 3 else []
 
-    def changes() -> Iterator[str | None]:
-        for change in (None, "destroy", "start"):
-            did.append(change or "listen")
-            yield change
-        node_starts.release()
-        raise DockerUnreachable("Docker went away")
-
-    def tell(event: Event) -> None:
-        said.append(event)
-        if len(said) == len({"given back", "left", "joined", "left again", "joined again"}):
+    def emit(event: Event) -> None:
+        notices.append(event)
+        if len(notices) == len({"address given back", "network left", "network joined"}):
             everything.set()
 
-    tending = NetworkRepair(give_back, leave_gone, rejoin, changes, 0.01)
-    running = asyncio.create_task(tending.run(tell))
-    for _ in range(2):
-        assert await asyncio.to_thread(node_starts.acquire, timeout=10)
+    repair = NetworkRepair(give_back, leave_gone, rejoin, emit, 0.01)
+    for event in (Connected(0.0), NodeRemoved("old"), NodeStarted("server", "dev", "server")):
+        repair.handle(event)
+    running = asyncio.create_task(repair.run())
     async with asyncio.timeout(10):
         await everything.wait()
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+    repair.close()
 
-    once = ["listen", "leave", "rejoin", "destroy", "leave", "start", "rejoin"]
-    assert did[:14] == once * 2
-    assert set(said) == {
-        Notice("server has its address 10.0.0.3 back from agent, and runs"),
-        Notice("left network k3d-old: its cluster is gone"),
-        Notice("joined network k3d-dev: its nodes pull from here"),
+    assert calls == ["leave", "rejoin", "leave", "rejoin"]
+    assert set(notices) == {
+        Notice("server runs again: it has its address 10.0.0.3 back from agent"),
+        Notice("left network k3d-old: its cluster was deleted"),
+        Notice("joined network k3d-dev: its nodes pull from this registry"),
     }
+
+
+async def test_addresses_are_checked_again_each_time_docker_is_connected() -> None:
+    checks = 0
+    rounds = asyncio.Semaphore(0)
+    loop = asyncio.get_running_loop()
+
+    def give_back() -> list[Collision]:
+        nonlocal checks
+        checks += 1
+        loop.call_soon_threadsafe(rounds.release)
+        return []
+
+    repair = NetworkRepair(give_back, list, list, lambda _: None, 3600)
+    running = asyncio.create_task(repair.run())
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            repair.handle(Connected(0.0))
+            await rounds.acquire()
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    repair.close()
+
+    assert checks == 2

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from autoregistry.cluster.pods import ContainerUse, Workload
+from autoregistry.engine.events import ContainerEvent
 from autoregistry.events import Event, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
@@ -262,7 +263,8 @@ async def test_a_node_that_comes_back_pulls_what_has_changed_meanwhile(lab: Lab)
     held = {changed: OLD, same: current, unknown: OLD, "docker.io/library/busybox:latest": OLD}
     lab.nodes.images = {node("a"): held, node("b"): {changed: OLD}}
 
-    lab.nodes.came.put("a")
+    labels = {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "server"}
+    lab.docker.events.put(ContainerEvent("start", "a", labels))
     await until(lambda: _refreshed(lab))
 
     assert lab.nodes.pulled == [("a", changed)]
