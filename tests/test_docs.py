@@ -1,4 +1,4 @@
-"""The documentation is true: generated where it can be, run where it can be, and whole."""
+"""The documentation is up to date: its commands run or parse, and its links and paths exist."""
 
 from __future__ import annotations
 
@@ -21,12 +21,23 @@ from autoregistry.cli import program
 from autoregistry.cli.commands.serve import serve
 from dev import docs
 from tests.fakes.engine import FakeEngine
-from tests.helpers.docs import PAGES, ROOT, Block, blocks, calls, links, scripts, uncommented
+from tests.helpers.docs import (
+    PAGES,
+    ROOT,
+    Block,
+    blocks,
+    calls,
+    links,
+    paths,
+    repository_paths,
+    scripts,
+    uncommented,
+)
 
 COMMANDS = {context.command_path: command for command, context in docs.every_command()}
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-# What a shell would have put there.
-WORDS = {"NAME": "dev", "IMAGE": "shop/api:dev", "$NAME": "dev"}
+# Values for the placeholders in documented commands.
+PLACEHOLDERS = {"NAME": "dev", "IMAGE": "shop/api:dev", "$NAME": "dev"}
 VARIABLES: dict[str, tuple[str, Any]] = {
     "listen": ("127.0.0.1:5001 [::1]:5001", ("127.0.0.1:5001", "[::1]:5001")),
     "backend": ("http://registry:5000", "http://registry:5000"),
@@ -38,42 +49,43 @@ VARIABLES: dict[str, tuple[str, Any]] = {
     "attach_all": ("true", True),
     "skip": ("draft-* tmp", ("draft-*", "tmp")),
     "allow_host": ("registry.internal", ("registry.internal",)),
-    "state": ("/var/lib/ours", Path("/var/lib/ours")),
+    "state": ("/var/lib/autoregistry", Path("/var/lib/autoregistry")),
     "limit": ("connections=9 idle-seconds=7.5", ("connections=9", "idle-seconds=7.5")),
     "log_format": ("json", "json"),
 }
 
 
-def test_the_page_of_commands_is_up_to_date() -> None:
+def test_command_reference_is_up_to_date() -> None:
     assert docs.PAGE.read_text() == docs.page(), "make docs"
     assert set(docs.MARKS) - set(COMMANDS) == set()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    said = inspect.cleandoc(COMMANDS[name].help or "")
-    assert "\b\nExample" in said
-    assert name in said.partition("\b\nExample")[2] or name == "autoregistry generate"
+    text = inspect.cleandoc(COMMANDS[name].help or "")
+    assert "\b\nExample" in text
+    assert name in text.partition("\b\nExample")[2] or name == "autoregistry generate"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_says_its_help(name: str) -> None:
-    said = CliRunner().invoke(program, [*name.split()[1:], "--help"], prog_name="autoregistry")
-    assert (said.exit_code, said.output.splitlines()[0][: len(name) + 7]) == (0, f"Usage: {name}")
+def test_every_command_prints_its_help(name: str) -> None:
+    result = CliRunner().invoke(program, [*name.split()[1:], "--help"], prog_name="autoregistry")
+    usage = result.output.splitlines()[0][: len(name) + 7]
+    assert (result.exit_code, usage) == (0, f"Usage: {name}")
 
 
 def test_every_option_has_help() -> None:
-    silent = [
+    without_help = [
         f"{name} {option.opts[0]}"
         for name, command in COMMANDS.items()
         for option in command.params
         if isinstance(option, click.Option) and not option.help
     ]
-    assert silent == []
+    assert without_help == []
 
 
 @pytest.mark.parametrize("option", [p.name for p in serve.params])
-def test_every_setting_of_serve_has_a_variable(
+def test_every_setting_of_serve_has_an_environment_variable(
     option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, value = VARIABLES[option]
@@ -85,14 +97,29 @@ def test_every_setting_of_serve_has_a_variable(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
+def test_every_relative_link_exists(page: Path) -> None:
     dead = [link for link in links(page) if not (page.parent / link.partition("#")[0]).exists()]
     assert dead == []
 
 
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "architecture.md"])
+def test_every_path_named_by_a_page_about_the_code_exists(page: Path) -> None:
+    named = paths(page.read_text())
+    dead = [link for link in links(page) if not (page.parent / link.partition("#")[0]).exists()]
+
+    assert len(named) > 10
+    assert [path for path in named if path.rstrip("/") not in repository_paths()] + dead == []
+
+
+def test_paths_in_a_text_are_found() -> None:
+    text = "`cli/gone.py` `gone/` `pytest tests/gone -k x` `make` `shop/api` `/v2/` `.venv/bin/pip`"
+
+    assert paths(text) == ["cli/gone.py", "gone/", "tests/gone"]
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in links(ROOT / "README.md")}
-    assert [page for page in PAGES if page.parent.name == "docs" and page not in linked] == []
+    assert [page for page in PAGES if page.parent == ROOT / "docs" and page not in linked] == []
 
 
 def test_every_example_is_linked_from_a_page() -> None:
@@ -106,30 +133,30 @@ def test_every_example_is_linked_from_a_page() -> None:
     assert examples - linked == set()
 
 
-def test_every_shell_block_runs_or_says_why_not() -> None:
+def test_every_shell_block_has_a_mark_with_a_reason() -> None:
     assert [str(block) for block in BLOCKS if not block.mark] == []
     assert [str(b) for b in BLOCKS if b.mark == "not run" and len(b.about.split()) < 2] == []
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.about.startswith("tests/")], ids=str)
-def test_a_block_that_another_test_runs_is_known_there(block: Block) -> None:
+def test_marks_name_a_test_that_reads_the_page(block: Block) -> None:
     assert (ROOT / block.about).exists()
     assert block.page.name in (ROOT / block.about).read_text()
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.mark == "run"], ids=str)
-def test_a_block_that_asks_docker_little_runs(block: Block, tmp_path: Path) -> None:
+def test_blocks_marked_run_succeed_with_a_fake_docker(block: Block, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    program = tmp_path / "bin" / "autoregistry"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
-    program.chmod(0o755)
+    executable = tmp_path / "bin" / "autoregistry"
+    executable.parent.mkdir()
+    executable.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
+    executable.chmod(0o755)
     with FakeEngine().serving() as engine:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["bash", "-euc", "\n".join(block.commands)],
             cwd=tmp_path,
             env={
-                "PATH": f"{program.parent}:{os.environ['PATH']}",
+                "PATH": f"{executable.parent}:{os.environ['PATH']}",
                 "PYTHONPATH": str(ROOT),
                 "HOME": str(tmp_path),
                 "DOCKER_HOST": engine.host,
@@ -139,7 +166,7 @@ def test_a_block_that_asks_docker_little_runs(block: Block, tmp_path: Path) -> N
             check=False,
             timeout=60,
         )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
 
 
 SCRIPTS = {
@@ -148,10 +175,10 @@ SCRIPTS = {
 }
 
 
-def typed() -> list[tuple[str, list[str]]]:
-    """Every call of ours in the pages and in what the examples have a shell run."""
+def documented_calls() -> list[tuple[str, list[str]]]:
+    """The calls of autoregistry in the pages and in the shell commands of the examples."""
     return [
-        (f"{block}: {line}", [WORDS.get(word, word) for word in words])
+        (f"{block}: {line}", [PLACEHOLDERS.get(word, word) for word in words])
         for block in [*BLOCKS, *chain.from_iterable(SCRIPTS.values())]
         for line in block.commands
         for words in calls(line)
@@ -159,7 +186,7 @@ def typed() -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "arguments"),
     [
         pytest.param("autoregistry up", [["up"]], id="alone"),
         pytest.param("k3d autoregistry up", [["up"]], id="as a plugin"),
@@ -171,17 +198,19 @@ def typed() -> list[tuple[str, list[str]]]:
         pytest.param("pipx install ./autoregistry", [], id="not a call"),
     ],
 )
-def test_calls_of_ours_are_found(line: str, found: list[list[str]]) -> None:
-    assert list(calls(line)) == found
+def test_calls_of_autoregistry_are_found(line: str, arguments: list[list[str]]) -> None:
+    assert list(calls(line)) == arguments
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_the_examples_for_machines_call_us(name: str) -> None:
+def test_workflow_and_devcontainer_call_autoregistry(name: str) -> None:
     assert [words for b in SCRIPTS[name] for line in b.commands for words in calls(line)] != []
 
 
-@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in typed()])
-def test_every_call_of_ours_is_one_that_the_program_takes(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=name) for name, words in documented_calls()]
+)
+def test_every_documented_call_is_valid(words: list[str]) -> None:
     context = program.make_context("autoregistry", list(words))
     command: click.Command = program
     while isinstance(command, click.Group):
@@ -196,24 +225,24 @@ EXAMPLES = [p for p in sorted((ROOT / "examples").rglob("*")) if p.suffix in {".
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_example_can_be_read(path: Path) -> None:
+def test_every_example_parses(path: Path) -> None:
     text = path.read_text()
     is_json = path.suffix == ".json"
     assert json.loads(uncommented(text)) if is_json else list(yaml.safe_load_all(text))
 
 
-def test_the_k9s_plugin_asks_why_of_each_image_of_ours(tmp_path: Path) -> None:
+def test_k9s_plugin_runs_why_for_each_image_of_the_registry(tmp_path: Path) -> None:
     plugins = yaml.safe_load((ROOT / "examples" / "k9s" / "plugins.yaml").read_text())["plugins"]
     flag, line = plugins["autoregistry-why"]["args"]
     for variable, value in {"$CONTEXT": "k3d-dev", "$NAMESPACE": "shop", "$NAME": "api-1"}.items():
         line = line.replace(variable, value)
     listed = 'jsonpath={range .spec.containers[*]}{.image}{"\\n"}{end}'
-    asked = f"--context k3d-dev --namespace shop get pod api-1 --output {listed}"
-    answers = f"[ \"$*\" = '{asked}' ] && printf 'localhost:5000/api:dev\\nredis:7\\n'"
-    for name, script in {"kubectl": answers, "autoregistry": 'echo "$@"'}.items():
+    arguments = f"--context k3d-dev --namespace shop get pod api-1 --output {listed}"
+    kubectl = f"[ \"$*\" = '{arguments}' ] && printf 'localhost:5000/api:dev\\nredis:7\\n'"
+    for name, script in {"kubectl": kubectl, "autoregistry": 'echo "$@"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    done = subprocess.run(
+    completed = subprocess.run(
         ["sh", flag, line],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         input="\n",
@@ -222,4 +251,4 @@ def test_the_k9s_plugin_asks_why_of_each_image_of_ours(tmp_path: Path) -> None:
         check=True,
     )
     assert "$" not in line
-    assert done.stdout.splitlines() == ["why localhost:5000/api:dev"]
+    assert completed.stdout.splitlines() == ["why localhost:5000/api:dev"]

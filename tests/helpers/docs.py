@@ -1,7 +1,7 @@
-"""Reading the documentation: its pages, their shell blocks, and the mark before each block.
+"""Parse the documentation: its pages, their shell blocks, and the mark before each block.
 
-A block is marked by an HTML comment: `run`: tests/test_docs.py runs it; `run in: FILE`: that test does;
-`not run: REASON`. Whatever the mark is, tests/test_docs.py parses each call of ours.
+A mark is an HTML comment. `run`: tests/test_docs.py runs the block. `run in: FILE`: the test in FILE runs it.
+`not run: REASON`: no test runs it. tests/test_docs.py parses the calls of autoregistry in every block.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
+_FOLDERS = ("autoregistry", "benchmarks", "dev", "docs", "examples", "templates", "tests")
 _SHELLS = {"sh", "bash", "shell", "console"}
 _WORDS = """
     autoregistry docker kubectl k3d k9s tilt skaffold ctlptl devspace devcontainer
@@ -29,14 +31,14 @@ _MARK = re.compile(r"<!-- (run|run in|not run)(?:: (.+))? -->")
 
 @dataclass(frozen=True)
 class Block:
-    """One shell block of a page."""
+    """A shell block of a page."""
 
     page: Path
     line: int
     mark: str
     """`run`, `run in`, `not run`, or empty."""
     about: str
-    """The reason, or the test."""
+    """The reason, or the path of the test."""
     text: str
 
     def __str__(self) -> str:
@@ -44,7 +46,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The lines that are typed, without prompts, comments and answers."""
+        """The commands, without prompts, comments and output."""
         lines = [line.strip() for line in self.text.replace("\\\n", " ").splitlines()]
         has_prompts = any(line.startswith("$ ") for line in lines)
         typed = [
@@ -55,7 +57,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """Every shell block of a page: fenced with a shell's name, or indented and beginning with a program's."""
+    """Yield the shell blocks of a page: fenced with a shell's name, or indented and starting with a program's name."""
     lines, at, before = page.read_text().splitlines(), 0, ""
     while at < len(lines):
         start, line = at, lines[at]
@@ -76,21 +78,48 @@ def blocks(page: Path) -> Iterator[Block]:
             first = line.strip().removeprefix("$ ").split()[0]
             is_shell = first in _PROGRAMS and "──►" not in line
         if is_shell:
-            found = _MARK.fullmatch(before.strip())
-            mark, about = (found[1], found[2] or "") if found else ("", "")
+            match = _MARK.fullmatch(before.strip())
+            mark, about = (match[1], match[2] or "") if match else ("", "")
             yield Block(page, start + 1, mark, about, "\n".join(body) + "\n")
         if line.strip():
             before = line
 
 
 def links(page: Path) -> list[str]:
-    """The relative links of a page."""
-    found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    return [link for link in found if not re.match(r"[a-z]+:|#", link)]
+    """Return the relative links of a page."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    return [target for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+def paths(text: str) -> list[str]:
+    """Return the paths of this repository that a text names in backticks."""
+    spans = re.findall(r"`([^`\n]+)`", text)
+    return [word for span in spans for word in span.split() if _is_path(word)]
+
+
+def _is_path(word: str) -> bool:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", word):
+        return False
+    is_in_folder = "/" in word and word.partition("/")[0] in repository_paths()
+    return is_in_folder or word.endswith((".py", ".html", "/"))
+
+
+@cache
+def repository_paths() -> frozenset[str]:
+    """Return the files and folders of this repository, each also without its leading folders."""
+    files = [path for path in ROOT.iterdir() if path.is_file()]
+    for folder in _FOLDERS:
+        files += [path for path in (ROOT / folder).rglob("*.*") if "__pycache__" not in path.parts]
+    return frozenset(
+        "/".join(path.parts[n:])
+        for file in files
+        for path in (file.relative_to(ROOT), *file.relative_to(ROOT).parents)
+        for n in range(len(path.parts))
+    )
 
 
 def scripts(example: Path) -> Iterator[Block]:
-    """What a workflow's steps, or the hooks of a devcontainer, have a shell run."""
+    """Yield the shell commands in the steps of a workflow or in the hooks of a devcontainer."""
     for text in _hooks(example) if example.suffix == ".json" else _steps(example):
         lines = example.read_text().splitlines()
         line = next(n for n, line in enumerate(lines, 1) if text.splitlines()[0] in line)
@@ -103,17 +132,17 @@ def _steps(workflow: Path) -> list[str]:
 
 
 def _hooks(devcontainer: Path) -> list[str]:
-    said = json.loads(uncommented(devcontainer.read_text()))
-    return [text for name, text in said.items() if name.endswith("Command")]
+    settings = json.loads(uncommented(devcontainer.read_text()))
+    return [text for name, text in settings.items() if name.endswith("Command")]
 
 
 def uncommented(text: str) -> str:
-    """JSON without the lines of comment that its readers allow."""
+    """Return JSON without comment lines."""
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("//"))
 
 
 def calls(line: str) -> Iterator[list[str]]:
-    """The arguments of each call of ours in a line of shell: behind a pipe and in a substitution, too."""
+    """Yield the arguments of each call of autoregistry in a line of shell, including pipes and substitutions."""
     for inner in re.findall(r"\$\(([^)]*)\)", line):
         yield from calls(inner)
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;><")
@@ -123,7 +152,7 @@ def calls(line: str) -> Iterator[list[str]]:
         if not set(word) <= set("|&;><"):
             words.append(word)
             continue
-        ours = words[1:] if words[:2] == ["k3d", "autoregistry"] else words
-        if ours[:1] == ["autoregistry"]:
-            yield ours[1:]
+        call = words[1:] if words[:2] == ["k3d", "autoregistry"] else words
+        if call[:1] == ["autoregistry"]:
+            yield call[1:]
         words = []
