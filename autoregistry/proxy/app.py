@@ -7,7 +7,7 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +44,7 @@ from autoregistry.proxy.api.node_inventory import NodeInventory
 from autoregistry.proxy.api.page import Page
 from autoregistry.proxy.api.status import Status
 from autoregistry.proxy.backend.client import Backend
+from autoregistry.proxy.background import Background
 from autoregistry.proxy.http.server import STOP_SECONDS, OwnPage, Server
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.docker import Images as AnyImages
@@ -145,6 +146,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._handlers: list[Emit] = []
+        self._is_reporting = False
         self.is_hidden: Callable[[Event], bool] = lambda _: False
         """Returns True for events that no subscriber gets."""
 
@@ -153,9 +155,17 @@ class EventBus:
 
     def emit(self, event: Event) -> None:
         """Call every subscriber; from the event loop's thread."""
-        if not self.is_hidden(event):
-            for handler in self._handlers:
+        if self.is_hidden(event):
+            return
+        for handler in self._handlers:
+            try:
                 handler(event)
+            except Exception as exc:  # an error of one subscriber must not end the work that emits
+                if not self._is_reporting:
+                    self._is_reporting = True
+                    name = getattr(handler, "__qualname__", str(handler))
+                    self.emit(Notice(f"internal error in {name} ({type(exc).__name__}: {exc})"))
+                    self._is_reporting = False
 
 
 class Proxy:
@@ -164,8 +174,8 @@ class Proxy:
     def __init__(self, settings: Settings, docker: Docker, show: Emit) -> None:
         self.settings = settings
         self.exits = AsyncExitStack()
-        self._background: list[asyncio.Task[None]] = []
         self._bus = EventBus()
+        self._background = Background(self._bus.emit)
         self._bus.subscribe(show)
         self._build_core(docker)
         self._build_watchers(docker)
@@ -199,7 +209,7 @@ class Proxy:
             self._bus.emit,
             docker.nodes,
         )
-        self._events = DockerEvents(docker.events, self.journal)
+        self._events = DockerEvents(docker.events, self.journal, emit)
         self._refresher = NodeRefresher(nodes, names, emit, restarts=settings.restart_workloads)
         self._closing(self._refresher)
         self._bus.subscribe(self._closing(PodEvents(nodes, names)).take)
@@ -212,9 +222,15 @@ class Proxy:
             self._bus.is_hidden = self._loopback.recognises
         if settings.watch:
             builds = BuildWatcher(
-                self._docker, self.pushes, self.journal, names, settings.skip, emit
+                self._docker,
+                self.pushes,
+                self.journal,
+                names,
+                settings.skip,
+                emit,
+                self._background,
             )
-            self._events.subscribe(self._closing(builds).handle)
+            self._events.subscribe(builds.handle)
         if settings.refresh:
             starts = NodeStartWatcher(nodes, self._backend, self._refresher, names)
             self._events.subscribe(self._closing(starts).handle)
@@ -309,24 +325,16 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen, and begin the background work. Raises ListenFailed."""
-        self.exits.push_async_callback(self._stop_background)
-        self._begin(write_down(self.journal, self._history))
+        self.exits.push_async_callback(self._background.stop)
         self.exits.push_async_callback(self.stop, 0)
+        run = self._background.permanently
+        run("journal", partial(write_down, self.journal, self._history))
         await self.server.start()
-        self._begin(self._events.run())
+        run("docker-events", self._events.run)
         if self._repair is not None:
-            self._begin(self._repair.run())
+            run("network-repair", self._repair.run)
         if self._loopback is not None:
-            self._begin(self._loopback.run())
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        self._background.append(asyncio.create_task(work))
-
-    async def _stop_background(self) -> None:
-        for task in self._background:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            run("loopback-check", self._loopback.run)
 
     async def stop(self, push_seconds: float = STOP_SECONDS) -> list[Image]:
         """Finish the pushes and responses in progress, for STOP_SECONDS in all. Return the pushes that did not end."""

@@ -7,7 +7,6 @@ ever asked for are left alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from fnmatch import fnmatchcase
 
 from autoregistry.decision import Unreachable, is_skipped_at_startup
@@ -15,6 +14,7 @@ from autoregistry.engine.events import ImageEvent
 from autoregistry.errors import BackendUnreachable
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.background import Background
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
@@ -37,6 +37,7 @@ class BuildWatcher:
         names: RegistryNames,
         skip: tuple[str, ...],
         emit: Emit,
+        background: Background,
     ) -> None:
         self._docker = docker
         self._pushes = pushes
@@ -44,13 +45,9 @@ class BuildWatcher:
         self._names = names
         self._skip = skip
         self._emit = emit
+        self._background = background
         self._deliveries: dict[Image, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._catching_up: asyncio.Task[None] | None = None
-
-    def close(self) -> None:
-        for task in (*self._tasks, *self._deliveries.values()):
-            task.cancel()
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
@@ -58,27 +55,21 @@ class BuildWatcher:
             case ImageEvent(reference) if self._names.parse(reference):
                 self._tagged(reference)
             case ImageEvent(reference) if reference.startswith("sha256:"):
-                self._in_background(self._tagged_by_id(reference))
+                self._background.once(f"load {reference}", self._tagged_by_id(reference))
             case Connected(since):
-                self._catching_up = self._in_background(self._catch_up(since))
+                self._catching_up = self._background.once("catch-up", self._catch_up(since))
             case Disconnected(cause, was_connected):
                 if self._catching_up is not None:
                     self._catching_up.cancel()
                 if was_connected:
                     self._emit(Notice(f"Docker's event stream ended ({cause}), reconnecting"))
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
     def _tagged(self, reference: str) -> None:
         if image := self._names.parse(reference):
             self._journal.forget_hand(image)
             if not self.skips(image):
                 self._start(image)
-                self._in_background(self._report_hidden(image, reference))
+                self._background.once(f"check {image}", self._report_hidden(image, reference))
 
     async def _tagged_by_id(self, identity: str) -> None:
         """Handle a `load` or `import` that names only the image's Id."""
@@ -117,7 +108,8 @@ class BuildWatcher:
             if since is not None:
                 return  # an event delivers it, however old it is
             earlier.cancel()  # its flight continues
-        self._deliveries[image] = task = asyncio.create_task(self._deliver(image, since))
+        task = self._background.once(f"deliver {image}", self._deliver(image, since))
+        self._deliveries[image] = task
         task.add_done_callback(lambda ended: self._ended(image, ended))
 
     def _ended(self, image: Image, task: asyncio.Task[None]) -> None:

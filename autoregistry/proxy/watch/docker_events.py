@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL
 from autoregistry.engine.events import ContainerEvent, ImageEvent
 from autoregistry.errors import AutoregistryError
+from autoregistry.events import Emit, Notice
 from autoregistry.proxy.pull.journal import Journal
 
 LAST_EVENT = "last-event"
@@ -66,9 +67,10 @@ EventStream = Callable[[int], Iterator[ImageEvent | ContainerEvent | None]]
 class DockerEvents:
     """Follows one daemon for as long as `run` runs."""
 
-    def __init__(self, stream: EventStream, journal: Journal) -> None:
+    def __init__(self, stream: EventStream, journal: Journal, emit: Emit) -> None:
         self._stream = stream
         self._journal = journal
+        self._emit = emit
         self._handlers: list[Handler] = []
         self._queue: asyncio.Queue[ImageEvent | ContainerEvent | AutoregistryError | None]
         self.is_connected = False
@@ -136,7 +138,11 @@ class DockerEvents:
 
     def _publish(self, event: DockerEvent) -> None:
         for handler in self._handlers:
-            handler(event)
+            try:
+                handler(event)
+            except Exception as exc:  # one subscriber's error must not end the others, or repeat the event for ever
+                error = f"{type(exc).__name__}: {exc}"
+                self._emit(Notice(f"internal error while handling {event} ({error})"))
 
 
 def _is_k3d(labels: object) -> bool:

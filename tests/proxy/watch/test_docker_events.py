@@ -11,6 +11,7 @@ import pytest
 
 from autoregistry.engine.events import ContainerEvent, ImageEvent
 from autoregistry.errors import DockerUnreachable
+from autoregistry.events import Event, Notice
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.watch import docker_events
 from autoregistry.proxy.watch.docker_events import (
@@ -22,6 +23,7 @@ from autoregistry.proxy.watch.docker_events import (
     NodeRemoved,
     NodeStarted,
 )
+from tests.helpers.waiting import until
 
 NODE = {"app": "k3d", "k3d.cluster": "dev", "k3d.role": "agent"}
 BUILT = ImageEvent("localhost:5000/app:dev", "sha256:1", 1_000)
@@ -59,7 +61,7 @@ async def _follow(
         if sum(isinstance(event, Disconnected) for event in seen) == rounds:
             over.set()
 
-    follower = DockerEvents(stream, journal)
+    follower = DockerEvents(stream, journal, lambda _: None)
     follower.subscribe(handle)
     running = asyncio.create_task(follower.run())
     async with asyncio.timeout(10):
@@ -119,7 +121,7 @@ async def test_daemon_that_cannot_be_reached_is_tried_again(
             raise DockerUnreachable("no such socket")
         yield None
 
-    follower = DockerEvents(stream, journal)
+    follower = DockerEvents(stream, journal, lambda _: None)
     follower.subscribe(lambda event: over.set() if isinstance(event, Connected) else None)
     running = asyncio.create_task(follower.run())
     async with asyncio.timeout(10):
@@ -129,3 +131,25 @@ async def test_daemon_that_cannot_be_reached_is_tried_again(
         await running
 
     assert len(tries) == 3
+
+
+async def test_error_of_one_subscriber_does_not_reach_the_others(journal: Journal) -> None:
+    notices: list[Event] = []
+    seen: list[DockerEvent] = []
+
+    def fail(event: DockerEvent) -> None:
+        raise KeyError("tag")
+
+    def stream(since: int) -> Iterator[ImageEvent | ContainerEvent | None]:
+        yield None
+
+    follower = DockerEvents(stream, journal, notices.append)
+    follower.subscribe(fail)
+    follower.subscribe(seen.append)
+    running = asyncio.create_task(follower.run())
+    await until(lambda: len(seen) == 2)
+    running.cancel()
+
+    assert isinstance(seen[0], Connected)
+    assert [isinstance(notice, Notice) for notice in notices] == [True, True]
+    assert "KeyError: 'tag'" in str(notices[0])
