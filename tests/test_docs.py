@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import os
@@ -38,6 +39,19 @@ COMMANDS = {context.command_path: command for command, context in docs.every_com
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 # Values for the placeholders in documented commands.
 PLACEHOLDERS = {"NAME": "dev", "IMAGE": "shop/api:dev", "$NAME": "dev"}
+# Parts of the program's messages that docs/troubleshooting.md quotes.
+QUOTED = (
+    "could not be pushed",
+    "does not answer",
+    "Docker is still pushing",
+    "is not a name of this registry",
+    "cannot be pulled",
+    "the proxy's image cannot be built",
+    " belongs to ",
+    "is not this proxy: Docker would push elsewhere",
+    " both want ",
+    "keeps its images: docker buildx build --load",
+)
 VARIABLES: dict[str, tuple[str, Any]] = {
     "listen": ("127.0.0.1:5001 [::1]:5001", ("127.0.0.1:5001", "[::1]:5001")),
     "backend": ("http://registry:5000", "http://registry:5000"),
@@ -115,6 +129,15 @@ def test_paths_in_a_text_are_found() -> None:
     text = "`cli/gone.py` `gone/` `pytest tests/gone -k x` `make` `shop/api` `/v2/` `.venv/bin/pip`"
 
     assert paths(text) == ["cli/gone.py", "gone/", "tests/gone"]
+
+
+@pytest.mark.parametrize("message", QUOTED)
+def test_messages_quoted_in_troubleshooting_exist(message: str) -> None:
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "autoregistry").rglob("*.py")]
+    constants = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+
+    assert message in (ROOT / "docs" / "troubleshooting.md").read_text()
+    assert any(message in text for text in constants if isinstance(text, str))
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
