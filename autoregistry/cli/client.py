@@ -15,6 +15,7 @@ from typing import Any, Self
 import click
 import httpx
 
+from autoregistry import api_paths
 from autoregistry.cli import docker
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import (
@@ -68,7 +69,7 @@ class Client:
         """Whether the published port leads to our proxy from here."""
         if self._is_near is None:
             try:
-                answer = self._http.get("/_autoregistry/health")
+                answer = self._http.get(api_paths.HEALTH)
                 self._is_near = answer.status_code == 200 and self._is_ours(answer.json())
             except (httpx.HTTPError, ValueError):
                 self._is_near = False
@@ -85,7 +86,7 @@ class Client:
         """Whether it answers now, by either road."""
         self._is_near = None
         try:
-            self.get_json("/_autoregistry/health")
+            self.get_json(api_paths.HEALTH)
         except AutoregistryError:
             return False
         return True
@@ -98,7 +99,7 @@ class Client:
         """POST JSON, and the answer's. Raises ProxyUnreachable."""
         return self._json("POST", path, body)
 
-    def events(self, path: str = "/_autoregistry/events") -> Iterator[dict[str, Any]]:
+    def events(self, path: str = api_paths.EVENTS) -> Iterator[dict[str, Any]]:
         """The data of each server-sent event, until the proxy goes away."""
         for line in self._lines(path):
             if line.startswith("data:"):

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from autoregistry import __version__
+from autoregistry import __version__, api_paths
 from autoregistry.stack.options import SOCKET_INSIDE as SOCKET_INSIDE
 from autoregistry.stack.options import Host as Host
 from autoregistry.stack.options import Options as Options
@@ -43,7 +43,7 @@ NO_PROXIES = {
 # Without `site` and urllib this takes 15 ms; it runs every few seconds, for ever.
 _ASK = (
     "import socket, sys; s = socket.create_connection(('127.0.0.1', 5000), 4); "
-    "s.sendall(b'GET /_autoregistry/health HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n'); "
+    f"s.sendall(b'GET {api_paths.HEALTH} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n'); "
     "sys.exit(b' 200 ' not in s.recv(64))"
 )
 

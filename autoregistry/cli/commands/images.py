@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
+from autoregistry import api_paths
 from autoregistry.cli.client import proxy_client
 from autoregistry.cli.output import show_table, stderr, stdout
 from autoregistry.errors import BackendUnreachable
 
 _SHORT = 12
 _NARROW = 110
-STATUS = "/_autoregistry/status"
 
 
 @click.command()
@@ -26,7 +26,7 @@ def images(as_json: bool) -> None:
     Example:
       autoregistry images
     """
-    said = proxy_client().get_json(STATUS)
+    said = proxy_client().get_json(api_paths.STATUS)
     refuse_silent_backend(said)
     if as_json:
         stdout.print(

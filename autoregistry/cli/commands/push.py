@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from autoregistry import api_paths
 from autoregistry.cli.client import Client, proxy_client
 from autoregistry.cli.commands import completion
-from autoregistry.cli.commands.watch import EVENTS
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cli.push_progress import Board, board
 from autoregistry.errors import AutoregistryError, ImageUnavailable, PushRefused
@@ -41,9 +41,7 @@ def push(images: tuple[str, ...]) -> None:
         # For the display alone: how it ended is what the proxy answers.
         threading.Thread(target=_show, args=(client, shown), daemon=True).start()
         while True:
-            said = client.post(
-                "/_autoregistry/push", {"images": list(images), "wait": _WAIT_SECONDS}
-            )
+            said = client.post(api_paths.PUSH, {"images": list(images), "wait": _WAIT_SECONDS})
             if not any(state["state"] == "pushing" for state in said["images"]):
                 break
     _show_ends(said["images"])
@@ -71,7 +69,7 @@ def _show_ends(states: list[dict[str, Any]]) -> None:
 
 def _show(client: Client, shown: Board) -> None:
     with suppress(AutoregistryError):
-        for said in client.events(EVENTS):
+        for said in client.events():
             event = from_json(said)
             if isinstance(event, PushStarted | PushProgress | PushFinished | PushFailed):
                 shown.show(event, with_lines=isinstance(event, PushStarted))

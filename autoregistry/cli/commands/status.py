@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from autoregistry import __version__
+from autoregistry import __version__, api_paths
 from autoregistry.cli import docker
 from autoregistry.cli.client import Client, named
 from autoregistry.cli.environment import NOT_JOINED, ClusterRow, Environment, rows
@@ -136,11 +136,11 @@ def _proxy_says(
         return None, [], []
     with client:
         try:
-            health = dict(client.get_json("/_autoregistry/health"))
+            health = dict(client.get_json(api_paths.HEALTH))
         except ProxyUnreachable:
             return None, [], []
         try:
-            said = client.get_json("/_autoregistry/status")
+            said = client.get_json(api_paths.STATUS)
         except ProxyUnreachable:
             said = {}
     nodes = list(said.get("nodes") or [])

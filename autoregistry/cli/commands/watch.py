@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from autoregistry import api_paths
 from autoregistry.cli.client import Client, proxy_client
 from autoregistry.cli.output import stdout
 from autoregistry.cli.push_progress import Board, board
@@ -16,7 +17,6 @@ from autoregistry.errors import AutoregistryError
 from autoregistry.event_json import from_json
 
 _AGAIN_SECONDS = 1.0
-EVENTS = "/_autoregistry/events"
 
 
 @click.command()
@@ -46,7 +46,7 @@ def following(client: Client, away: Callable[[], None]) -> Iterator[dict[str, An
     after, has_begun = "", False
     while True:
         try:
-            for said in client.events(f"{EVENTS}?after={after}"):
+            for said in client.events(f"{api_paths.EVENTS}?after={after}"):
                 has_begun, after = True, str(said.get("id", after))
                 yield said
         except AutoregistryError:

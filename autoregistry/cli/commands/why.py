@@ -10,9 +10,10 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
+from autoregistry import api_paths
 from autoregistry.cli.client import proxy_client
 from autoregistry.cli.commands import completion
-from autoregistry.cli.commands.images import STATUS, ago, refuse_silent_backend, short
+from autoregistry.cli.commands.images import ago, refuse_silent_backend, short
 from autoregistry.cli.commands.status import stopped
 from autoregistry.cli.docker import image_facts
 from autoregistry.cli.environment import Environment
@@ -36,13 +37,13 @@ def why(image: str, as_json: bool) -> None:
       autoregistry why shop/api:dev
     """
     client = proxy_client()
-    status = client.get_json(STATUS)
+    status = client.get_json(api_paths.STATUS)
     refuse_silent_backend(status)
     names = RegistryNames(status["name"], tuple(status["names"][1:]))
     wanted = names.parse_user_input(image)
     if wanted is None:
         raise SettingInvalid(f"{image} is not an image of {names.primary}", "autoregistry images")
-    rows = client.get_json(f"{STATUS}?image={wanted}")["images"]
+    rows = client.get_json(f"{api_paths.STATUS}?image={wanted}")["images"]
     if not rows:
         raise BackendUnreachable("the registry does not answer", "autoregistry status")
     row = rows[0]

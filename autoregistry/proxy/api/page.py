@@ -12,7 +12,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-ADDRESS = "/_autoregistry/"
+from autoregistry import api_paths
+
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
@@ -42,7 +43,7 @@ class Page:
 
     async def moved(self, _: web.Request) -> web.Response:
         """To the page."""
-        headers = {"Location": ADDRESS, "Cache-Control": "no-store", "Vary": "Accept"}
+        headers = {"Location": api_paths.PAGE, "Cache-Control": "no-store", "Vary": "Accept"}
         return web.Response(status=302, headers=headers)
 
 

@@ -35,7 +35,6 @@ from autoregistry.settings import Settings
 # How long a stop waits for the pushes and the answers under way, together.
 STOP_SECONDS = 10.0
 NAMED_AT_A_STOP = 10
-OWN_PREFIX = "/_autoregistry"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # None: not for this client after all.

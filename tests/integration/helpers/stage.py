@@ -12,8 +12,9 @@ from typing import Any
 
 from aiohttp import web
 
+from autoregistry import api_paths
 from autoregistry.image_state import next_pull
-from autoregistry.proxy.api.page import ADDRESS, Page
+from autoregistry.proxy.api.page import Page
 
 NAME = "localhost:5000"
 BOOT = 1_700_000_000_000
@@ -120,14 +121,14 @@ class Stage:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         app = web.Application()
-        app.router.add_get(ADDRESS, Page().page)
-        app.router.add_get(f"{ADDRESS}status", self._status)
-        app.router.add_get(f"{ADDRESS}events", self._events)
+        app.router.add_get(api_paths.PAGE, Page().page)
+        app.router.add_get(api_paths.STATUS, self._status)
+        app.router.add_get(api_paths.EVENTS, self._events)
         runner = web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}{ADDRESS}"
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}{api_paths.PAGE}"
         try:
             yield
         finally:
