@@ -1,9 +1,9 @@
-"""Events as JSON, and back: the one form that stream, journal, page and commands share.
+"""Events as JSON and back, for the event stream, the history, the page and the commands.
 
     {"type": "push-finished", "image": "shop/api:dev", "digest": "sha256:...", ...}
 
-Images and manifests are what people call them, an answer is its word. What this version does not know is None,
-so that an old command can follow a newer proxy.
+Images and manifests are written as references, answers as their words. Unknown events are read as None, so that an
+old command can follow a newer proxy.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, get_args
 from autoregistry.events import Answer, Event
 from autoregistry.names import Digest, Image, Manifest, parse_image
 
-_TYPES: dict[str, type] = {
-    re.sub(r"(?<!^)([A-Z])", r"-\1", kind.__name__).lower(): kind for kind in get_args(Event)
+_CLASSES: dict[str, type] = {
+    re.sub(r"(?<!^)([A-Z])", r"-\1", cls.__name__).lower(): cls for cls in get_args(Event)
 }
-_NAMES = {kind: name for name, kind in _TYPES.items()}
+_TYPES = {cls: name for name, cls in _CLASSES.items()}
 _ANSWERS = {answer.word: answer for answer in Answer}
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """An event as a flat object."""
-    found: dict[str, Any] = {"type": _NAMES[type(event)]}
+    """Return an event as a flat object."""
+    payload: dict[str, Any] = {"type": _TYPES[type(event)]}
     for field in fields(event):
         value = getattr(event, field.name)
         match value:
@@ -33,35 +33,35 @@ def to_json(event: Event) -> dict[str, Any]:
             case Manifest(namespace=namespace):
                 value = str(value)
                 if namespace is not None:
-                    found["namespace"] = namespace
+                    payload["namespace"] = namespace
             case Answer():
                 value = value.word
-        found[field.name] = value
-    return found
+        payload[field.name] = value
+    return payload
 
 
-def from_json(said: dict[str, Any]) -> Event | None:
-    """The event again; None for what this version does not know."""
-    kind = _TYPES.get(str(said.get("type")))
-    if kind is None:
+def from_json(payload: dict[str, Any]) -> Event | None:
+    """Return the event of such an object, or None if this version does not know it."""
+    cls = _CLASSES.get(str(payload.get("type")))
+    if cls is None:
         return None
     try:
-        known = {f.name: _value(f.name, said) for f in fields(kind) if f.name in said}
-        event: Event = kind(**known)
+        known = {f.name: _value(f.name, payload) for f in fields(cls) if f.name in payload}
+        event: Event = cls(**known)
     except (KeyError, TypeError, ValueError):
         return None
     return event
 
 
-def _value(name: str, said: dict[str, Any]) -> object:
-    value = said[name]
+def _value(name: str, payload: dict[str, Any]) -> object:
+    value = payload[name]
     match name:
         case "image":
             if (image := parse_image(str(value))) is None:
                 raise ValueError(value)
             return image
         case "manifest":
-            return _manifest(str(value), said.get("namespace"))
+            return _manifest(str(value), payload.get("namespace"))
         case "answer":
             return _ANSWERS[value]
         case _:

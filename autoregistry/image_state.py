@@ -1,47 +1,84 @@
-"""In what state an image is, in a word, and what its next pull will do: for whoever shows it."""
+"""States of images, nodes and pushes. The values are the words in JSON, in commands and on the page (docs/http.md)."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from autoregistry.decision import Verdict
 
-STATES = {
-    Verdict.UP_TO_DATE: "in-step",
-    Verdict.ONLY_IN_REGISTRY: "only-in-registry",
-    Verdict.PUSHED_BY_HAND: "by-hand",
-    Verdict.DOCKER_UNREACHABLE: "docker-unreachable",
-    Verdict.KNOWN_STALE: "stale",
-    Verdict.MISSING: "only-in-docker",
-    Verdict.DIFFERS: "behind",
-    Verdict.INCOMPLETE: "behind",
+
+class ImageState(StrEnum):
+    """How Docker, the registry and the nodes compare for one image."""
+
+    IN_STEP = "in-step"
+    NODES_BEHIND = "nodes-behind"
+    BEHIND = "behind"
+    ONLY_IN_DOCKER = "only-in-docker"
+    ONLY_IN_REGISTRY = "only-in-registry"
+    PUSHED_MANUALLY = "by-hand"
+    STALE = "stale"
+    UNREADABLE = "unreadable"
+    NOWHERE = "nowhere"
+    DOCKER_UNREACHABLE = "docker-unreachable"
+
+
+class NodeState(StrEnum):
+    """The state of one node of a k3d cluster."""
+
+    OK = "ok"
+    NO_ANSWER = "does not answer"
+    NOT_ATTACHED = "not attached"
+    STOPPED = "stopped"
+
+
+class PushState(StrEnum):
+    """The result of a requested push."""
+
+    IN_STEP = "in-step"
+    PUSHING = "pushing"
+    PUSHED = "pushed"
+    FAILED = "failed"
+
+
+STATE_OF_VERDICT = {
+    Verdict.UP_TO_DATE: ImageState.IN_STEP,
+    Verdict.ONLY_IN_REGISTRY: ImageState.ONLY_IN_REGISTRY,
+    Verdict.PUSHED_BY_HAND: ImageState.PUSHED_MANUALLY,
+    Verdict.DOCKER_UNREACHABLE: ImageState.DOCKER_UNREACHABLE,
+    Verdict.KNOWN_STALE: ImageState.STALE,
+    Verdict.MISSING: ImageState.ONLY_IN_DOCKER,
+    Verdict.DIFFERS: ImageState.BEHIND,
+    Verdict.INCOMPLETE: ImageState.BEHIND,
 }
 
-_NEXT = {
-    "in-step": ("the next pull is answered at once", ""),
-    "nodes-behind": (
-        "a node that holds a copy does not ask (imagePullPolicy: IfNotPresent) until it is made to",
+_PUSH = "autoregistry push {image}"
+_NEXT_PULL = {
+    ImageState.IN_STEP: ("the next pull is answered immediately", ""),
+    ImageState.NODES_BEHIND: (
+        "a node with an older copy does not pull again by itself (imagePullPolicy: IfNotPresent)",
         "autoregistry restart {image}",
     ),
-    "behind": ("at the next pull Docker pushes first", "autoregistry push {image}"),
-    "only-in-docker": ("at the next pull Docker pushes first", "autoregistry push {image}"),
-    "only-in-registry": ("the next pull gets the registry's image", ""),
-    "by-hand": (
-        "the next pull gets what was pushed by hand, until Docker's image changes",
-        "autoregistry push {image}",
+    ImageState.BEHIND: ("the next pull waits until Docker has pushed the image", _PUSH),
+    ImageState.ONLY_IN_DOCKER: ("the next pull waits until Docker has pushed the image", _PUSH),
+    ImageState.ONLY_IN_REGISTRY: ("the next pull gets the registry's image", ""),
+    ImageState.PUSHED_MANUALLY: (
+        "the next pull gets the manually pushed image, until Docker's image changes",
+        _PUSH,
     ),
-    "stale": (
-        "the next pull is refused with this reason until the push works",
-        "autoregistry push {image}",
+    ImageState.STALE: ("the next pull fails with this reason until the push succeeds", _PUSH),
+    ImageState.UNREADABLE: (
+        "the next pull fails until the registry can read the image or it is pushed again",
+        _PUSH,
     ),
-    "unreadable": (
-        "the next pull is refused until the registry can read it, or somebody pushes it again",
-        "autoregistry push {image}",
+    ImageState.NOWHERE: (
+        "the next pull fails with 404 (not found)",
+        "docker build -t {registry}/{image} .",
     ),
-    "nowhere": ("the next pull is 404", "docker build -t {name}/{image} ."),
-    "docker-unreachable": ("the next pull gets what the registry has", "docker info"),
+    ImageState.DOCKER_UNREACHABLE: ("the next pull gets the registry's image", "docker info"),
 }
 
 
-def next_pull(state: str, image: str, name: str) -> tuple[str, str]:
-    """What the next pull of an image in this state will do, and the command that helps; `name` is the registry's."""
-    sentence, command = _NEXT[state]
-    return sentence, command.format(image=image, name=name)
+def next_pull(state: ImageState, image: str, registry: str) -> tuple[str, str]:
+    """Return what the next pull of an image does and the command that helps, empty if none is needed."""
+    sentence, command = _NEXT_PULL[state]
+    return sentence, command.format(image=image, registry=registry)

@@ -37,7 +37,7 @@ from autoregistry.events import (
 from autoregistry.names import Image
 from autoregistry.proxy.api.actions import Actions
 from autoregistry.proxy.api.event_stream import EventStream
-from autoregistry.proxy.api.history import History, write_down
+from autoregistry.proxy.api.history import History, flush_regularly
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.metrics import Metrics
 from autoregistry.proxy.api.node_inventory import NodeInventory
@@ -256,7 +256,7 @@ class Proxy:
             case PushStarted(image):
                 self._platforms.look_at(image)
             case NodeRefreshed():
-                self._held.forget()
+                self._held.invalidate()
 
     def _build_server(self, docker: Docker) -> None:
         """HTTP, and the proxy's own endpoints."""
@@ -282,8 +282,8 @@ class Proxy:
             names,
             settings.state.expanduser(),
             __version__,
+            self._loopback,
         )
-        status.probe = self._loopback
         actions = Actions(
             inventory,
             self.pushes,
@@ -301,7 +301,7 @@ class Proxy:
         page = Page()
         return {
             ("GET", "/"): page.root,
-            ("GET", api_paths.PREFIX): page.moved,
+            ("GET", api_paths.PREFIX): page.redirect,
             ("GET", api_paths.PAGE): page.page,
             ("GET", api_paths.HEALTH): status.health,
             ("GET", api_paths.STATUS): status.status,
@@ -328,7 +328,7 @@ class Proxy:
         self.exits.push_async_callback(self._background.stop)
         self.exits.push_async_callback(self.stop, 0)
         run = self._background.permanently
-        run("journal", partial(write_down, self.journal, self._history))
+        run("journal", partial(flush_regularly, self.journal, self._history))
         await self.server.start()
         run("docker-events", self._events.run)
         if self._repair is not None:

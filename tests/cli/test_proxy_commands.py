@@ -167,9 +167,19 @@ def test_images_as_json_is_pinned(lab: Lab, typed: Type) -> None:
     ("built", "pulled", "rebuilt", "words"),
     [
         (False, False, False, ["nowhere", "404", f"docker build -t {APP} ."]),
-        (True, False, False, ["only-in-docker", "Docker pushes first", "autoregistry push shop"]),
-        (True, True, False, ["in-step", "answered at once"]),
-        (True, True, True, ["behind", "Docker pushes first", " s ago", "containerd/2.3.7"]),
+        (
+            True,
+            False,
+            False,
+            ["only-in-docker", "waits until Docker has pushed", "autoregistry push shop"],
+        ),
+        (True, True, False, ["in-step", "answered immediately"]),
+        (
+            True,
+            True,
+            True,
+            ["behind", "waits until Docker has pushed", " s ago", "containerd/2.3.7"],
+        ),
     ],
     ids=["nowhere", "only in Docker", "in step", "behind"],
 )

@@ -54,7 +54,7 @@ def test_push_joins_the_pull_and_the_stores_are_shown(
     row = next(line.split() for line in _type(serve, "images").splitlines() if image in line)
     assert row[1] == "in-step"
     build(engine, f"{serve.name}/{image}", "v2")
-    assert "at the next pull Docker pushes first" in _type(serve, "why", image)
+    assert "the next pull waits until Docker has pushed the image" in _type(serve, "why", image)
 
 
 def test_watch_tells_a_push_from_its_start_to_its_end(

@@ -16,6 +16,7 @@ from autoregistry.cli.push_progress import Board, board
 from autoregistry.errors import AutoregistryError, ImageUnavailable, PushRefused
 from autoregistry.event_json import from_json
 from autoregistry.events import PushFailed, PushFinished, PushProgress, PushStarted
+from autoregistry.image_state import PushState
 
 _WAIT_SECONDS = 20
 _IN_STEP = "the registry has Docker's image"
@@ -42,7 +43,7 @@ def push(images: tuple[str, ...]) -> None:
         threading.Thread(target=_show, args=(client, shown), daemon=True).start()
         while True:
             said = client.post(api_paths.PUSH, {"images": list(images), "wait": _WAIT_SECONDS})
-            if not any(state["state"] == "pushing" for state in said["images"]):
+            if not any(state["state"] == PushState.PUSHING for state in said["images"]):
                 break
     _show_ends(said["images"])
     if said["unmatched"]:
@@ -54,7 +55,7 @@ def push(images: tuple[str, ...]) -> None:
 
 def _show_ends(states: list[dict[str, Any]]) -> None:
     """How each push ended. Raises PushRefused where one failed."""
-    failed = [state for state in states if state["state"] == "failed"]
+    failed = [state for state in states if state["state"] == PushState.FAILED]
     for state in states:
         if state in failed:
             stderr.print(f"{state['image']}  {state['cause']}", style="red")

@@ -18,6 +18,7 @@ from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.errors import DockerRefused, ProxyUnreachable
+from autoregistry.image_state import NodeState
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
 
@@ -144,14 +145,14 @@ def _proxy_says(
         except ProxyUnreachable:
             said = {}
     nodes = list(said.get("nodes") or [])
-    silent = [node for node in nodes if node["state"] == "does not answer"]
+    silent = [node for node in nodes if node["state"] == NodeState.NO_ANSWER]
     return health, silent + stopped(nodes), list(said.get("pushes") or [])[:_SHOWN_PUSHES]
 
 
 def stopped(nodes: list[dict[str, str]]) -> list[dict[str, str]]:
     """The nodes that are down where others of their cluster run attached; a cluster may be stopped as a whole."""
-    up = {node["cluster"] for node in nodes if node["state"] in ("ok", "does not answer")}
-    return [node for node in nodes if node["state"] == "stopped" and node["cluster"] in up]
+    up = {node["cluster"] for node in nodes if node["state"] in (NodeState.OK, NodeState.NO_ANSWER)}
+    return [node for node in nodes if node["state"] == NodeState.STOPPED and node["cluster"] in up]
 
 
 def _run_by(found: CurrentStack) -> str:

@@ -20,7 +20,7 @@ from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import show_line, stdout
 from autoregistry.cluster.pods import ContainerUse
 from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingInvalid
-from autoregistry.image_state import next_pull
+from autoregistry.image_state import ImageState, next_pull
 from autoregistry.names import Image, RegistryNames
 
 _SHOWN_PULLS = 3
@@ -83,7 +83,7 @@ def why(image: str, as_json: bool) -> None:
         _line(
             f"pull {ago(said['at'])}", str(said["status"]), f"{said['client']}: {said['sentence']}"
         )
-    for builder in mine.builders if mine and row["state"] == "nowhere" else ():
+    for builder in mine.builders if mine and row["state"] == ImageState.NOWHERE else ():
         _line("buildx", "", f"builder {builder} keeps its images: docker buildx build --load ...")
     stdout.print(sentence + (f":\n  {command}" if command else ""))
 
@@ -108,8 +108,8 @@ def _of_node(held: dict[str, Any]) -> str:
 
 def _next(row: dict[str, Any], uses: list[ContainerUse], name: str) -> tuple[str, str]:
     """What the next pull will do, and the command that helps."""
-    state = str(row["state"])
-    if state == "in-step" and any(use.digest not in ("", row["registry"]) for use in uses):
+    state = ImageState(row["state"])
+    if state is ImageState.IN_STEP and any(use.digest not in ("", row["registry"]) for use in uses):
         return "pods run an older image, and go on doing so", f"autoregistry restart {row['image']}"
     return next_pull(state, row["image"], name)
 

@@ -1,7 +1,7 @@
-"""What people may have done from the page and by commands: a push, and a refresh of the nodes.
+"""The actions of the page and of commands: push images, and refresh the nodes.
 
-Only by POST, only as JSON, and never for another site's page: a browser sends `Origin` with every POST, and asks
-before it sends JSON to a foreign site (which we never allow).
+They accept only POST requests with JSON, and none from another site's page: a browser sends `Origin` with every POST,
+and a preflight request before it sends JSON to another site (which we never allow).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from autoregistry.decision import LocalImage, Unreachable
 from autoregistry.errors import BackendUnreachable
+from autoregistry.image_state import PushState
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
@@ -26,109 +27,111 @@ from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from autoregistry.proxy.watch.platform_check import PlatformCheck
 
-MAX_BODY = 64 * 1024
+MAX_ACTION_BYTES = 64 * 1024
 MAX_PATTERNS = 100
-LONGEST_WAIT = 30.0
+MAX_WAIT_SECONDS = 30.0
 
 
 class Actions:
-    """Answers the POSTs."""
+    """Serves the POST requests."""
 
     def __init__(
         self,
-        stores: Inventory,
-        sync: Pushes,
+        inventory: Inventory,
+        pushes: Pushes,
         journal: Journal,
-        refresh: NodeRefresher,
+        refresher: NodeRefresher,
         platforms: PlatformCheck,
         history: History,
         names: RegistryNames,
     ) -> None:
-        self._stores = stores
-        self._sync = sync
+        self._inventory = inventory
+        self._pushes = pushes
         self._journal = journal
-        self._refresh = refresh
+        self._refresher = refresher
         self._platforms = platforms
         self._history = history
         self._names = names
 
     async def push(self, request: web.Request) -> web.Response:
-        """`{"images": [patterns], "wait": seconds}`: start or join the flights; how each stands after the wait."""
-        asked = await _body(request)
-        patterns = asked.get("images")
+        """Serve `{"images": [patterns], "wait": seconds}`: start or join the pushes, and return their states."""
+        body = await _json_body(request)
+        patterns = body.get("images")
         if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
-            return _refused(400, 'say which: {"images": ["shop/api:dev"]}')
+            return _error(400, 'images must be a list of names: {"images": ["shop/api:dev"]}')
         if len(patterns) > MAX_PATTERNS:
-            return _refused(400, f"at most {MAX_PATTERNS} names at once; a pattern counts as one")
-        wait = asked.get("wait")
-        seconds = float(max(0, min(wait, LONGEST_WAIT))) if isinstance(wait, int | float) else 0.0
-        last = str(self._history.last)
-        # Listing all of Docker's images takes seconds where there are hundreds: an exact name needs none.
-        there = (
-            sorted(await self._stores.docker_references()) if any(map(is_pattern, patterns)) else []
+            return _error(400, f"at most {MAX_PATTERNS} names at once; a pattern counts as one")
+        wait = body.get("wait")
+        seconds = (
+            float(max(0, min(wait, MAX_WAIT_SECONDS))) if isinstance(wait, int | float) else 0.0
         )
-        chosen = {p: chosen_by(p, there, self._names) for p in patterns}
-        images = sorted({image for found in chosen.values() for image in found})
-        told = await asyncio.gather(*(self._push(image, seconds) for image in images))
-        states = [state for state in told if state["state"] != "absent"]
+        last = str(self._history.last)
+        # Docker takes seconds to list hundreds of images, and an exact name does not need the list.
+        existing: list[Image] = []
+        if any(map(is_pattern, patterns)):
+            existing = sorted(await self._inventory.docker_images())
+        matches = {p: matching_images(p, existing, self._names) for p in patterns}
+        images = sorted({image for matched in matches.values() for image in matched})
+        results = await asyncio.gather(*(self._push(image, seconds) for image in images))
+        states = [result for result in results if result is not None]
         known = {state["image"] for state in states}
-        unmatched = [p for p, found in chosen.items() if not known & {str(i) for i in found}]
-        said = {"images": states, "unmatched": unmatched, "last_event_id": last}
-        return web.json_response(said, headers=NO_STORE)
+        unmatched = [p for p, matched in matches.items() if not known & {str(i) for i in matched}]
+        payload = {"images": states, "unmatched": unmatched, "last_event_id": last}
+        return web.json_response(payload, headers=NO_STORE)
 
-    async def _push(self, image: Image, seconds: float) -> dict[str, Any]:
-        if image not in self._sync.in_flight:
-            self._journal.forget_hand(image)  # who asks for a push wants Docker's image
-        said = {"image": str(image), "cause": "", "remark": ""}
+    async def _push(self, image: Image, seconds: float) -> dict[str, Any] | None:
+        """Return the state of the push after at most this time, or None if Docker has no such image."""
+        if image not in self._pushes.in_flight:
+            self._journal.forget_hand(image)  # a client that requests a push wants Docker's image
+        payload = {"image": str(image), "cause": "", "remark": ""}
         try:
-            facts = await self._sync.compare(image)
+            facts = await self._pushes.compare(image)
         except BackendUnreachable as exc:
-            return {**said, "state": "failed", "cause": exc.message}
+            return {**payload, "state": PushState.FAILED, "cause": exc.message}
         if isinstance(facts.local, Unreachable):
-            return {**said, "state": "failed", "cause": "Docker does not answer"}
+            return {**payload, "state": PushState.FAILED, "cause": "Docker does not answer"}
         if not isinstance(facts.local, LocalImage):
-            return {**said, "state": "absent"}
-        said["remark"] = await self._platforms.remark(image)
+            return None
+        payload["remark"] = await self._platforms.remark(image)
         if not facts.verdict.must_push:
-            return {**said, "state": "in-step"}
-        flight = self._sync.flight(image, facts.local.identity, facts.verdict)
+            return {**payload, "state": PushState.IN_STEP}
+        flight = self._pushes.flight(image, facts.local.identity, facts.verdict)
         if seconds:
             await asyncio.wait({flight}, timeout=seconds)
         if not flight.done():
-            return {**said, "state": "pushing"}
-        outcome = flight.result()
-        if outcome.error is not None:
-            return {**said, "state": "failed", "cause": outcome.error.message}
-        return {**said, "state": "pushed", "sentence": str(outcome)}
+            return {**payload, "state": PushState.PUSHING}
+        result = flight.result()
+        if result.error is not None:
+            return {**payload, "state": PushState.FAILED, "cause": result.error.message}
+        return {**payload, "state": PushState.PUSHED, "sentence": str(result)}
 
     async def refresh(self, request: web.Request) -> web.Response:
-        """`{"image": "shop/api:dev"}`: have the nodes that hold an old copy, or wait for it, pull it."""
-        asked = await _body(request)
-        name = asked.get("image")
+        """Serve `{"image": "shop/api:dev"}`: nodes that have an old copy, or wait for the image, pull it."""
+        name = (await _json_body(request)).get("image")
         image = self._names.parse_user_input(name) if isinstance(name, str) else None
         if image is None:
-            return _refused(400, 'say which: {"image": "shop/api:dev"}')
+            return _error(400, 'image must be a name: {"image": "shop/api:dev"}')
         try:
-            row = await self._stores.row(image)
+            row = await self._inventory.row(image)
         except BackendUnreachable as exc:
-            return _refused(502, exc.message)
+            return _error(502, exc.message)
         if not row.registry:
-            return _refused(404, f"the registry has no {image}")
-        done = await self._refresh.refresh(image, row.registry)
+            return _error(404, f"the registry has no {image}")
+        done = await self._refresher.refresh(image, row.registry)
         nodes = [
             {"cluster": e.cluster, "node": e.node, "seconds": e.seconds, "cause": e.cause}
             for e in done
         ]
-        said = {"image": str(image), "digest": row.registry, "nodes": nodes}
-        return web.json_response(said, headers=NO_STORE)
+        payload = {"image": str(image), "digest": row.registry, "nodes": nodes}
+        return web.json_response(payload, headers=NO_STORE)
 
 
 def is_pattern(name: str) -> bool:
     return any(mark in name for mark in "*?[")
 
 
-def chosen_by(pattern: str, images: Iterable[Image], names: RegistryNames) -> list[Image]:
-    """What a name or pattern means: `shop/api:dev`, `localhost:5000/app` (then `:latest`), or `shop/*` of these."""
+def matching_images(pattern: str, images: Iterable[Image], names: RegistryNames) -> list[Image]:
+    """Return the image of a name (`shop/api:dev`, `localhost:5000/app`), or those that match a pattern (`shop/*`)."""
     if not is_pattern(pattern):
         wanted = names.parse_user_input(pattern)
         return [wanted] if wanted else []
@@ -138,32 +141,32 @@ def chosen_by(pattern: str, images: Iterable[Image], names: RegistryNames) -> li
 
 
 def is_same_origin(request: web.Request) -> bool:
-    """Whether this is no other site's page asking: commands send no Origin, browsers always do."""
+    """Return False for a request from another site's page: browsers always send Origin, commands never do."""
     origin = request.headers.get("Origin")
     host = request.headers.get("Host", "")
     is_ours = origin in (None, f"http://{host}", f"https://{host}")
     return is_ours and not is_from_another_site(request)
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
-    """The JSON object sent; refuses what another site's page could have sent."""
+async def _json_body(request: web.Request) -> dict[str, Any]:
+    """Return the JSON object in the request. Raises HTTPForbidden for another site's page."""
     if not is_same_origin(request):
-        raise web.HTTPForbidden(text="not for other sites' pages\n")
+        raise web.HTTPForbidden(text="requests from other sites' pages are not allowed\n")
     if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="send JSON\n")
+        raise web.HTTPUnsupportedMediaType(text="the Content-Type must be application/json\n")
     text = bytearray()
     async for chunk in request.content.iter_any():
         text += chunk
-        if len(text) > MAX_BODY:
-            raise web.HTTPRequestEntityTooLarge(MAX_BODY, len(text))
+        if len(text) > MAX_ACTION_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_ACTION_BYTES, len(text))
     try:
-        asked = json.loads(text)
+        body = json.loads(text)
     except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict):
-        raise web.HTTPBadRequest(text="send a JSON object\n")
-    return asked
+        body = None
+    if not isinstance(body, dict):
+        raise web.HTTPBadRequest(text="the body must be a JSON object\n")
+    return body
 
 
-def _refused(status: int, sentence: str) -> web.Response:
+def _error(status: int, sentence: str) -> web.Response:
     return web.json_response({"error": sentence}, status=status, headers=NO_STORE)

@@ -1,8 +1,8 @@
-"""One stream of events, server-sent: everything that shows something draws from it.
+"""The stream of server-sent events, for the page and the commands.
 
-A client has no queue. It reads on from where it is in what all share: the history, and the latest progress of
-each running push. So a slow client costs nothing, skips progress, and where it falls behind what is kept, or
-does not read for a minute, its connection is closed; it comes back with `Last-Event-ID`.
+Clients have no queues. All share the recent events and the latest progress of each running push, and a client has a
+position in them. A slow client therefore costs nothing and skips progress. If it falls behind the kept events, or does
+not read for a minute, its connection is closed; it reconnects with `Last-Event-ID`.
 """
 
 from __future__ import annotations
@@ -18,82 +18,83 @@ from typing import Any
 from aiohttp import web
 
 from autoregistry.event_json import to_json
-from autoregistry.events import Answer, Event, NodeRefreshing, PullAnswered, PullSeen, PushProgress
+from autoregistry.events import (
+    Answer,
+    Event,
+    NodeRefreshing,
+    PullAnswered,
+    PullSeen,
+    PushFailed,
+    PushFinished,
+    PushProgress,
+    PushStarted,
+)
 from autoregistry.names import Image
 from autoregistry.proxy.api.history import EventId, History
 
-# A connection that says nothing cannot be told from a dead one.
-SILENCE_SECONDS = 15.0
+# A silent connection looks like a dead one.
+HEARTBEAT_SECONDS = 15.0
 STALLED_SECONDS = 60.0
-SHOWN = 4000
+MAX_RECENT = 4000
 UNREAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
-    """What is sent, and its place in the order of everything; `n` counts without gaps."""
+class _Message:
+    """An encoded event and its position in the order of all events, which has no gaps."""
 
     n: int
     text: bytes
 
 
 class EventStream:
-    """Takes every event, and tells all who listen."""
+    """Sends every event to all connected clients."""
 
     def __init__(self, history: History, version: str) -> None:
         self._history = history
         self._version = version
-        self._recent: deque[_Sent] = deque(maxlen=SHOWN)
-        self._progress: dict[Image, _Sent] = {}
+        self._recent: deque[_Message] = deque(maxlen=MAX_RECENT)
+        self._progress: dict[Image, _Message] = {}
         self.running: dict[Image, dict[str, Any]] = {}
-        """Of each push under way: what was said of it last."""
+        """The latest payload of each running push."""
         self._n = 0
-        self._news = asyncio.Event()
+        self._has_news = asyncio.Event()
         self._is_closed = False
         self.listeners = 0
 
     def emit(self, event: Event) -> None:
-        """Take an event, from the loop's own thread."""
-        said = {**to_json(event), "at": round(time.time(), 3)}
-        self._follow(event, said)
+        """Send an event. Called in the event loop's thread."""
+        if isinstance(event, PushProgress) and event.image not in self.running:
+            return  # reported by a thread after the push ended
+        payload = {**to_json(event), "at": round(time.time(), 3)}
+        self._track(event, payload)
         self._n += 1
         if isinstance(event, PushProgress):
-            if event.image in self.running:
-                self._progress[event.image] = _Sent(self._n, _text(said))
-            else:  # told by a thread, after its push had ended
-                self._n -= 1
-                return
+            self._progress[event.image] = _Message(self._n, _encode(payload))
         else:
-            kept = _is_kept(event)
-            said = self._history.add(said).said if kept else said
-            self._recent.append(_Sent(self._n, _text(said)))
-        self._news.set()
-        self._news = asyncio.Event()
+            payload = self._history.add(payload).payload if _is_kept(event) else payload
+            self._recent.append(_Message(self._n, _encode(payload)))
+        self._has_news.set()
+        self._has_news = asyncio.Event()
 
-    def _follow(self, event: Event, said: dict[str, Any]) -> None:
-        match said["type"]:
-            case "push-started":
-                self.running[Image(*said["image"].rsplit(":", 1))] = {
-                    "image": said["image"],
-                    "because": said["because"],
-                    "started_at": said["at"],
-                }
-            case "push-finished" | "push-failed":
-                image = Image(*said["image"].rsplit(":", 1))
+    def _track(self, event: Event, payload: dict[str, Any]) -> None:
+        match event:
+            case PushStarted(image, _, because):
+                started = {"image": str(image), "because": because, "started_at": payload["at"]}
+                self.running[image] = started
+            case PushProgress(image):
+                self.running[image] = {**self.running[image], **payload}
+            case PushFinished(image) | PushFailed(image):
                 self.running.pop(image, None)
                 self._progress.pop(image, None)
-            case "push-progress" if isinstance(event, PushProgress):
-                if event.image in self.running:
-                    began = self.running[event.image]
-                    self.running[event.image] = {**began, **said}
 
     def close(self) -> None:
-        """End every connection: the server waits for its handlers."""
+        """End every connection, because the server waits for its handlers."""
         self._is_closed = True
-        self._news.set()
+        self._has_news.set()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """`GET /_autoregistry/events`."""
+        """Serve `GET /_autoregistry/events`."""
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
@@ -102,12 +103,11 @@ class EventStream:
             }
         )
         await response.prepare(request)
-        _bound(request)
-        given = request.headers.get("Last-Event-ID") or request.query.get("after", "")
-        after = EventId.parse(given)
+        _limit_send_buffer(request)
+        after = request.headers.get("Last-Event-ID") or request.query.get("after", "")
         self.listeners += 1
         try:
-            await self._tell(response, after)
+            await self._send(response, EventId.parse(after))
         except (TimeoutError, ConnectionError):
             if request.transport is not None:
                 request.transport.abort()
@@ -115,45 +115,45 @@ class EventStream:
             self.listeners -= 1
         return response
 
-    async def _tell(self, response: web.StreamResponse, after: EventId | None) -> None:
-        # What is read here and the first look at the news below must not be parted by an await.
+    async def _send(self, response: web.StreamResponse, after: EventId | None) -> None:
+        # No await between these reads, so that no event is missed or sent twice.
         cursor = self._n
         missed = [e for e in self._history.entries if after is not None and e.id > after]
         hello = {
             "type": "hello",
             "version": self._version,
             "id": str(self._history.last),
-            "is_complete": after is None or self._history.reaches(after),
+            "is_complete": after is None or self._history.is_complete_since(after),
         }
-        running = [sent.text for sent in self._progress.values()]
+        running = [message.text for message in self._progress.values()]
         await _write(response, b"retry: 1000\n\n")
-        for entry in missed:  # made as it is sent: many may be told much, and read none of it
-            await _write(response, _text(entry.said))
-        for text in (*running, _text(hello)):
+        for entry in missed:  # encoded as it is sent: many clients may have missed much
+            await _write(response, _encode(entry.payload))
+        for text in (*running, _encode(hello)):
             await _write(response, text)
         while not self._is_closed:
             if self._n == cursor:
                 try:
-                    async with asyncio.timeout(SILENCE_SECONDS):
-                        await self._news.wait()
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        await self._has_news.wait()
                 except TimeoutError:
                     await _write(response, b": still here\n\n")
                 continue
             news = []
-            for sent in reversed(self._recent):
-                if sent.n <= cursor:
+            for message in reversed(self._recent):
+                if message.n <= cursor:
                     break
-                news.append(sent)
-            if len(news) == SHOWN:
-                return  # it has missed some: it shall come back and say what it saw last
-            news += [sent for sent in self._progress.values() if sent.n > cursor]
+                news.append(message)
+            if len(news) == MAX_RECENT:
+                return  # it has missed some, and gets them when it reconnects
+            news += [message for message in self._progress.values() if message.n > cursor]
             cursor = self._n
-            for sent in sorted(news, key=lambda sent: sent.n):
-                await _write(response, sent.text)
+            for message in sorted(news, key=lambda message: message.n):
+                await _write(response, message.text)
 
 
 def _is_kept(event: Event) -> bool:
-    """Progress and questions are of the moment, and our own push's questions are nobody's news."""
+    """Return False for progress, for requests, and for requests of our own pushes."""
     match event:
         case PullAnswered(answer=answer):
             return answer is not Answer.OWN_PUSH
@@ -163,16 +163,16 @@ def _is_kept(event: Event) -> bool:
             return True
 
 
-def _text(said: dict[str, Any]) -> bytes:
-    name = f"id: {said['id']}\n" if "id" in said else ""
-    return f"{name}data: {json.dumps(said)}\n\n".encode()
+def _encode(payload: dict[str, Any]) -> bytes:
+    id_line = f"id: {payload['id']}\n" if "id" in payload else ""
+    return f"{id_line}data: {json.dumps(payload)}\n\n".encode()
 
 
-def _bound(request: web.Request) -> None:
-    """Let the kernel hold little for a client that does not read: on its own it goes up to megabytes."""
-    told = request.transport.get_extra_info("socket") if request.transport else None
-    if told is not None:
-        told.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
+def _limit_send_buffer(request: web.Request) -> None:
+    """Limit the kernel's buffer for a client that does not read; the default is megabytes."""
+    connection = request.transport.get_extra_info("socket") if request.transport else None
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
 
 
 async def _write(response: web.StreamResponse, text: bytes) -> None:

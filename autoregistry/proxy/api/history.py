@@ -1,8 +1,8 @@
-"""The last events, bounded, in memory and in the journal's file: what a client that was away is told again.
+"""The last events, in memory and in the journal's file, for clients that reconnect.
 
-An entry is named `<boot>-<n>`: boots count up from the clock, so that names of an earlier run are always older.
-Progress is not kept: it is of interest only while it happens. A file that cannot be written costs the history
-its life beyond ours, nothing else; the journal has said so by then.
+The id of an entry is `<boot>-<n>`. Boots count up from the clock, so that ids of an earlier run are always smaller.
+Progress is not kept. If the file cannot be written, the history only lasts until the proxy stops; the journal has
+already reported the error.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 
 from autoregistry.proxy.pull.journal import FILE, Journal
 
-KEPT = 2000
+MAX_ENTRIES = 2000
 FLUSH_SECONDS = 2.0
 
+# `said` is the payload: existing files have a column of this name.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     boot INTEGER NOT NULL,
@@ -34,7 +35,7 @@ CREATE TABLE IF NOT EXISTS events (
 
 @dataclass(frozen=True, slots=True, order=True)
 class EventId:
-    """Which run, and which event of it."""
+    """The run of the proxy, and the number of the event in it."""
 
     boot: int
     n: int
@@ -55,60 +56,60 @@ class Entry:
     """One event as it is sent."""
 
     id: EventId
-    said: dict[str, Any]
+    payload: dict[str, Any]
 
 
 class History:
-    """Used from one thread. Entries become durable at the next flush: no pull waits for the disk."""
+    """Used from one thread. Entries are written at the next flush: no pull waits for the disk."""
 
     def __init__(self) -> None:
-        self.entries: deque[Entry] = deque(maxlen=KEPT)
-        self._unwritten: deque[Entry] = deque(maxlen=KEPT)
+        self.entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
+        self._unwritten: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         self._db: sqlite3.Connection | None = None
         self._n = 0
         self._boot = time.time_ns() // 1_000_000
 
     def open(self, directory: Path) -> None:
-        """Take in what earlier runs left; after the journal, which sees to a damaged file."""
-        so_far = list(self.entries)
+        """Load the entries of earlier runs. The journal is opened first and replaces a damaged file."""
+        current = list(self.entries)
         self.entries.clear()
         with suppress(sqlite3.Error):
             self._load(directory / FILE)
-        if self.entries and not so_far:  # the clock may have been set back
+        if self.entries and not current:  # the clock may have been set back
             self._boot = max(self._boot, self.entries[-1].id.boot + 1)
-        self.entries.extend(so_far)
+        self.entries.extend(current)
 
     def _load(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, timeout=2)
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.executescript(_SCHEMA)
         query = "SELECT boot, n, said FROM events ORDER BY boot, n"
-        for boot, n, said in self._db.execute(query):
+        for boot, n, text in self._db.execute(query):
             with suppress(ValueError):
-                self.entries.append(Entry(EventId(boot, n), json.loads(said)))
+                self.entries.append(Entry(EventId(boot, n), json.loads(text)))
 
     @property
     def last(self) -> EventId:
         return EventId(self._boot, self._n)
 
-    def add(self, said: dict[str, Any]) -> Entry:
-        """Name an event and keep it."""
+    def add(self, payload: dict[str, Any]) -> Entry:
+        """Give an event an id and keep it."""
         self._n += 1
-        entry = Entry(self.last, {**said, "id": str(self.last)})
+        entry = Entry(self.last, {**payload, "id": str(self.last)})
         self.entries.append(entry)
         self._unwritten.append(entry)
         return entry
 
-    def reaches(self, after: EventId) -> bool:
-        """Whether everything since that event is still here."""
+    def is_complete_since(self, after: EventId) -> bool:
+        """Return True if no event after this one has been dropped."""
         oldest = self.entries[0].id if self.entries else self.last
         return after >= oldest or (after.boot == oldest.boot and after.n + 1 >= oldest.n)
 
     def flush(self) -> None:
-        """Write down what came since the last flush, and let go of what is too old."""
+        """Write the entries since the last flush, and delete the oldest from the file."""
         if self._db is None or not self._unwritten:
             return
-        rows = [(e.id.boot, e.id.n, json.dumps(e.said)) for e in self._unwritten]
+        rows = [(e.id.boot, e.id.n, json.dumps(e.payload)) for e in self._unwritten]
         oldest = self.entries[0].id
         try:
             self._db.execute("BEGIN")
@@ -127,8 +128,8 @@ class History:
             self._db.close()
 
 
-async def write_down(journal: Journal, history: History) -> None:
-    """Both, every other moment, until cancelled."""
+async def flush_regularly(journal: Journal, history: History) -> None:
+    """Flush both every two seconds, until cancelled."""
     while True:
         await asyncio.sleep(FLUSH_SECONDS)
         journal.flush()

@@ -1,7 +1,7 @@
-"""The three stores side by side: for each image under our names what Docker, the registry and the nodes have.
+"""Docker, the registry and the nodes side by side, for each image under the registry's names.
 
-Looked up anew for whoever asks, but once for all who ask at the same time; no pull ever waits for this. Refuses to
-judge: the verdict is `decision.py`'s, made from the same facts as a pull's.
+Read anew for each request, and once for all requests at the same time; no pull waits for this. The state comes from
+the same facts and the same decision (`decision.py`) as a pull.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from autoregistry.decision import LocalImage, Unreachable, Verdict
 from autoregistry.errors import BackendUnreachable, TagUnreadable
-from autoregistry.image_state import STATES
+from autoregistry.image_state import STATE_OF_VERDICT, ImageState
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.api.node_inventory import NodeCopy, NodeInventory
 from autoregistry.proxy.backend.client import Backend
@@ -26,21 +26,21 @@ from autoregistry.proxy.pull.journal import CUT_OFF, Journal
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.settings import CHECK
 
-AT_ONCE = 8
-CATALOG = 1000
+MAX_CONCURRENT_READS = 8
+CATALOG_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One image, and who has what of it."""
+    """One image in Docker, in the registry and on the nodes."""
 
     image: str
     docker: str
-    """Docker's Id; empty where it has none, or cannot be asked."""
+    """Docker's Id; empty if Docker has no such image, or does not answer."""
     registry: str
     """The registry's digest."""
     nodes: tuple[NodeCopy, ...]
-    state: str
+    state: ImageState
     because: str
     size: int
     pushed_at: float | None
@@ -51,100 +51,104 @@ class ImageRow:
 
 
 class Inventory:
-    """Looks into all of them."""
+    """Reads the three stores."""
 
     def __init__(
         self,
-        questions: AsyncDocker,
+        docker: AsyncDocker,
         backend: Backend,
-        sync: Pushes,
+        pushes: Pushes,
         journal: Journal,
         nodes: NodeInventory,
         names: RegistryNames,
     ) -> None:
-        self._questions = questions
+        self._docker = docker
         self._backend = backend
-        self._sync = sync
+        self._pushes = pushes
         self._journal = journal
         self._nodes = nodes
         self._names = names
-        self._looking: asyncio.Task[list[ImageRow]] | None = None
+        self._reading: asyncio.Task[list[ImageRow]] | None = None
 
     async def rows(self) -> list[ImageRow]:
-        """Every image Docker or the registry has under our names. Raises BackendUnreachable."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
-        return await asyncio.shield(self._looking)
+        """Return every image that Docker or the registry has under our names. Raises BackendUnreachable."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        return await asyncio.shield(self._reading)
 
-    async def _look(self) -> list[ImageRow]:
-        sizes = await self.docker_references()
-        everything = {*sizes, *await self._in_registry()}
+    async def _read(self) -> list[ImageRow]:
+        sizes = await self.docker_images()
+        everything = {*sizes, *await self._registry_images()}
         images = sorted(image for image in everything if str(image) != CHECK)
         return await self._rows(images, sizes)
 
     async def row(self, image: Image) -> ImageRow:
-        """One image, whether anybody has it or not. Raises BackendUnreachable."""
-        return (await self._rows([image], await self.docker_references()))[0]
+        """Return one image, even if no store has it. Raises BackendUnreachable."""
+        return (await self._rows([image], await self.docker_images()))[0]
 
-    async def docker_references(self) -> dict[Image, int]:
-        """What Docker has under our names, and the sizes; nothing where it cannot be asked."""
-        found = await self._questions.ours()
-        return {} if isinstance(found, Unreachable) else found
+    async def docker_images(self) -> dict[Image, int]:
+        """Return the sizes of Docker's images under our names; empty if Docker does not answer."""
+        images = await self._docker.ours()
+        return {} if isinstance(images, Unreachable) else images
 
     async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[ImageRow]:
-        await self._nodes.look()
+        await self._nodes.update()
         known = self._journal.known()
-        slots = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
         async def one(image: Image) -> ImageRow:
             dates, size = known.get(image, (None, None)), sizes.get(image, 0)
             try:
                 async with slots:
-                    facts = await self._sync.compare(image)
+                    facts = await self._pushes.compare(image)
             except TagUnreadable as exc:
-                nodes = self._nodes.of(image, "")
-                return ImageRow(str(image), "", "", nodes, "unreadable", exc.message, size, *dates)
+                copies, state = self._nodes.copies(image, ""), ImageState.UNREADABLE
+                return ImageRow(str(image), "", "", copies, state, exc.message, size, *dates)
             digest = facts.registry.digest if facts.registry else ""
-            on_nodes = self._nodes.of(image, digest)
-            state, because = state_of(facts, on_nodes)
+            copies = self._nodes.copies(image, digest)
+            state, because = state_of(facts, copies)
             docker = facts.local.identity if isinstance(facts.local, LocalImage) else ""
-            return ImageRow(str(image), docker, digest, on_nodes, state, because, size, *dates)
+            return ImageRow(str(image), docker, digest, copies, state, because, size, *dates)
 
         return list(await asyncio.gather(*(one(image) for image in images)))
 
-    async def _in_registry(self) -> set[Image]:
-        repositories = (await self._list(f"/v2/_catalog?n={CATALOG}")).get("repositories") or []
-        slots = asyncio.Semaphore(AT_ONCE)
+    async def _registry_images(self) -> set[Image]:
+        catalog = await self._list(f"/v2/_catalog?n={CATALOG_PAGE}")
+        slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
         async def tags(repository: str) -> set[Image]:
             async with slots:
                 listed = await self._list(f"/v2/{quote(repository)}/tags/list")
-            named = (parse_image(f"{repository}:{tag}") for tag in listed.get("tags") or [])
-            return {image for image in named if image is not None}
+            images = (parse_image(f"{repository}:{tag}") for tag in listed.get("tags") or [])
+            return {image for image in images if image is not None}
 
-        return set().union(*await asyncio.gather(*(tags(str(name)) for name in repositories)))
+        names = catalog.get("repositories") or []
+        return set().union(*await asyncio.gather(*(tags(str(name)) for name in names)))
 
     async def _list(self, target: str) -> dict[str, list[str]]:
-        ask = BackendRequest("GET", target, [(b"Host", self._backend.host)])
-        async with await self._backend.send(ask) as held:
-            if held.status != 200:
+        request = BackendRequest("GET", target, [(b"Host", self._backend.host)])
+        async with await self._backend.send(request) as response:
+            if response.status != 200:
                 return defaultdict(list)
             try:
-                listed: dict[str, list[str]] = json.loads(await held.keep())
+                listed: dict[str, list[str]] = json.loads(await response.keep())
             except ValueError as exc:
                 raise BackendUnreachable(f"{self._backend.url} is not a registry") from exc
             return listed
 
 
-def state_of(facts: Facts, nodes: tuple[NodeCopy, ...]) -> tuple[str, str]:
-    """One word, and the sentence behind it."""
-    old = [held.node for held in nodes if held.digest and not held.is_current]
+def state_of(facts: Facts, copies: tuple[NodeCopy, ...]) -> tuple[ImageState, str]:
+    """Return the state of an image and the sentence that explains it."""
+    old = [copy.node for copy in copies if copy.digest and not copy.is_current]
+    reason = facts.verdict.value
     if facts.verdict.must_push and facts.stale_because not in (None, CUT_OFF):
-        return "stale", f"{facts.verdict.value}, and it could not be pushed: {facts.stale_because}"
+        return ImageState.STALE, f"{reason}, and it could not be pushed: {facts.stale_because}"
     if facts.verdict is Verdict.ONLY_IN_REGISTRY and facts.registry is None:
-        return "nowhere", "neither Docker nor the registry has it"
-    state, because = STATES[facts.verdict], facts.verdict.value
+        return ImageState.NOWHERE, "neither Docker nor the registry has it"
+    state = STATE_OF_VERDICT[facts.verdict]
     if not old or facts.verdict.must_push or facts.registry is None:
-        return state, because
-    behind = f"an older copy is on {', '.join(old)}"
-    return ("nodes-behind", behind) if state == "in-step" else (state, f"{because}; {behind}")
+        return state, reason
+    old_copies = f"an older copy is on {', '.join(old)}"
+    if state is ImageState.IN_STEP:
+        return ImageState.NODES_BEHIND, old_copies
+    return state, f"{reason}; {old_copies}"

@@ -1,7 +1,7 @@
-"""Numbers for Prometheus: what happened, counted from the same events that everything else draws from.
+"""Prometheus metrics, counted from the events of the proxy.
 
-Labels have few values, all of them ours (an answer's word, how something ended): an image, a client or a node
-never becomes one, since whoever asks could then make series without end.
+Labels have few values, all fixed by us (the word of an answer, a result). An image, a client or a node is never a label
+value, because a client could then create any number of series.
 """
 
 from __future__ import annotations
@@ -31,62 +31,60 @@ from autoregistry.events import (
     WorkloadRestarted,
 )
 
-# An up-to-date pull takes milliseconds, one that waits for a push as long as the client's patience.
-_PULL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 300, 600)
-_PUSH_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-_QUESTION_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+# An up-to-date pull takes milliseconds; one that waits for a push takes as long as the client waits.
+_PULL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 300, 600)
+_PUSH_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_RESPONSE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class Metrics:
-    """Takes every event, and answers `/_autoregistry/metrics`."""
+    """Counts events, and serves `/_autoregistry/metrics`."""
 
     def __init__(self, version: str) -> None:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        Info("autoregistry_build", "What runs.", registry=registry).info({"version": version})
+        Info("autoregistry_build", "The running version.", registry=registry).info(
+            {"version": version}
+        )
         self._pulls = Histogram(
             "autoregistry_pull_seconds",
-            "From a question for a manifest to its answer, by verdict.",
+            "Time from a manifest request to its response, by answer.",
             ("answer",),
-            buckets=_PULL_SECONDS,
+            buckets=_PULL_BUCKETS,
             registry=registry,
         )
         self._pushes = Histogram(
             "autoregistry_push_seconds",
-            "Pushes by Docker that brought the registry to what Docker has.",
-            buckets=_PUSH_SECONDS,
+            "Duration of successful pushes by Docker.",
+            buckets=_PUSH_BUCKETS,
             registry=registry,
         )
         self._pushed_bytes = Counter(
-            "autoregistry_pushed_bytes", "Bytes of layers that Docker pushed.", registry=registry
+            "autoregistry_pushed_bytes", "Bytes of layers pushed by Docker.", registry=registry
         )
-        self._failures = Counter(
-            "autoregistry_push_failures", "Pushes that ended with an error.", registry=registry
-        )
+        self._failures = Counter("autoregistry_push_failures", "Failed pushes.", registry=registry)
         self._hand_pushes = Counter(
-            "autoregistry_hand_pushes", "Tags set by somebody else's push.", registry=registry
+            "autoregistry_hand_pushes", "Tags set by the push of another client.", registry=registry
         )
         self._refreshes = Histogram(
             "autoregistry_node_refresh_seconds",
-            "Pulls that nodes were made to do, by how they ended.",
+            "Duration of pulls by nodes that were refreshed, by result.",
             ("result",),
-            buckets=_PUSH_SECONDS,
+            buckets=_PUSH_BUCKETS,
             registry=registry,
         )
         self._restarts = Counter(
-            "autoregistry_workload_restarts", "Workloads restarted.", registry=registry
+            "autoregistry_workload_restarts", "Restarted workloads.", registry=registry
         )
-        self._notices = Counter(
-            "autoregistry_notices", "Sentences of warning to people.", registry=registry
-        )
+        self._notices = Counter("autoregistry_notices", "Warnings to the user.", registry=registry)
         self._questions = Histogram(
             "autoregistry_question_seconds",
-            "How long Docker and the registry behind took to answer a question.",
+            "Response time of Docker and of the backend.",
             ("to", "result"),
-            buckets=_QUESTION_SECONDS,
+            buckets=_RESPONSE_BUCKETS,
             registry=registry,
         )
-        for answer in Answer:  # a rate over something never seen is 0, not absent
+        for answer in Answer:  # so that the rate of a series without events is 0, not absent
             if answer.status is None or answer in (Answer.PUSHING, Answer.PUSH_FAILED):
                 self._pulls.labels(answer.word)
         for result in ("ok", "failed"):
@@ -116,23 +114,22 @@ class Metrics:
                 pass
 
     def docker_asked(self, seconds: float, result: str) -> None:
-        """Docker was asked something; `result` is `ok` or `failed`."""
+        """Record a response of Docker; `result` is `ok` or `failed`."""
         self._questions.labels("docker", result).observe(seconds)
 
     def backend_asked(self, seconds: float, result: str) -> None:
-        """A request went to the registry behind; `seconds` until its answer began."""
+        """Record a response of the backend; `seconds` is the time until it began."""
         self._questions.labels("backend", result).observe(seconds)
 
     def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
-        """A number that is looked up whenever Prometheus asks."""
-        made = Gauge(f"autoregistry_{name}", about, registry=self._registry)
-        made.set_function(value)
+        """Add a gauge that is read at each scrape."""
+        Gauge(f"autoregistry_{name}", about, registry=self._registry).set_function(value)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """`GET /_autoregistry/metrics`, in the form that the client likes best."""
+        """Serve `GET /_autoregistry/metrics` in the format that the client prefers."""
         try:
             encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        except (TypeError, ValueError):  # a version in it that is no number
+        except (TypeError, ValueError):  # it contains a version that is not a number
             encode, content_type = choose_encoder("")
         headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
         return web.Response(body=encode(self._registry), headers=headers)

@@ -1,6 +1,6 @@
-"""The page for people: one file, and the headers under which a browser runs nothing but what is in it.
+"""The web page: one static file, with headers that let a browser run only the script in it.
 
-Refuses to put anything into the page: names, labels and reasons come later, as JSON, and the page shows them as text.
+Names, labels and reasons are fetched as JSON, and the page shows them as text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 class Page:
-    """Answers `GET /_autoregistry/`, and `GET /` where a browser asks."""
+    """Serves `GET /_autoregistry/`, and `GET /` to browsers."""
 
     def __init__(self) -> None:
         self._text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -32,23 +32,23 @@ class Page:
         }
 
     async def page(self, _: web.Request) -> web.Response:
-        """The page."""
+        """Return the page."""
         return web.Response(text=self._text, content_type="text/html", headers=self._headers)
 
     async def root(self, request: web.Request) -> web.Response | None:
-        """Show a browser the way; None for registry clients, which do not ask for HTML."""
+        """Redirect a browser to the page; return None for registry clients, which do not accept HTML."""
         if "text/html" not in request.headers.get("Accept", ""):
             return None
-        return await self.moved(request)
+        return await self.redirect(request)
 
-    async def moved(self, _: web.Request) -> web.Response:
-        """To the page."""
+    async def redirect(self, _: web.Request) -> web.Response:
+        """Redirect to the page."""
         headers = {"Location": api_paths.PAGE, "Cache-Control": "no-store", "Vary": "Accept"}
         return web.Response(status=302, headers=headers)
 
 
 def _policy(text: str) -> str:
-    """Nothing but the page's own script and style, and questions to where it came from."""
+    """Allow only the page's own script and style, and requests to its own origin."""
     hashes = {
         kind: b64encode(sha256(content.encode()).digest()).decode()
         for kind, content in _INLINE.findall(text)

@@ -1,4 +1,4 @@
-"""What the proxy says about itself: whether all is well, and who has what."""
+"""The health of the proxy, and the status of its images, pulls, pushes and nodes."""
 
 from __future__ import annotations
 
@@ -23,114 +23,116 @@ from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 from autoregistry.settings import CHECK
 
-BACKEND_SECONDS = 2.0
-SHOWN_PULLS = 200
-SHOWN_PUSHES = 20
-LITTLE_DISK = 2_000_000_000
-"""Bytes free below which a push of a larger image is about to fail."""
+HEALTH_SECONDS = 2.0
+STATUS_PULLS = 200
+STATUS_PUSHES = 20
+MIN_FREE_BYTES = 2_000_000_000
+"""With less free space on the disk, a push of a larger image is likely to fail."""
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Status:
-    """Answers `/_autoregistry/health` and `/_autoregistry/status`."""
+    """Serves `/_autoregistry/health` and `/_autoregistry/status`."""
 
     def __init__(
         self,
-        questions: AsyncDocker,
+        docker: AsyncDocker,
         backend: Backend,
-        stores: Inventory,
+        inventory: Inventory,
         nodes: NodeInventory,
         stream: EventStream,
         history: History,
         names: RegistryNames,
         state: Path,
         version: str,
+        loopback: LoopbackCheck | None,
     ) -> None:
-        self._questions = questions
+        self._docker = docker
         self._backend = backend
-        self._stores = stores
+        self._inventory = inventory
         self._nodes = nodes
         self._stream = stream
         self._history = history
         self._names = names
         self._state = state
         self._version = version
+        self._loopback = loopback
         self._daemon = ""
-        """Docker's own ID, by which commands know whether this is the proxy of the Docker that they talk to."""
-        self.probe: LoopbackCheck | None = None
+        """Docker's own ID: commands compare it with that of their Docker."""
 
     async def health(self, _: web.Request) -> web.Response:
-        """200 while we serve; the JSON says how Docker and the backend are."""
+        """Return 200 while the proxy serves; the JSON has the health of Docker and of the backend."""
         return web.json_response(await self._health(), headers=NO_STORE)
 
     async def _health(self) -> dict[str, str]:
-        docker = await self._questions.ask(lambda images: images.ping())
+        docker = await self._docker.ask(lambda images: images.ping())
         if not self._daemon and docker is True:
-            daemon = await self._questions.ask(lambda images: images.daemon_identity())
+            daemon = await self._docker.ask(lambda images: images.daemon_identity())
             self._daemon = "" if isinstance(daemon, Unreachable) else daemon
-        backend = "ok"
-        broken = self.probe.broken if self.probe else None
-        try:
-            ask = BackendRequest("GET", "/v2/", [(b"Host", self._backend.host)])
-            async with await self._backend.send(ask, silence=BACKEND_SECONDS):
-                pass
-        except BackendUnreachable as exc:
-            backend = exc.message
+        broken = self._loopback.broken if self._loopback else None
         return {
             "version": self._version,
             "daemon": self._daemon,
             "docker": "does not answer" if isinstance(docker, Unreachable) else "ok",
-            "backend": backend,
+            "backend": await self._backend_health(),
             "loop": broken.message if broken else "ok",
-            "disk": _disk(self._free_bytes()),
+            "disk": _disk_health(self._free_bytes()),
         }
 
+    async def _backend_health(self) -> str:
+        request = BackendRequest("GET", "/v2/", [(b"Host", self._backend.host)])
+        try:
+            async with await self._backend.send(request, silence=HEALTH_SECONDS):
+                return "ok"
+        except BackendUnreachable as exc:
+            return exc.message
+
     def _free_bytes(self) -> int | None:
-        """On the journal's disk: where the stack's volumes are, Docker's and the registry's are as well."""
+        """Return the free space where the journal is: usually the disk of Docker's and the registry's volumes."""
         try:
             return shutil.disk_usage(self._state).free
         except OSError:
             return None
 
     async def status(self, request: web.Request) -> web.Response:
-        """Everything the page and `images` show; with `?image=shop/api:dev` that row only."""
+        """Return everything that the page and `images` show, or with `?image=shop/api:dev` one row."""
         last = str(self._history.last)
-        said: dict[str, Any] = {"at": time.time(), "last_event_id": last}
+        payload: dict[str, Any] = {"at": time.time(), "last_event_id": last}
         only = parse_image(request.query.get("image", ""))
         try:
-            rows = [await self._stores.row(only)] if only else await self._stores.rows()
-            said["images"] = [row.as_json() for row in rows]
-            said["is_compared"] = True
+            rows = [await self._inventory.row(only)] if only else await self._inventory.rows()
+            payload["images"] = [row.as_json() for row in rows]
+            payload["is_compared"] = True
             if only:
-                told = next_pull(rows[0].state, rows[0].image, self._names.primary)
-                said["next"] = dict(zip(("sentence", "command"), told, strict=True))
+                sentence, command = next_pull(rows[0].state, rows[0].image, self._names.primary)
+                payload["next"] = {"sentence": sentence, "command": command}
         except BackendUnreachable:
-            said |= {"images": [], "is_compared": False}
-            await self._nodes.look()
+            payload |= {"images": [], "is_compared": False}
+            await self._nodes.update()
         if only is None:
-            said |= self._of_late()
-            said["health"] = await self._health()
-            said["nodes"] = [node.as_json() for node in self._nodes.states()]
-            said["free_bytes"] = self._free_bytes()
-        said["name"] = self._names.primary
-        said["names"] = list(self._names.all)
-        return web.json_response(said, headers=NO_STORE)
+            payload |= self._recent()
+            payload["health"] = await self._health()
+            payload["nodes"] = [node.as_json() for node in self._nodes.nodes()]
+            payload["free_bytes"] = self._free_bytes()
+        payload["name"] = self._names.primary
+        payload["names"] = list(self._names.all)
+        return web.json_response(payload, headers=NO_STORE)
 
-    def _of_late(self) -> dict[str, Any]:
-        """Newest first."""
-        newest = [entry.said for entry in reversed(self._history.entries)]
-        pulls = [said for said in newest if said["type"] == "pull-answered"]
-        pulls = [said for said in pulls if said["manifest"] != CHECK]
-        pushes = [said for said in newest if said["type"] == "push-finished"]
-        pushes = [said for said in pushes if said["image"] != CHECK]
+    def _recent(self) -> dict[str, Any]:
+        """Return the last pulls and pushes, newest first, and the running pushes."""
+        newest = [entry.payload for entry in reversed(self._history.entries)]
+        pulls = [event for event in newest if event["type"] == "pull-answered"]
+        pulls = [event for event in pulls if event["manifest"] != CHECK]
+        pushes = [event for event in newest if event["type"] == "push-finished"]
+        pushes = [event for event in pushes if event["image"] != CHECK]
         return {
-            "pulls": pulls[:SHOWN_PULLS],
-            "pushes": pushes[:SHOWN_PUSHES],
+            "pulls": pulls[:STATUS_PULLS],
+            "pushes": pushes[:STATUS_PUSHES],
             "running": list(self._stream.running.values()),
         }
 
 
-def _disk(free: int | None) -> str:
+def _disk_health(free: int | None) -> str:
     if free is None:
         return "unknown"
-    return "ok" if free >= LITTLE_DISK else f"only {free / 1e9:.1f} GB free"
+    return "ok" if free >= MIN_FREE_BYTES else f"only {free / 1e9:.1f} GB free"

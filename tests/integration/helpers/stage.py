@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from autoregistry import api_paths
-from autoregistry.image_state import next_pull
+from autoregistry.image_state import ImageState, next_pull
 from autoregistry.proxy.api.page import Page
 
 NAME = "localhost:5000"
@@ -104,8 +104,9 @@ class Stage:
         said = {**self.said, "at": time.time(), "last_event_id": f"{BOOT}-{self._n}"}
         if (only := request.query.get("image")) is not None:
             said["images"] = [row for row in said["images"] if row["image"] == only]
-            told = next_pull(said["images"][0]["state"], only, NAME)
-            said["next"] = dict(zip(("sentence", "command"), told, strict=True))
+            state = ImageState(said["images"][0]["state"])
+            sentence, command = next_pull(state, only, NAME)
+            said["next"] = {"sentence": sentence, "command": command}
         return web.json_response(said)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

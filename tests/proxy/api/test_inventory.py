@@ -1,65 +1,70 @@
-"""The state of an image in a word: what Docker and the registry have goes first, the nodes after it."""
+"""The state of an image: a difference between Docker and the registry comes before one of the nodes."""
 
 from __future__ import annotations
 
 import pytest
 
 from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
+from autoregistry.image_state import ImageState
 from autoregistry.proxy.api.inventory import state_of
 from autoregistry.proxy.api.node_inventory import NodeCopy
 from autoregistry.proxy.pull.comparison import Facts
 from autoregistry.proxy.pull.journal import CUT_OFF
 
-DOCKERS, OTHER = LocalImage("sha256:new"), RegistryImage("sha256:by-hand")
-IN_STEP = RegistryImage("sha256:new")
-AWAY = Unreachable.DOCKER
+LOCAL, OTHER = LocalImage("sha256:new"), RegistryImage("sha256:manual")
+SAME = RegistryImage("sha256:new")
+UNREACHABLE = Unreachable.DOCKER
 OLD = NodeCopy("dev", "k3d-dev-server-0", "sha256:old", is_current=False)
 CURRENT = NodeCopy("dev", "k3d-dev-server-1", "sha256:new", is_current=True)
-NOTHING = NodeCopy("dev", "k3d-dev-server-2", "", is_current=False)
-BEHIND = "an older copy is on k3d-dev-server-0"
+NO_COPY = NodeCopy("dev", "k3d-dev-server-2", "", is_current=False)
+OLD_COPY = "an older copy is on k3d-dev-server-0"
 
 
 @pytest.mark.parametrize(
     ("facts", "state", "because"),
     [
-        (Facts(DOCKERS, IN_STEP, Verdict.UP_TO_DATE, None), "nodes-behind", BEHIND),
+        (Facts(LOCAL, SAME, Verdict.UP_TO_DATE, None), ImageState.NODES_BEHIND, OLD_COPY),
         (
             Facts(None, OTHER, Verdict.ONLY_IN_REGISTRY, None),
-            "only-in-registry",
-            f"{Verdict.ONLY_IN_REGISTRY.value}; {BEHIND}",
+            ImageState.ONLY_IN_REGISTRY,
+            f"{Verdict.ONLY_IN_REGISTRY.value}; {OLD_COPY}",
         ),
         (
-            Facts(DOCKERS, OTHER, Verdict.PUSHED_BY_HAND, None),
-            "by-hand",
-            f"{Verdict.PUSHED_BY_HAND.value}; {BEHIND}",
+            Facts(LOCAL, OTHER, Verdict.PUSHED_BY_HAND, None),
+            ImageState.PUSHED_MANUALLY,
+            f"{Verdict.PUSHED_BY_HAND.value}; {OLD_COPY}",
         ),
         (
-            Facts(AWAY, OTHER, Verdict.DOCKER_UNREACHABLE, None),
-            "docker-unreachable",
-            f"{Verdict.DOCKER_UNREACHABLE.value}; {BEHIND}",
+            Facts(UNREACHABLE, OTHER, Verdict.DOCKER_UNREACHABLE, None),
+            ImageState.DOCKER_UNREACHABLE,
+            f"{Verdict.DOCKER_UNREACHABLE.value}; {OLD_COPY}",
         ),
-        (Facts(DOCKERS, OTHER, Verdict.DIFFERS, None), "behind", Verdict.DIFFERS.value),
-        (Facts(DOCKERS, None, Verdict.MISSING, None), "only-in-docker", Verdict.MISSING.value),
+        (Facts(LOCAL, OTHER, Verdict.DIFFERS, None), ImageState.BEHIND, Verdict.DIFFERS.value),
+        (
+            Facts(LOCAL, None, Verdict.MISSING, None),
+            ImageState.ONLY_IN_DOCKER,
+            Verdict.MISSING.value,
+        ),
         (
             Facts(None, None, Verdict.ONLY_IN_REGISTRY, None),
-            "nowhere",
+            ImageState.NOWHERE,
             "neither Docker nor the registry has it",
         ),
-        (Facts(DOCKERS, OTHER, Verdict.DIFFERS, CUT_OFF), "behind", Verdict.DIFFERS.value),
+        (Facts(LOCAL, OTHER, Verdict.DIFFERS, CUT_OFF), ImageState.BEHIND, Verdict.DIFFERS.value),
         (
-            Facts(DOCKERS, OTHER, Verdict.DIFFERS, "the disk is full"),
-            "stale",
+            Facts(LOCAL, OTHER, Verdict.DIFFERS, "the disk is full"),
+            ImageState.STALE,
             f"{Verdict.DIFFERS.value}, and it could not be pushed: the disk is full",
         ),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: str(value) if isinstance(value, ImageState) else "",
 )
-def test_an_old_copy_on_a_node_does_not_hide_what_docker_and_the_registry_have(
-    facts: Facts, state: str, because: str
+def test_an_old_copy_on_a_node_does_not_hide_a_difference_of_docker_and_the_registry(
+    facts: Facts, state: ImageState, because: str
 ) -> None:
-    assert state_of(facts, (CURRENT, OLD, NOTHING)) == (state, because)
+    assert state_of(facts, (CURRENT, OLD, NO_COPY)) == (state, because)
 
 
-def test_without_an_old_copy_the_verdict_speaks() -> None:
-    facts = Facts(DOCKERS, IN_STEP, Verdict.UP_TO_DATE, None)
-    assert state_of(facts, (CURRENT, NOTHING)) == ("in-step", Verdict.UP_TO_DATE.value)
+def test_without_an_old_copy_the_verdict_is_the_state() -> None:
+    facts = Facts(LOCAL, SAME, Verdict.UP_TO_DATE, None)
+    assert state_of(facts, (CURRENT, NO_COPY)) == (ImageState.IN_STEP, Verdict.UP_TO_DATE.value)

@@ -1,4 +1,4 @@
-"""Metrics: the exposition format, what is counted, and that no caller can make series without end."""
+"""Metrics: the exposition format, the counts, and that no client can create series."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ LABELS = {"answer", "le", "result", "to", "version"}
 
 
 async def _families(lab: Lab) -> dict[str, Metric]:
-    answer = await lab.client.get("/_autoregistry/metrics")
-    assert answer.headers["Content-Type"].startswith("text/plain")
-    parsed = text_string_to_metric_families(answer.text)
+    response = await lab.client.get("/_autoregistry/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain")
+    parsed = text_string_to_metric_families(response.text)
     return {family.name: family for family in parsed}
 
 
 def _value(families: dict[str, Metric], sample: str, **labels: str) -> float:
-    found = [
+    values = [
         s.value
         for family in families.values()
         for s in family.samples
         if s.name == sample and labels.items() <= s.labels.items()
     ]
-    assert len(found) == 1, (sample, labels, found)
-    return found[0]
+    assert len(values) == 1, (sample, labels, values)
+    return values[0]
 
 
 async def test_a_pull_and_its_push_are_counted(lab: Lab) -> None:
@@ -55,16 +55,16 @@ async def test_a_pull_and_its_push_are_counted(lab: Lab) -> None:
         assert _value(families, "autoregistry_question_seconds_count", to=to, result="ok") > 0
 
 
-async def test_who_likes_openmetrics_gets_it(lab: Lab) -> None:
-    answer = await lab.client.get(
+async def test_a_client_that_accepts_openmetrics_gets_it(lab: Lab) -> None:
+    response = await lab.client.get(
         "/_autoregistry/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
     )
 
-    parsed = openmetrics(answer.text)  # type: ignore[no-untyped-call]
+    parsed = openmetrics(response.text)  # type: ignore[no-untyped-call]
     assert "autoregistry_pushes_running" in {family.name for family in parsed}
 
 
-async def test_names_are_what_promtool_would_let_pass(lab: Lab) -> None:
+async def test_names_follow_the_rules_of_promtool(lab: Lab) -> None:
     families = await _families(lab)
     wrong = [
         name
@@ -89,7 +89,7 @@ async def _series(lab: Lab) -> set[str]:
     }
 
 
-async def test_no_caller_makes_a_series(lab: Lab) -> None:
+async def test_clients_cannot_create_series(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     before = await _series(lab)
@@ -101,7 +101,7 @@ async def test_no_caller_makes_a_series(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("label", ["image", "client", "node", "cluster"])
-async def test_what_others_name_is_never_a_label(lab: Lab, label: str) -> None:
+async def test_names_from_outside_are_never_labels(lab: Lab, label: str) -> None:
     metrics = Metrics("1.0")
     for event in EVENTS:
         metrics.take(event)
@@ -119,7 +119,7 @@ async def test_what_others_name_is_never_a_label(lab: Lab, label: str) -> None:
     assert used <= LABELS
 
 
-async def test_docker_counts_as_connected_before_it_has_anything_to_say(watching_lab: Lab) -> None:
+async def test_docker_counts_as_connected_before_its_first_event(watching_lab: Lab) -> None:
     await watching_lab.pull()
 
     assert _value(await _families(watching_lab), "autoregistry_docker_events_connected") == 1
@@ -130,11 +130,11 @@ async def test_every_metric_of_the_dashboard_exists(lab: Lab) -> None:
     used = set(re.findall(r"\b(?:autoregistry|process)_[a-z_]+", text))
     labels = {f"{label}={value}" for label, value in re.findall(r'(\w+)=~?\\"(\w+)\\"', text)}
     samples = [sample for f in (await _families(lab)).values() for sample in f.samples]
-    there = {sample.name for sample in samples}
+    existing = {sample.name for sample in samples}
     values = {f"{label}={value}" for s in samples for label, value in s.labels.items()}
 
     assert used
-    assert used - there == set()
+    assert used - existing == set()
     assert labels
     assert labels - values == set()
 
@@ -143,8 +143,8 @@ async def test_every_metric_of_the_dashboard_exists(lab: Lab) -> None:
     "accept",
     ["text/plain;version=a.b", "application/openmetrics-text; version=abc", "a;b;c=;=", ";,;"],
 )
-async def test_whatever_a_client_likes_it_gets_metrics(lab: Lab, accept: str) -> None:
-    answer = await lab.client.get("/_autoregistry/metrics", headers={"Accept": accept})
+async def test_a_malformed_accept_header_still_gets_metrics(lab: Lab, accept: str) -> None:
+    response = await lab.client.get("/_autoregistry/metrics", headers={"Accept": accept})
 
-    assert answer.status_code == 200
-    assert "autoregistry_docker_up" in answer.text
+    assert response.status_code == 200
+    assert "autoregistry_docker_up" in response.text

@@ -1,4 +1,4 @@
-"""The page: who gets it, and under which headers."""
+"""The page: which clients get it, and with which headers."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 FILE = Path(page.__file__).with_name("page.html").read_text()
 
 
-async def test_only_what_is_in_the_page_may_run(lab: Lab) -> None:
-    answer = await lab.client.get("/_autoregistry/")
+async def test_only_the_script_of_the_page_may_run(lab: Lab) -> None:
+    response = await lab.client.get("/_autoregistry/")
 
     policy = dict(
-        part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";")
+        part.strip().split(" ", 1)
+        for part in response.headers["Content-Security-Policy"].split(";")
     )
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert policy["connect-src"] == "'self'"
     for tag in ("script", "style"):
-        (inline,) = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", answer.text, re.DOTALL)
+        (inline,) = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", response.text, re.DOTALL)
         digest = b64encode(sha256(inline.encode()).digest()).decode()
         assert policy[f"{tag}-src"] == f"'sha256-{digest}'"
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
 @pytest.mark.parametrize("path", ["", "status", "health", "events", "metrics"])
-async def test_another_sites_page_learns_nothing(lab: Lab, path: str) -> None:
+async def test_pages_of_other_sites_can_read_nothing(lab: Lab, path: str) -> None:
     headers = {"Origin": "http://evil.example"}
-    async with lab.client.stream("GET", f"/_autoregistry/{path}", headers=headers) as answer:
-        assert not [name for name in answer.headers if name.startswith("access-control-")]
+    async with lab.client.stream("GET", f"/_autoregistry/{path}", headers=headers) as response:
+        assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
-async def test_a_browser_is_not_served_under_a_foreign_name(lab: Lab) -> None:
-    answer = await lab.client.get("/_autoregistry/", headers={"Host": "evil.example"})
-    assert answer.status_code == 421
+async def test_a_foreign_host_name_is_refused(lab: Lab) -> None:
+    response = await lab.client.get("/_autoregistry/", headers={"Host": "evil.example"})
+    assert response.status_code == 421
 
 
 @pytest.mark.parametrize(
@@ -53,32 +54,32 @@ async def test_a_browser_is_not_served_under_a_foreign_name(lab: Lab) -> None:
         pytest.param("GET", "/", BROWSER, 302, id="a browser"),
         pytest.param("GET", "/_autoregistry", BROWSER, 302, id="without the slash"),
         pytest.param("GET", "/", "*/*", 400, id="a registry client"),
-        pytest.param("HEAD", "/", BROWSER, 400, id="not a look at the page"),
-        pytest.param("POST", "/_autoregistry/", BROWSER, 400, id="the page takes nothing"),
-        pytest.param("GET", "/v2/", BROWSER, 200, id="the registry, whoever asks"),
+        pytest.param("HEAD", "/", BROWSER, 400, id="HEAD"),
+        pytest.param("POST", "/_autoregistry/", BROWSER, 400, id="the page accepts no POST"),
+        pytest.param("GET", "/v2/", BROWSER, 200, id="the registry, also for a browser"),
     ],
 )
 async def test_only_browsers_are_sent_to_the_page(
     lab: Lab, method: str, path: str, accept: str, status: int
 ) -> None:
-    answer = await lab.client.request(method, path, headers={"Accept": accept})
-    assert answer.status_code == status
+    response = await lab.client.request(method, path, headers={"Accept": accept})
+    assert response.status_code == status
     if status == 302:
-        assert answer.headers["Location"] == "/_autoregistry/"
+        assert response.headers["Location"] == "/_autoregistry/"
 
 
 @pytest.mark.parametrize(
-    "way",
+    "function",
     ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"],
 )
-def test_foreign_text_has_no_way_to_become_markup(way: str) -> None:
-    assert way not in FILE
+def test_foreign_text_cannot_become_markup(function: str) -> None:
+    assert function not in FILE
 
 
-def test_the_page_needs_nothing_from_elsewhere() -> None:
+def test_the_page_loads_nothing_from_other_hosts() -> None:
     assert not re.findall(r"(?:https?:)?//\w[\w.-]+\.\w", FILE)
     assert not re.findall(r"\son\w+=|\sstyle=|javascript:", FILE)
 
 
-def test_the_proxys_image_has_the_page() -> None:
+def test_the_image_of_the_proxy_contains_the_page() -> None:
     assert "autoregistry/proxy/api/page.html" in image_source("python:3").files
