@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 from typing import Any
 
 import yaml
 
 from autoregistry.errors import SettingInvalid
+from autoregistry.template_files import read_template
 
 CERTS = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
 """Where k3s has containerd look for hosts.toml (k3s pkg/agent/containerd/config.go)."""
@@ -56,22 +56,11 @@ def plain(urls: Iterable[str]) -> list[str]:
     return [url.rstrip("/").removesuffix("/v2") for url in urls]
 
 
-def templates() -> Path:
-    """The folder of files for people: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    inside = package / "templates"
-    return inside if inside.is_dir() else package.parent / "templates"
-
-
-def template(name: str) -> str:
-    return (templates() / name).read_text()
-
-
 def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str:
     """What k3s makes its nodes' hosts.toml files from. `others`: a user's own, whose other mirrors stay."""
     entries = {name: {"endpoint": list(mirror.endpoints)} for name in mirror.names}
     mirrors = yaml.safe_dump(entries, sort_keys=False, default_style=None)
-    text = Template(template("registries.yaml")).substitute(mirrors=_indented(mirrors))
+    text = Template(read_template("registries.yaml")).substitute(mirrors=_indented(mirrors))
     if not others:
         return text
     comment = text.partition("mirrors:")[0]
@@ -110,7 +99,7 @@ def hosts_toml(mirror: Mirror, name: str) -> str:
     it that would be the node's own localhost, and people would read `connection refused`.
     """
     ends = {"first": mirror.endpoints[0], "last": mirror.endpoints[-1]}
-    text = Template(template("hosts.toml")).substitute(name=name, **ends)
+    text = Template(read_template("hosts.toml")).substitute(name=name, **ends)
     return text if len(mirror.endpoints) > 1 else text.partition("\n[host")[0]
 
 
@@ -129,7 +118,7 @@ def hosts_path(name: str) -> str:
 def config_map(mirror: Mirror) -> str:
     """The ConfigMap by which Tilt, skaffold and ctlptl find a local registry."""
     values = {"name": mirror.names[0], "inside": mirror.inside}
-    return Template(template("local-registry-hosting.yaml")).substitute(values)
+    return Template(read_template("local-registry-hosting.yaml")).substitute(values)
 
 
 def hosting(config_map: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from string import Template
 
 import yaml
 
-from autoregistry.cluster.mirror_config import templates
 from autoregistry.stack.model import PORT_INSIDE, Mount, Service, Stack
+from autoregistry.template_files import read_template
 
 
 def compose_file(stack: Stack) -> str:
@@ -20,7 +20,7 @@ def compose_file(stack: Stack) -> str:
         "networks": network,
         "volumes": volumes,
     }
-    template = Template((templates() / "compose.yaml").read_text())
+    template = Template(read_template("compose.yaml"))
     return template.substitute(
         name=stack.options.name, **{key: _dumped(value) for key, value in parts.items()}
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import autoregistry
-from autoregistry.cluster.mirror_config import templates
+from autoregistry.template_files import template_folder
 
 REPOSITORY = "autoregistry"
 # pip in the build looks where pip outside was told to look.
@@ -65,8 +65,8 @@ def image_source(base_image: str) -> ImageSource:
         for path in package.rglob("*")
         if path.is_file() and not set(_LEFT_OUT) & set(path.parts) and path.suffix != ".pyc"
     }
-    for path in templates().iterdir():
+    for path in template_folder().iterdir():
         files[f"autoregistry/templates/{path.name}"] = path.read_bytes()
-    files["Dockerfile"] = (templates() / "Dockerfile").read_bytes()
-    files["requirements.txt"] = (templates() / "requirements.txt").read_bytes()
+    files["Dockerfile"] = (template_folder() / "Dockerfile").read_bytes()
+    files["requirements.txt"] = (template_folder() / "requirements.txt").read_bytes()
     return ImageSource(files, base_image)
