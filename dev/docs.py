@@ -72,7 +72,7 @@ def _section(command: click.Command, context: click.Context) -> str:
         mark = MARKS.get(context.command_path, "run")
         lines += ["", title, "", f"<!-- {mark} -->", ""]
         lines += [f"  {line}" for line in typed]
-    if options := [o for o in command.params if isinstance(o, click.Option)]:
+    if options := [o for o in command.params if isinstance(o, click.Option) and not o.hidden]:
         prefix = context.command.context_settings.get("auto_envvar_prefix")
         lines += ["", "| option | what it does |", "|---|---|"]
         lines += [_row(option, context, prefix) for option in options]

@@ -1,4 +1,4 @@
-"""What a user's own k3d flags and config file say about registries and networks, so that ours does not undo it."""
+"""The registries and networks in a user's own k3d flags and config file, so that our flags do not override them."""
 
 from __future__ import annotations
 
@@ -9,73 +9,80 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoregistry.cluster.mirror_config import mapping
+from autoregistry.cluster.mirror_config import parse_mapping
 from autoregistry.errors import SettingInvalid
 
-_OURS = ("--registry-config",)
-_PLACES = ("-c", "--config")
+_REGISTRIES_FLAG = "--registry-config"
+_CONFIG_FLAGS = ("-c", "--config")
 
 
 @dataclass(slots=True)
-class Own:
-    """What the user's flags and k3d config file say themselves."""
+class UserChoices:
+    """The choices in the user's flags and k3d config file."""
 
     registries: dict[str, Any]
     flags: list[str]
     has_network: bool = False
 
 
-def own_choices(flags: Sequence[str]) -> Own:
-    """The user's own registries, of the flag and of the config file, to be merged; and the other flags.
+def user_choices(flags: Sequence[str]) -> UserChoices:
+    """Return the registries of the flag and of the config file, to be merged with ours, and the other flags.
 
-    A flag beats the config (k3d cmd/cluster/clusterCreate.go), so ours would replace what stands there.
+    A flag overrides the config file (k3d cmd/cluster/clusterCreate.go), so our flag would replace its registries.
     """
-    own = Own({}, [])
+    choices = UserChoices({}, [])
     words = list(flags)
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
         if flag.startswith("-c") and not flag.startswith("--") and len(flag) > len("-c"):
             flag, equals, value = "-c", "=", word.removeprefix("-c").removeprefix("=")
-        if flag not in (*_OURS, *_PLACES):
-            own.flags.append(word)
+        if flag not in (_REGISTRIES_FLAG, *_CONFIG_FLAGS):
+            choices.flags.append(word)
             continue
-        place = value if equals else (words.pop(0) if words else "")
-        if flag in _OURS:
-            own.registries = _merged(own.registries, mapping(_text(place), place))
-            continue
-        own.flags += ["--config", place]
-        if place == "-":
-            raise SettingInvalid(
-                "k3d's config is read twice here, which its standard input cannot be",
-                "autoregistry cluster create NAME -- --config FILE",
-            )
-        config = mapping(_expanded(_text(place)), place)
-        own.has_network = bool(config.get("network") or config.get("subnet"))
-        inline = str((config.get("registries") or {}).get("config") or "")
-        if inline:
-            where = f"registries.config in {place}"
-            text, where = (inline, where) if "\n" in inline else (_text(inline), inline)
-            own.registries = _merged(mapping(text, where), own.registries)
-    return own
+        path = value if equals else (words.pop(0) if words else "")
+        if flag == _REGISTRIES_FLAG:
+            registries = parse_mapping(_read(path), path)
+            choices.registries = _merged(choices.registries, registries)
+        else:
+            _add_config_file(choices, path)
+    return choices
+
+
+def _add_config_file(choices: UserChoices, path: str) -> None:
+    choices.flags += ["--config", path]
+    if path == "-":
+        raise SettingInvalid(
+            "the k3d config cannot come from standard input, because it is read twice",
+            "autoregistry cluster create NAME -- --config FILE",
+        )
+    config = parse_mapping(_expanded(_read(path)), path)
+    choices.has_network = bool(config.get("network") or config.get("subnet"))
+    inline = str((config.get("registries") or {}).get("config") or "")
+    if inline:
+        is_path = "\n" not in inline
+        text, source = (
+            (_read(inline), inline) if is_path else (inline, f"registries.config in {path}")
+        )
+        choices.registries = _merged(parse_mapping(text, source), choices.registries)
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Mirrors and configs of both; the second wins."""
+    """Return the mirrors and configs of both; the second has priority."""
     keys = {*first, *second}
     return {key: {**(first.get(key) or {}), **(second.get(key) or {})} for key in keys}
 
 
-def _text(place: str) -> str:
+def _read(path: str) -> str:
     try:
-        return Path(place).read_text()
+        return Path(path).read_text()
     except OSError as exc:
-        raise SettingInvalid(f"{place or 'the file'} cannot be read: {exc}") from exc
+        raise SettingInvalid(f"{path or 'the file'} cannot be read: {exc}") from exc
 
 
 def _expanded(text: str) -> str:
-    """With the environment's variables in it, nothing where there is none.
+    """Replace environment variables, as k3d does in its config file only (cmd/util/config/config.go).
 
-    k3d does so with its config file, and with no other (cmd/util/config/config.go).
+    A variable that is not set becomes empty.
     """
     return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: os.environ.get(m[1] or m[2], ""), text)

@@ -1,9 +1,9 @@
-"""Who has which address on a cluster's network, and giving a node back the one it was made with.
+"""The addresses of containers on clusters' networks: conflicts, and the addresses that we take ourselves.
 
-`k3d cluster create --subnet` fixes the addresses of servers only. When Docker starts, it starts everything at once,
-and an agent or load balancer may be given the address of a server that comes later: that server then stays down
-with `Address already in use` (k3d-io/k3d#1637). Our own containers are never in the way: theirs are fixed, at the
-far end of the network.
+`k3d cluster create --subnet` fixes the addresses of servers only. When Docker starts, it starts every container at
+once, and may give an agent or load balancer the address of a server that starts later. That server then stays down
+with `Address already in use` (k3d-io/k3d#1637). Our own containers never cause this: they have fixed addresses at the
+end of the network's range, where Docker does not look for free ones.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from autoregistry.engine.containers import Container
+from autoregistry.engine.containers import Container, Containers
+from autoregistry.engine.networks import Networks
 
-_TAKEN = "Address already in use"
-# A node ends its kubelet within that; k3d's entry point drains it first.
-STOP_SECONDS = 5
+_ADDRESS_TAKEN = "Address already in use"
+# A node's kubelet ends within this time; k3d's entry point drains it first.
+NODE_STOP_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +27,23 @@ class Collision:
     network: str
     address: str
     owner: str
-    """It was given the address for good."""
+    """The container that was created with this address."""
     holder: str
-    """It has it, or was given it as well."""
+    """The container that has this address now, or was created with it as well."""
     is_by_chance: bool
-    """Docker chose it for the holder, and will choose another one next time."""
+    """Docker chose the address for the holder, and will choose another one next time."""
 
     def __str__(self) -> str:
         return f"{self.owner} and {self.holder} both want {self.address} on network {self.network}"
 
 
-class Containers(Protocol):
-    """What is needed of the engine (`engine/containers.py`)."""
-
-    def list(self, *labels: str) -> list[Container]: ...
-    def start(self, container: str) -> None: ...
-    def stop(self, container: str, seconds: int = ...) -> None: ...
-
-
 def collisions(containers: Iterable[Container]) -> Iterator[Collision]:
-    """Every one there is among these containers."""
-    everybody = list(containers)
-    for owner in everybody:
+    """Return every collision among these containers."""
+    candidates = list(containers)
+    for owner in candidates:
         for network in owner.networks:
             address = owner.static_address(network)
-            for holder in everybody if address else ():
+            for holder in candidates if address else ():
                 chosen = holder.static_address(network)
                 is_first = owner.name < holder.name or not chosen
                 if (
@@ -62,45 +54,46 @@ def collisions(containers: Iterable[Container]) -> Iterator[Collision]:
                     yield Collision(network, address, owner.name, holder.name, not chosen)
 
 
-def give_back(containers: Containers) -> list[Collision]:
-    """Start the nodes that Docker could not start because another node had their address; those that were."""
-    everybody = containers.list("app=k3d")
-    down = {c.name for c in everybody if not c.is_running and c.error.strip().endswith(_TAKEN)}
-    found = [c for c in collisions(everybody) if c.owner in down and c.is_by_chance]
+def restore_addresses(containers: Containers) -> list[Collision]:
+    """Start the nodes that are down because Docker gave their address to another node.
+
+    Returns the collisions that this resolved.
+    """
+    existing = containers.list("app=k3d")
+    down = {
+        c.name for c in existing if not c.is_running and c.error.strip().endswith(_ADDRESS_TAKEN)
+    }
+    found = [c for c in collisions(existing) if c.owner in down and c.is_by_chance]
     for holder in sorted({collision.holder for collision in found}):
-        containers.stop(holder, STOP_SECONDS)
+        containers.stop(holder, NODE_STOP_SECONDS)
     try:
         for owner in sorted({collision.owner for collision in found}):
             containers.start(owner)
-    finally:  # somebody may have been quicker: those that we stopped are started all the same
+    finally:  # if another container took the address meanwhile, those that we stopped are still started
         for holder in sorted({collision.holder for collision in found}):
             containers.start(holder)
     return found
 
 
-class Networks(Protocol):
-    """What choosing an address needs of the engine (`engine/networks.py`)."""
-
-    def subnet(self, network: str) -> str | None: ...
-    def addresses(self, network: str) -> frozenset[str]: ...
-
-
-def far_place(
-    networks: Networks, network: str, member: str, everybody: Iterable[Container]
+def endpoint_config(
+    networks: Networks, network: str, member: str, containers: Iterable[Container]
 ) -> dict[str, object]:
-    """For `connect`: an address at the far end that nobody has or was made with, those that are stopped included."""
+    """Return the `EndpointConfig` for `connect`, with an address that no container has or was created with.
+
+    The addresses of stopped containers count as taken.
+    """
     claimed = {
         address
-        for container in everybody
+        for container in containers
         for address in (container.static_address(network), container.networks.get(network))
         if address and container.name != member
     }
     taken = claimed | networks.addresses(network)
-    return {"IPAMConfig": {"IPv4Address": far_address(networks.subnet(network), taken)}}
+    return {"IPAMConfig": {"IPv4Address": last_free_address(networks.subnet(network), taken)}}
 
 
-def far_address(subnet: str | None, taken: Iterable[str]) -> str:
-    """The last free address of a network, where no node looks for its own; empty where it has no IPv4."""
+def last_free_address(subnet: str | None, taken: Iterable[str]) -> str:
+    """Return the last free address of a subnet; empty if there is none, or no IPv4 subnet."""
     if subnet is None:
         return ""
     block, used = ipaddress.ip_network(subnet), frozenset(taken)

@@ -1,49 +1,41 @@
-"""Attaching a running cluster to the registry, and letting go of it again; no restart of anything.
+"""Attaching running clusters to the registry, and detaching them, without a restart.
 
-On the cluster's network we take addresses from the far end, where nodes never look for theirs: a node that comes
-back after a restart must find its own address free (k3d-io/k3d#1637, kind#2045).
+On a cluster's network we take addresses from the end of the range, where Docker does not look for free ones: a node
+that comes back after a restart must find its own address free (k3d-io/k3d#1637, kind#2045).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from autoregistry.cluster.addresses import Networks, collisions, far_place
+from autoregistry.cluster.addresses import collisions, endpoint_config
 from autoregistry.cluster.config_map import announce, withdraw
-from autoregistry.cluster.mirror_config import Mirror, plain
+from autoregistry.cluster.mirror_config import Mirror, base_urls
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
-from autoregistry.engine.containers import Container
+from autoregistry.engine.containers import Containers
+from autoregistry.engine.networks import Networks
 from autoregistry.errors import AutoregistryError, ClusterRefused, DockerRefused
 
-
-class Containers(Protocol):
-    """What joining a network needs of the engine."""
-
-    def list(self, *labels: str) -> list[Container]: ...
-    def connect(
-        self, network: str, container: str, body: Mapping[str, object] | None = None
-    ) -> bool: ...
-    def disconnect(self, network: str, container: str) -> bool: ...
+# The k3s that k3d 5.8 starts by default.
+K3S_IMAGE = "rancher/k3s:v1.31.5-k3s1"
 
 
 @dataclass(frozen=True, slots=True)
 class AttachResult:
-    """What became of a cluster."""
+    """The result of attaching a cluster."""
 
     nodes: list[Node]
-    """Those that pull through us."""
-    for_now: list[Node] = field(default_factory=list)
+    """The nodes that pull through us."""
+    until_restart: list[Node] = field(default_factory=list)
     """Those of them that do so only until they start again."""
     replaced: str = ""
-    """The registry that the cluster named before to Tilt and others; empty where that was none, or ours."""
+    """The registry that the cluster's ConfigMap named before; empty if there was none, or it was ours."""
 
 
 class Attachment:
-    """Attaches clusters to one registry: `members` are its containers, by name."""
+    """Attaches clusters to one registry. `members` are the names of its containers."""
 
     def __init__(
         self,
@@ -61,104 +53,93 @@ class Attachment:
         self._mirror = mirror
         self._members = members
 
-    def running(self, cluster: str) -> list[Node]:
-        """The nodes that run. Raises ClusterRefused where none does."""
+    def running_nodes(self, cluster: str) -> list[Node]:
+        """Return the nodes that run. Raises ClusterRefused if there are none."""
         running = [node for node in self._nodes.of(cluster) if node.is_running]
         if not running:
-            raise ClusterRefused(f"cluster {cluster} does not run", f"k3d cluster start {cluster}")
+            raise ClusterRefused(
+                f"cluster {cluster} is not running", f"k3d cluster start {cluster}"
+            )
         return running
 
-    def attach(self, cluster: str) -> AttachResult:
-        """The cluster's nodes pull through us from their next pull on.
-
-        Raises ClusterRefused where a node's k3s is too old to be told while it runs.
-        """
-        running = self.running(cluster)
-        for node in running:
-            if not self._files.is_read_at_every_pull(node):
+    def refuse_old_k3s(self, nodes: list[Node]) -> None:
+        """Raise ClusterRefused if a node's containerd does not read hosts.toml."""
+        for node in nodes:
+            if not self._files.is_supported(node):
                 raise ClusterRefused(
-                    f"the k3s of {node.name} ({node.image}) reads its mirrors only when it starts",
-                    f"autoregistry cluster attach {cluster} --restart",
+                    f"{node.name} runs a k3s older than January 2024 ({node.image}), which is not supported",
+                    f"autoregistry cluster create NAME -- --image {K3S_IMAGE}",
                 )
-        self.join(cluster)
-        for_now = [node for node in running if not self._files.attach(node, self._mirror)]
-        return AttachResult(running, for_now, announce(self._nodes, cluster, self._mirror))
 
-    def attach_at_next_start(self, cluster: str) -> AttachResult | None:
-        """Prepare a cluster whose k3s reads its mirrors only when it starts; None where it needs no restart."""
-        running = self.running(cluster)
-        if all(self._files.is_read_at_every_pull(node) for node in running):
-            return None
+    def attach(self, cluster: str) -> AttachResult:
+        """Make the cluster's nodes pull through us from their next pull on. Raises ClusterRefused."""
+        running = self.running_nodes(cluster)
+        self.refuse_old_k3s(running)
         self.join(cluster)
-        for node in running:
-            self._files.attach_at_next_start(node, self._mirror)
-        return AttachResult(running)
+        until_restart = [node for node in running if not self._files.attach(node, self._mirror)]
+        return AttachResult(running, until_restart, announce(self._nodes, cluster, self._mirror))
 
     def rejoin(self) -> list[str]:
-        """Join the networks of clusters that are told to pull from us and that we are not on; those networks.
+        """Join the networks that we are not on and whose nodes pull from us; return those networks.
 
-        After `down` and `up`, and for a cluster that was made with a generated registries.yaml.
+        This is needed after `down` and `up`, and for a cluster that was created with a generated registries.yaml.
         """
         ours = [c for c in self._containers.list("app=k3d") if c.name in self._members]
         shared = [c.joined if c.is_running else c.networks.keys() for c in ours]
-        found: list[str] = []
+        joined: list[str] = []
         for node in self._nodes.all() if ours else ():
-            is_joined = node.network in found or all(
+            is_joined = node.network in joined or all(
                 node.network in networks for networks in shared
             )
-            if node.is_running and not is_joined and self._is_told(node):
-                with suppress(AutoregistryError):  # the next start of a node is the next try
+            if node.is_running and not is_joined and self._pulls_from_us(node):
+                with suppress(AutoregistryError):  # tried again when a node starts
                     self.join(node.cluster)
-                    found.append(node.network)
-        return found
+                    joined.append(node.network)
+        return joined
 
-    def _is_told(self, node: Node) -> bool:
-        with suppress(AutoregistryError):  # it has ended since it was listed, or hangs
-            known = self._files.known(node).items()
+    def _pulls_from_us(self, node: Node) -> bool:
+        with suppress(AutoregistryError):  # it has stopped since it was listed, or hangs
             return any(
-                name in self._mirror.names and self._mirror.endpoints[0] in plain(ends)
-                for name, ends in known
+                name in self._mirror.names.all and self._mirror.endpoints[0] in base_urls(urls)
+                for name, urls in self._files.mirrors(node).items()
             )
         return False
 
     def join(self, cluster: str) -> None:
-        """Put the registry on the cluster's network."""
+        """Connect the registry to the cluster's network."""
         for network in sorted({node.network for node in self._nodes.of(cluster)}):
             for member in self._members:
                 self._join(network, member)
 
     def _join(self, network: str, member: str) -> None:
-        everybody = self._containers.list("app=k3d")
+        containers = self._containers.list("app=k3d")
         if any(
             member in (collision.owner, collision.holder) and collision.network == network
-            for collision in collisions(everybody)
+            for collision in collisions(containers)
         ):
             with suppress(
                 DockerRefused
-            ):  # a refused `connect` left it half there: the next one mends that
+            ):  # a refused `connect` left it half joined; the next one repairs it
                 self._containers.disconnect(network, member)
         try:
-            place = far_place(self._networks, network, member, everybody)
-            self._containers.connect(network, member, place)
+            config = endpoint_config(self._networks, network, member, containers)
+            self._containers.connect(network, member, config)
         except DockerRefused:
-            # Only a network with a subnet of its own lets one choose (moby, validateIPAddress).
+            # An address can be chosen only on a network with a configured subnet (moby, validateIPAddress).
             self._containers.connect(network, member)
 
     def detach(self, cluster: str) -> list[Node]:
-        """Take back what `attach` or `create` did, for good: a node that starts again stays detached.
+        """Undo what `attach` or `create` did, for good: a node that starts again stays detached.
 
-        Those for which their registries.yaml has a road that counts from their next start on only. Raises
-        ClusterRefused where a node does not run: what is in it cannot be taken out.
+        Returns the nodes whose registries.yaml has a mirror that takes effect only at their next start. Raises
+        ClusterRefused if a node does not run, because its files cannot be changed then.
         """
-        nodes = self.running(cluster)
+        nodes = self.running_nodes(cluster)
         for node in self._nodes.of(cluster):
             if node.away:
-                mend = (
-                    f"docker unpause {node.name}"
-                    if node.state == "paused"
-                    else f"k3d cluster start {cluster}"
-                )
-                raise ClusterRefused(f"{node.name}: {node.away}, and keeps what it was told", mend)
+                is_paused = node.state == "paused"
+                fix = f"docker unpause {node.name}" if is_paused else f"k3d cluster start {cluster}"
+                raise ClusterRefused(f"{node.name} cannot be detached: {node.away}", fix)
         at_next_start = [node for node in nodes if not self._files.detach(node, self._mirror)]
         if any(node.is_server for node in nodes):
             withdraw(self._nodes, cluster)
@@ -166,10 +147,10 @@ class Attachment:
         return at_next_start
 
     def leave(self, cluster: str) -> None:
-        """Take the registry off the cluster's network, unless another cluster is on it as well."""
+        """Disconnect the registry from the cluster's network, unless another cluster uses that network as well."""
         nodes = self._nodes.all()
         others = {node.network for node in nodes if node.cluster != cluster}
         for network in {node.network for node in nodes if node.cluster == cluster} - others:
             for member in self._members:
-                with suppress(DockerRefused):  # it is not on it
+                with suppress(DockerRefused):  # it is not connected
                     self._containers.disconnect(network, member)

@@ -1,90 +1,94 @@
 """The ConfigMap of KEP-1755 in a cluster, by which Tilt, skaffold and ctlptl find the registry.
 
-Where another tool has put one (k3d does, for a registry of its own), it is kept in an annotation of ours, and put
-back when the cluster is let go.
+The ConfigMap of another tool (k3d creates one for its own registry) is kept in an annotation of ours, and restored
+when the cluster is detached.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from string import Template
+from typing import Any
 
 import yaml
 
-from autoregistry.cluster.mirror_config import (
-    CONFIG_MAP,
-    CONFIG_MAP_NAMESPACE,
-    HOSTING,
-    Mirror,
-    config_map,
-    hosting,
-    mapping,
-)
+from autoregistry.cluster.mirror_config import Mirror, parse_mapping
+from autoregistry.cluster.nodes import Nodes
 from autoregistry.errors import SettingInvalid
+from autoregistry.template_files import read_template
 
-BEFORE = "k3d-autoregistry/before"
-_MANAGER = "app.kubernetes.io/managed-by"
-_WHERE = (CONFIG_MAP, "--namespace", CONFIG_MAP_NAMESPACE)
-
-
-class Cluster(Protocol):
-    """What is needed of the clusters (`cluster/nodes.py`)."""
-
-    def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str: ...
+CONFIG_MAP = "local-registry-hosting"
+CONFIG_MAP_NAMESPACE = "kube-public"
+CONFIG_MAP_KEY = "localRegistryHosting.v1"
+_BACKUP_ANNOTATION = "k3d-autoregistry/before"
+_MANAGER_LABEL = "app.kubernetes.io/managed-by"
+_OBJECT = (CONFIG_MAP, "--namespace", CONFIG_MAP_NAMESPACE)
 
 
-def announce(clusters: Cluster, cluster: str, mirror: Mirror) -> str:
-    """Say in the cluster where its registry is; the one it named before, empty where that was none or ours.
+def config_map_yaml(mirror: Mirror) -> str:
+    """Return the ConfigMap that names this registry."""
+    values = {"name": mirror.name, "inside": mirror.inside}
+    return Template(read_template("local-registry-hosting.yaml")).substitute(values)
 
-    Raises ClusterRefused.
+
+def parse_config_map(text: str) -> dict[str, Any]:
+    """Return the fields of the registry in such a ConfigMap, in YAML or JSON."""
+    return parse_mapping(parse_mapping(parse_mapping(text).get("data")).get(CONFIG_MAP_KEY))
+
+
+def announce(nodes: Nodes, cluster: str, mirror: Mirror) -> str:
+    """Name the registry in the cluster's ConfigMap.
+
+    Returns the registry that another tool's ConfigMap named before, or "". Raises ClusterRefused.
     """
-    is_ours, theirs = _standing(clusters, cluster)
-    clusters.kubectl(cluster, "apply", "-f", "-", input=_with_before(config_map(mirror), theirs))
+    is_ours, theirs = _existing(nodes, cluster)
+    text = _with_backup(config_map_yaml(mirror), theirs)
+    nodes.kubectl(cluster, "apply", "-f", "-", input=text)
     return "" if is_ours else _host(theirs)
 
 
-def withdraw(clusters: Cluster, cluster: str) -> None:
-    """Take that back; what another tool had said stands again. Raises ClusterRefused."""
-    is_ours, before = _standing(clusters, cluster)
+def withdraw(nodes: Nodes, cluster: str) -> None:
+    """Remove our ConfigMap, and restore that of another tool. Raises ClusterRefused."""
+    is_ours, backup = _existing(nodes, cluster)
     if not is_ours:
         return
-    if not before:
-        clusters.kubectl(cluster, "delete", "configmap", *_WHERE, "--ignore-not-found")
+    if not backup:
+        nodes.kubectl(cluster, "delete", "configmap", *_OBJECT, "--ignore-not-found")
         return
-    named = {"name": CONFIG_MAP, "namespace": CONFIG_MAP_NAMESPACE}
-    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": {HOSTING: before}}
-    clusters.kubectl(cluster, "replace", "-f", "-", input=yaml.safe_dump(theirs))
+    metadata = {"name": CONFIG_MAP, "namespace": CONFIG_MAP_NAMESPACE}
+    data = {CONFIG_MAP_KEY: backup}
+    restored = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    nodes.kubectl(cluster, "replace", "-f", "-", input=yaml.safe_dump(restored))
 
 
-def told(clusters: Cluster, cluster: str) -> dict[str, object]:
-    """What the cluster says of its registry; empty where it says nothing. Raises ClusterRefused."""
-    return hosting(_get(clusters, cluster))
+def announced(nodes: Nodes, cluster: str) -> dict[str, Any]:
+    """Return the fields of the registry that the cluster names; empty if there are none. Raises ClusterRefused."""
+    return parse_config_map(_get(nodes, cluster))
 
 
-def _get(clusters: Cluster, cluster: str) -> str:
-    return clusters.kubectl(
-        cluster, "get", "configmap", *_WHERE, "--ignore-not-found", "--output=json"
-    )
+def _get(nodes: Nodes, cluster: str) -> str:
+    words = ("get", "configmap", *_OBJECT, "--ignore-not-found", "--output=json")
+    return nodes.kubectl(cluster, *words)
 
 
-def _standing(clusters: Cluster, cluster: str) -> tuple[bool, str]:
-    """Whether the ConfigMap there is ours, and what another tool says, or said before."""
-    there = mapping(_get(clusters, cluster))
-    metadata = mapping(there.get("metadata"))
-    if mapping(metadata.get("labels")).get(_MANAGER) == "autoregistry":
-        return True, str(mapping(metadata.get("annotations")).get(BEFORE) or "")
-    return False, str(mapping(there.get("data")).get(HOSTING) or "")
+def _existing(nodes: Nodes, cluster: str) -> tuple[bool, str]:
+    """Return `(is_ours, theirs)` of the ConfigMap; `theirs` is another tool's text, now or in our backup."""
+    existing = parse_mapping(_get(nodes, cluster))
+    metadata = parse_mapping(existing.get("metadata"))
+    if parse_mapping(metadata.get("labels")).get(_MANAGER_LABEL) == "autoregistry":
+        return True, str(parse_mapping(metadata.get("annotations")).get(_BACKUP_ANNOTATION) or "")
+    return False, str(parse_mapping(existing.get("data")).get(CONFIG_MAP_KEY) or "")
 
 
-def _host(hosting: str) -> str:
+def _host(text: str) -> str:
     try:
-        return str(mapping(hosting).get("host") or "")
+        return str(parse_mapping(text).get("host") or "")
     except SettingInvalid:
         return ""
 
 
-def _with_before(text: str, before: str) -> str:
-    if not before:
+def _with_backup(text: str, backup: str) -> str:
+    if not backup:
         return text
-    made = mapping(text)
-    made["metadata"]["annotations"] = {BEFORE: before}
-    return yaml.safe_dump(made, sort_keys=False)
+    config_map = parse_mapping(text)
+    config_map["metadata"]["annotations"] = {_BACKUP_ANNOTATION: backup}
+    return yaml.safe_dump(config_map, sort_keys=False)

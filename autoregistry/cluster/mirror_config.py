@@ -1,64 +1,83 @@
-"""The files a cluster needs to pull through us: registries.yaml, hosts.toml, the ConfigMap of KEP-1755.
+"""The text of the files by which nodes pull through the registry: registries.yaml and hosts.toml.
 
-Text with comments for people comes from `templates/`; nothing here touches a cluster.
+Nothing here touches a cluster: `node_files.py` reads and writes these files in nodes.
 """
 
 from __future__ import annotations
 
-import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from string import Template
 from typing import Any
 
 import yaml
 
 from autoregistry.errors import SettingInvalid
+from autoregistry.names import RegistryNames
 from autoregistry.template_files import read_template
 
-CERTS = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
-"""Where k3s has containerd look for hosts.toml (k3s pkg/agent/containerd/config.go)."""
-REGISTRIES = "/etc/rancher/k3s/registries.yaml"
-"""What k3s makes those of at its start."""
-CONFIG_MAP = "local-registry-hosting"
-CONFIG_MAP_NAMESPACE = "kube-public"
-HOSTING = "localRegistryHosting.v1"
+CERTS_FOLDER = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
+"""The folder in a node where containerd looks for hosts.toml (k3s pkg/agent/containerd/config.go)."""
+REGISTRIES_PATH = "/etc/rancher/k3s/registries.yaml"
+"""The file in a node from which k3s generates every hosts.toml when it starts."""
+HOST_NAME = "host.k3d.internal"
+"""The name that k3d gives the host in every node."""
+
+
+class Route(StrEnum):
+    """The routes by which nodes reach the registry; the values of `--via`."""
+
+    CONTAINER = "container"
+    """By the name of the proxy's container, on the cluster's network."""
+    HOST = "host"
+    """By the host's address alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """How the nodes of a cluster reach us."""
+    """The configuration by which the nodes of a cluster reach the registry."""
 
-    names: tuple[str, ...]
-    """What images are tagged with, `localhost:5000` first."""
+    names: RegistryNames
     endpoints: tuple[str, ...]
     """URLs, tried in this order."""
     inside: str
-    """Our address from a pod's network, `autoregistry:5000`."""
+    """The registry's address on the pods' network, `autoregistry:5000`."""
+    route: Route = Route.CONTAINER
 
     @classmethod
     def of(cls, port: int, container: str | None) -> Mirror:
-        """For the registry on this port: by its container's name, or by the host's address alone."""
-        by_host = f"http://host.k3d.internal:{port}"
-        names = (f"localhost:{port}", f"127.0.0.1:{port}")
+        """Return the configuration for the registry on this port: by its container's name, or by the host alone."""
+        names, by_host = RegistryNames.local(port), host_endpoint(port)
         if container is None:
-            return cls(names, (by_host,), f"host.k3d.internal:{port}")
+            return cls(names, (by_host,), f"{HOST_NAME}:{port}", Route.HOST)
         return cls(names, (f"http://{container}:5000", by_host), f"{container}:5000")
 
-    def is_road(self, name: str, endpoints: Iterable[str]) -> bool:
-        """Whether images of this name, one of ours or of before, are pulled through us from there."""
-        by_host = f"http://host.k3d.internal:{name.rpartition(':')[2]}"
-        return any(end in (*self.endpoints, by_host) for end in plain(endpoints))
+    @property
+    def name(self) -> str:
+        """The name that images are tagged with."""
+        return self.names.primary
+
+    def is_reached_by(self, name: str, endpoints: Iterable[str]) -> bool:
+        """Return True if these endpoints of `name`, a current or an earlier name, lead to this registry."""
+        by_host = host_endpoint(name.rpartition(":")[2])
+        return any(url in (*self.endpoints, by_host) for url in base_urls(endpoints))
 
 
-def plain(urls: Iterable[str]) -> list[str]:
-    """Without the path that k3s adds."""
+def host_endpoint(port: int | str) -> str:
+    """Return the URL of a port of the host, as nodes reach it."""
+    return f"http://{HOST_NAME}:{port}"
+
+
+def base_urls(urls: Iterable[str]) -> list[str]:
+    """Return the URLs without the path `/v2` that k3s adds."""
     return [url.rstrip("/").removesuffix("/v2") for url in urls]
 
 
 def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str:
-    """What k3s makes its nodes' hosts.toml files from. `others`: a user's own, whose other mirrors stay."""
-    entries = {name: {"endpoint": list(mirror.endpoints)} for name in mirror.names}
+    """Return the registries.yaml for a cluster. `others` is the user's own file, whose other mirrors are kept."""
+    entries = {name: {"endpoint": list(mirror.endpoints)} for name in mirror.names.all}
     mirrors = yaml.safe_dump(entries, sort_keys=False, default_style=None)
     text = Template(read_template("registries.yaml")).substitute(mirrors=_indented(mirrors))
     if not others:
@@ -68,71 +87,62 @@ def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str
     return comment + yaml.safe_dump(merged, sort_keys=False)
 
 
-def mirrors_of(registries: str) -> dict[str, list[str]]:
-    """The mirrors of a registries.yaml, and where each pulls from; none where it cannot be read."""
+def parse_registries_yaml(text: str) -> dict[str, list[str]]:
+    """Return the endpoints of each mirror in a registries.yaml; nothing if it is not valid YAML."""
     try:
-        mirrors = mapping(mapping(registries).get("mirrors"))
+        mirrors = parse_mapping(parse_mapping(text).get("mirrors"))
     except SettingInvalid:
         return {}
-    return {str(n): list(mapping(m).get("endpoint") or []) for n, m in mirrors.items()}
+    return {str(n): list(parse_mapping(m).get("endpoint") or []) for n, m in mirrors.items()}
 
 
-def registries_with(registries: str, mirror: Mirror) -> str:
-    """A node's registries.yaml with our mirrors in it."""
-    return registries_yaml(mirror, mapping(registries))
-
-
-def registries_without(registries: str, mirror: Mirror) -> str | None:
-    """A node's registries.yaml without the mirrors that lead to us; None where there are none."""
-    ours = {n for n, ends in mirrors_of(registries).items() if mirror.is_road(n, ends)}
-    whole = mapping(registries)
-    kept = {
-        name: value for name, value in mapping(whole.get("mirrors")).items() if name not in ours
-    }
-    return yaml.safe_dump({**whole, "mirrors": kept}, sort_keys=False) if ours else None
+def registries_without(text: str, mirror: Mirror) -> str | None:
+    """Return a registries.yaml without the mirrors that lead to us, or None if it has none."""
+    ours = {n for n, urls in parse_registries_yaml(text).items() if mirror.is_reached_by(n, urls)}
+    if not ours:
+        return None
+    whole = parse_mapping(text)
+    mirrors = parse_mapping(whole.get("mirrors"))
+    kept = {name: value for name, value in mirrors.items() if name not in ours}
+    return yaml.safe_dump({**whole, "mirrors": kept}, sort_keys=False)
 
 
 def hosts_toml(mirror: Mirror, name: str) -> str:
-    """What containerd reads at every pull of `name/...`.
+    """Return the hosts.toml that containerd reads at every pull of `name/...`.
 
-    The last endpoint is the `server`: it is what containerd tries last, and it repeats what failed there. Without
-    it that would be the node's own localhost, and people would read `connection refused`.
+    containerd tries `server` last and reports its error. Without `server` it would be the node's own localhost, and
+    users would read `connection refused`.
     """
-    ends = {"first": mirror.endpoints[0], "last": mirror.endpoints[-1]}
-    text = Template(read_template("hosts.toml")).substitute(name=name, **ends)
+    urls = {"first": mirror.endpoints[0], "last": mirror.endpoints[-1]}
+    text = Template(read_template("hosts.toml")).substitute(name=name, **urls)
     return text if len(mirror.endpoints) > 1 else text.partition("\n[host")[0]
 
 
-def endpoints(text: str) -> list[str]:
-    """Where a hosts.toml, ours or k3s's, has images pulled from, in this order."""
-    first = re.findall(r'^\[host\."([^"]+)"\]', text, re.MULTILINE)
-    last = re.findall(r'^server = "([^"]+)"', text, re.MULTILINE)
-    return [*first, *last]
+def parse_hosts_toml(text: str) -> list[str]:
+    """Return the endpoints in a hosts.toml in containerd's order; none if it is not valid TOML."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return []
+    hosts, server = table.get("host"), table.get("server")
+    return [*(hosts if isinstance(hosts, dict) else ()), *([str(server)] if server else ())]
 
 
 def hosts_path(name: str) -> str:
-    """Where that file lies in a node (containerd docs/hosts.md, "Registry Configuration")."""
-    return f"{CERTS}/{name}/hosts.toml"
+    """Return the path in a node of the hosts.toml for `name` (containerd docs/hosts.md, "Registry Configuration")."""
+    return f"{CERTS_FOLDER}/{name}/hosts.toml"
 
 
-def config_map(mirror: Mirror) -> str:
-    """The ConfigMap by which Tilt, skaffold and ctlptl find a local registry."""
-    values = {"name": mirror.names[0], "inside": mirror.inside}
-    return Template(read_template("local-registry-hosting.yaml")).substitute(values)
+def parse_mapping(value: object, source: str = "the file") -> dict[str, Any]:
+    """Return a mapping, or the mapping in a YAML text; empty for any other value.
 
-
-def hosting(config_map: str) -> dict[str, Any]:
-    """What such a ConfigMap, as YAML or JSON, says of the registry."""
-    return mapping(mapping(mapping(config_map).get("data")).get(HOSTING))
-
-
-def mapping(value: object, place: str = "it") -> dict[str, Any]:
-    """A mapping, or the text of one; empty where it is anything else. Raises SettingInvalid where it is not YAML."""
+    Raises SettingInvalid for a text that is not valid YAML.
+    """
     try:
-        read = yaml.safe_load(value) if isinstance(value, str) else value
+        loaded = yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError as exc:
-        raise SettingInvalid(f"{place} cannot be read: {exc}") from exc
-    return read if isinstance(read, dict) else {}
+        raise SettingInvalid(f"{source} cannot be read: {exc}") from exc
+    return loaded if isinstance(loaded, dict) else {}
 
 
 def _indented(text: str) -> str:

@@ -1,126 +1,109 @@
-"""The files in a node that say where images of a name are pulled from: reading, writing and taking back ours.
+"""Reading, writing and removing the mirror files in a node.
 
-There are two: `hosts.toml`, which containerd reads at every pull, and `registries.yaml`, from which k3s makes the
-former when it starts. Refuses to touch what does not lead to us.
+There are two kinds: `hosts.toml`, which containerd reads at every pull, and `registries.yaml`, from which k3s
+generates hosts.toml when it starts. Mirrors that do not lead to this registry are left as they are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Protocol
 
 from autoregistry.cluster.mirror_config import (
-    CERTS,
-    REGISTRIES,
+    CERTS_FOLDER,
+    REGISTRIES_PATH,
     Mirror,
-    endpoints,
     hosts_path,
     hosts_toml,
-    mirrors_of,
-    registries_with,
+    parse_hosts_toml,
+    parse_mapping,
+    parse_registries_yaml,
     registries_without,
+    registries_yaml,
 )
 from autoregistry.cluster.nodes import Node
-from autoregistry.engine.containers import ExecResult
+from autoregistry.engine.containers import Containers
 from autoregistry.errors import DockerRefused
 
-# The first k3s whose containerd reads certs.d (k3s-io/k3s#8975).
-HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
+# The first patch release of each k3s whose containerd reads certs.d, all of January 2024 (k3s-io/k3s#8975).
+_HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
 _K3S_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
-_NAMES = ("localhost:", "127.0.0.1:")
+_LOOPBACK_NAMES = ("localhost:", "127.0.0.1:")
 _MARK = "== "
-# What another road for our names was, until the cluster is let go.
-_BEFORE = f"{REGISTRIES}.before-autoregistry"
-# An older k3s has no such folder, and configures containerd from registries.yaml alone.
-_SHOW = f"""
-if cd "$1" 2>/dev/null
-then for name in localhost:* 127.0.0.1:*
-     do [ -f "$name/hosts.toml" ] && echo "{_MARK}$name" && cat "$name/hosts.toml"
-     done
-else echo "{_MARK}"; cat "$2" 2>/dev/null
-fi
+# The registries.yaml from before `attach`, if it named another registry for our names; `detach` restores it.
+_BACKUP_PATH = f"{REGISTRIES_PATH}.before-autoregistry"
+_SHOW_HOSTS_TOML = f"""
+cd "$1" 2>/dev/null && for name in localhost:* 127.0.0.1:*
+do [ -f "$name/hosts.toml" ] && echo "{_MARK}$name" && cat "$name/hosts.toml"
+done
 true"""
 
 
-class Containers(Protocol):
-    """What is needed of the engine (`engine/containers.py`)."""
-
-    def exec(
-        self, container: str, argv: Sequence[str], *, input: str | None = None, timeout: float = ...
-    ) -> ExecResult: ...
-    def put_file(self, container: str, path: str, content: str) -> None: ...
-    def get_file(self, container: str, path: str) -> str | None: ...
-
-
 class MirrorFiles:
-    """The mirror files of the nodes of one Docker daemon."""
+    """The mirror files in the nodes of one Docker daemon."""
 
     def __init__(self, containers: Containers) -> None:
         self._containers = containers
 
-    def known(self, node: Node) -> dict[str, list[str]]:
-        """Each name of a registry on a machine's own loopback, and where this node pulls its images from."""
-        argv = ["sh", "-c", _SHOW, "sh", CERTS, REGISTRIES]
-        shown = self._containers.exec(node.name, argv, timeout=10).stdout
-        found: dict[str, list[str]] = {}
-        for part in f"\n{shown}".split(f"\n{_MARK}")[1:]:
-            name, _, text = part.partition("\n")
-            found |= {name: endpoints(text)} if name else mirrors_of(text)
-        return {name: ends for name, ends in found.items() if name.startswith(_NAMES) and ends}
+    def mirrors(self, node: Node) -> dict[str, list[str]]:
+        """Return the endpoints from which this node pulls each name of a registry on a loopback address."""
+        argv = ["sh", "-c", _SHOW_HOSTS_TOML, "sh", CERTS_FOLDER]
+        output = self._containers.exec(node.name, argv, timeout=10).stdout
+        parts = (part.partition("\n") for part in f"\n{output}".split(f"\n{_MARK}")[1:])
+        found = {name: parse_hosts_toml(text) for name, _, text in parts}
+        return {
+            name: urls for name, urls in found.items() if name.startswith(_LOOPBACK_NAMES) and urls
+        }
 
-    def is_read_at_every_pull(self, node: Node) -> bool:
-        """Whether this k3s is new enough to be told while it runs."""
-        version = _K3S_VERSION.search(self._containers.exec(node.name, ["k3s", "--version"]).stdout)
+    def is_supported(self, node: Node) -> bool:
+        """Return True if the containerd of this node's k3s reads hosts.toml."""
+        output = self._containers.exec(node.name, ["k3s", "--version"]).stdout
+        version = _K3S_VERSION.search(output)
         if version is None:
             return False
         minor, patch = int(version[1]), int(version[2])
-        return minor > max(HOSTS_TOML_SINCE) or patch >= HOSTS_TOML_SINCE.get(minor, 1 << 30)
+        return minor > max(_HOSTS_TOML_SINCE) or patch >= _HOSTS_TOML_SINCE.get(minor, 1 << 30)
 
     def attach(self, node: Node, mirror: Mirror) -> bool:
-        """Have this node's containerd pull our names through us, from its next pull on.
+        """Make this node pull our names through us, from its next pull on.
 
-        False where that lasts until its next start only: k3s then makes its files of registries.yaml again, which has
-        another road for these names and cannot be written.
+        Returns False if this lasts only until the node's next start: its registries.yaml names another endpoint for
+        these names, and cannot be changed because it is a file of the user's that is mounted there.
         """
-        for name in mirror.names:
+        for name in mirror.names.all:
             self._containers.put_file(node.name, hosts_path(name), hosts_toml(mirror, name))
-        stand = mirrors_of(self._containers.get_file(node.name, REGISTRIES) or "")
-        ours = [*mirror.endpoints]
-        if any(stand.get(name, ours) != ours for name in mirror.names):
-            try:
-                self.attach_at_next_start(node, mirror)
-            except DockerRefused:  # a file of the user's is mounted there
-                return False
+        text = self._containers.get_file(node.name, REGISTRIES_PATH) or ""
+        existing, ours = parse_registries_yaml(text), [*mirror.endpoints]
+        if all(existing.get(name, ours) == ours for name in mirror.names.all):
+            return True
+        ours_before = (mirror.is_reached_by(n, existing.get(n, ours)) for n in mirror.names.all)
+        try:
+            merged = registries_yaml(mirror, parse_mapping(text))
+            self._containers.put_file(node.name, REGISTRIES_PATH, merged)
+            if not all(ours_before):
+                self._containers.put_file(node.name, _BACKUP_PATH, text)
+        except DockerRefused:
+            return False
         return True
 
-    def attach_at_next_start(self, node: Node, mirror: Mirror) -> None:
-        """The same for a k3s that reads its mirrors when it starts; another road for our names is kept beside."""
-        others = self._containers.get_file(node.name, REGISTRIES) or ""
-        stand = mirrors_of(others)
-        self._containers.put_file(node.name, REGISTRIES, registries_with(others, mirror))
-        if any(name in stand and not mirror.is_road(name, stand[name]) for name in mirror.names):
-            self._containers.put_file(node.name, _BEFORE, others)
-
     def detach(self, node: Node, mirror: Mirror) -> bool:
-        """Take back whatever leads to us, under whatever name, so that the next start does not bring it back.
+        """Remove every mirror that leads to us, under any name, so that no restart brings it back.
 
-        False where a road stands in registries.yaml that counts from the node's next start on only: what it was before,
-        or ours, in a file of the user's that is mounted there.
+        Returns False if registries.yaml has a mirror for our names that takes effect at the node's next start: the
+        user's own, which is restored, or ours, in a file of the user's that is mounted there.
         """
-        for name, ends in self.known(node).items():
-            if mirror.is_road(name, ends):
+        for name, urls in self.mirrors(node).items():
+            if mirror.is_reached_by(name, urls):
                 folder = hosts_path(name).rpartition("/")[0]
                 self._containers.exec(node.name, ["rm", "-rf", folder])
-        if (before := self._containers.get_file(node.name, _BEFORE)) is not None:
-            self._containers.put_file(node.name, REGISTRIES, before)
-            self._containers.exec(node.name, ["rm", "-f", _BEFORE])
+        if (backup := self._containers.get_file(node.name, _BACKUP_PATH)) is not None:
+            self._containers.put_file(node.name, REGISTRIES_PATH, backup)
+            self._containers.exec(node.name, ["rm", "-f", _BACKUP_PATH])
             return False
-        registries = self._containers.get_file(node.name, REGISTRIES) or ""
+        registries = self._containers.get_file(node.name, REGISTRIES_PATH) or ""
         kept = registries_without(registries, mirror)
         if kept is not None:
             try:
-                self._containers.put_file(node.name, REGISTRIES, kept)
+                self._containers.put_file(node.name, REGISTRIES_PATH, kept)
             except DockerRefused:
                 return False
         return True

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
-from autoregistry.cluster.mirror_config import (
-    CERTS,
-    REGISTRIES,
-    endpoints,
-    hosts_path,
-    mirrors_of,
-)
+from autoregistry.cluster.mirror_config import hosts_path, parse_hosts_toml
 from autoregistry.cluster.pods import ContainerUse, uses
-from autoregistry.engine.containers import Container, ExecResult
+from autoregistry.engine.containers import Container, Containers, ExecResult
 from autoregistry.errors import ClusterRefused, DockerRefused, DockerUnreachable
 
 CLUSTER_LABEL = "k3d.cluster"
@@ -25,9 +17,6 @@ ROLE_LABEL = "k3d.role"
 NETWORK_LABEL = "k3d.cluster.network"
 ROLES = ("server", "agent")
 PULL_SECONDS = 600.0
-# A k3s that is too old for `hosts.toml` has no such folder: registries.yaml alone counts there.
-_OLDER = "== registries.yaml\n"
-_MIRROR = f"""if [ -d "$2" ]; then cat "$1" 2>/dev/null; else printf '{_OLDER}'; cat "$3" 2>/dev/null; fi"""
 _QUOTED = re.compile(r' (?:err|msg)="(.*?)"(?: \w+=|$)')
 _BEFORE_THE_CAUSE = re.compile(
     r"^(?:pulling image: |rpc error: code = \w+ desc = "
@@ -60,15 +49,6 @@ class Node:
         return self.role == "server"
 
 
-class Containers(Protocol):
-    """What is needed of the engine (`engine/containers.py`)."""
-
-    def list(self, *labels: str) -> list[Container]: ...
-    def exec(
-        self, container: str, argv: Sequence[str], *, input: str | None = None, timeout: float = ...
-    ) -> ExecResult: ...
-
-
 class Nodes:
     """The nodes of all k3d clusters of one Docker daemon."""
 
@@ -96,15 +76,13 @@ class Nodes:
 
         Raises ClusterRefused, by the node's name, where it hangs.
         """
-        argv = ["sh", "-c", _MIRROR, "sh", hosts_path(name), CERTS, REGISTRIES]
         try:
-            shown = self._containers.exec(node.name, argv, timeout=10).stdout
+            ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
         except DockerRefused:
             return []  # it has ended since it was listed
         except DockerUnreachable as exc:
             raise ClusterRefused(f"{node.name} did not say where it pulls from") from exc
-        _, is_older, registries = shown.partition(_OLDER)
-        return mirrors_of(registries).get(name, []) if is_older else endpoints(shown)
+        return parse_hosts_toml(ran.stdout) if ran.code == 0 else []
 
     def attached(self, name: str) -> list[Node]:
         """The running nodes that have a file for images of this name."""

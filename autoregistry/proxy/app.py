@@ -14,10 +14,10 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from autoregistry import __version__, api_paths
-from autoregistry.cluster.addresses import give_back
+from autoregistry.cluster.addresses import restore_addresses
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
-from autoregistry.cluster.network_cleanup import leave_gone
+from autoregistry.cluster.network_cleanup import leave_deleted_clusters
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Containers
@@ -102,8 +102,8 @@ def network_repair(daemon: Daemon, settings: Settings, emit: Emit) -> NetworkRep
     """Return the repair of the networks of all clusters of this daemon, attached or not."""
     containers, networks = Containers(daemon), Networks(daemon)
     return NetworkRepair(
-        partial(give_back, containers),
-        partial(leave_gone, containers, networks, (BACKEND, PROXY)),
+        partial(restore_addresses, containers),
+        partial(leave_deleted_clusters, containers, networks, (BACKEND, PROXY)),
         _attachment(daemon, settings).rejoin,
         emit,
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from autoregistry.cluster.addresses import far_place
+from autoregistry.cluster.addresses import endpoint_config
 from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
@@ -219,7 +219,7 @@ class Up:
         for network, endpoint in current.endpoints.items() if current else ():
             if endpoint["IPAMConfig"]:
                 self._containers.disconnect(network, name)
-                place = far_place(self._networks, network, name, everybody)
+                place = endpoint_config(self._networks, network, name, everybody)
                 self._containers.connect(network, name, {**endpoint, **place})
 
     def _wait_healthy(self, name: str) -> None:

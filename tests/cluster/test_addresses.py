@@ -1,4 +1,4 @@
-"""Who has whose address on a cluster's network, and what is done about it."""
+"""Collisions of addresses on a cluster's network, and how they are resolved."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from autoregistry.cluster.addresses import Collision, collisions, far_address, give_back
-from autoregistry.engine.containers import Container
+from autoregistry.cluster.addresses import (
+    Collision,
+    collisions,
+    last_free_address,
+    restore_addresses,
+)
+from autoregistry.engine.containers import Container, Containers
 from autoregistry.errors import DockerRefused
 from tests.helpers.containers import NETWORK, container
 
@@ -15,16 +20,16 @@ TAKEN = "failed to set up container networking: Address already in use"
 
 
 @dataclass
-class Engine:
-    """Implements what giving addresses back needs of the engine."""
+class FakeContainers(Containers):
+    """Containers that record what is started and stopped."""
 
-    there: list[Container]
+    existing: list[Container]
     did: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
-    """Who cannot be started."""
+    """Names of containers that cannot be started."""
 
     def list(self, *labels: str) -> list[Container]:
-        return self.there
+        return self.existing
 
     def start(self, container: str) -> None:
         self.did.append(f"start {container}")
@@ -41,61 +46,61 @@ OTHER = container("other", "10.0.0.2")
 
 
 @pytest.mark.parametrize(
-    ("there", "expected"),
+    ("existing", "expected"),
     [
         pytest.param(
-            [container("server", "10.0.0.3", "10.0.0.3"), OTHER], [], id="everybody has one"
+            [container("server", "10.0.0.3", "10.0.0.3"), OTHER], [], id="each has its own"
         ),
         pytest.param(
             [SERVER, AGENT, OTHER],
             [Collision(NETWORK, "10.0.0.3", "server", "agent", is_by_chance=True)],
-            id="Docker gave a server's to an agent",
+            id="an agent has a server's address",
         ),
         pytest.param(
             [container("us", "10.0.0.3", "10.0.0.3"), SERVER],
             [Collision(NETWORK, "10.0.0.3", "server", "us", is_by_chance=False)],
-            id="two were made with the same",
+            id="two created with the same address",
         ),
     ],
 )
-def test_who_collides(there: list[Container], expected: list[Collision]) -> None:
-    assert list(collisions(there)) == expected
+def test_collisions_are_found(existing: list[Container], expected: list[Collision]) -> None:
+    assert list(collisions(existing)) == expected
 
 
-def test_two_on_other_networks_do_not_collide() -> None:
+def test_containers_on_different_networks_do_not_collide() -> None:
     elsewhere = replace(
         AGENT, networks={"k3d-other": "10.0.0.3"}, endpoints={"k3d-other": {"IPAMConfig": None}}
     )
     assert list(collisions([SERVER, elsewhere])) == []
 
 
-def test_the_one_by_chance_makes_room() -> None:
-    engine = Engine([SERVER, AGENT, OTHER])
+def test_owner_starts_while_the_holder_by_chance_is_stopped() -> None:
+    engine = FakeContainers([SERVER, AGENT, OTHER])
 
-    assert [collision.owner for collision in give_back(engine)] == ["server"]
+    assert [collision.owner for collision in restore_addresses(engine)] == ["server"]
     assert engine.did == ["stop agent", "start server", "start agent"]
 
 
-def test_who_made_room_is_started_again_though_the_other_cannot() -> None:
-    engine = Engine([SERVER, AGENT, OTHER], refused={"server"})
+def test_holder_is_started_again_even_if_the_owner_cannot_start() -> None:
+    engine = FakeContainers([SERVER, AGENT, OTHER], refused={"server"})
 
     with pytest.raises(DockerRefused):
-        give_back(engine)
+        restore_addresses(engine)
     assert engine.did == ["stop agent", "start server", "start agent"]
 
 
 @pytest.mark.parametrize(
-    "there",
+    "existing",
     [
-        pytest.param([replace(SERVER, error=""), AGENT], id="a node somebody stopped"),
-        pytest.param([SERVER, OTHER], id="its address is free by now"),
+        pytest.param([replace(SERVER, error=""), AGENT], id="a node that the user stopped"),
+        pytest.param([SERVER, OTHER], id="the address is free again"),
         pytest.param([SERVER, container("us", "10.0.0.3", "10.0.0.3")], id="not by chance"),
     ],
 )
-def test_nobody_else_is_touched(there: list[Container]) -> None:
-    engine = Engine(there)
+def test_other_containers_are_left_alone(existing: list[Container]) -> None:
+    engine = FakeContainers(existing)
 
-    assert (give_back(engine), engine.did) == ([], [])
+    assert (restore_addresses(engine), engine.did) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -108,5 +113,7 @@ def test_nobody_else_is_touched(there: list[Container]) -> None:
         (None, set(), ""),
     ],
 )
-def test_ours_are_at_the_far_end(subnet: str | None, taken: set[str], expected: str) -> None:
-    assert far_address(subnet, taken) == expected
+def test_our_address_is_the_last_free_one(
+    subnet: str | None, taken: set[str], expected: str
+) -> None:
+    assert last_free_address(subnet, taken) == expected

@@ -1,8 +1,8 @@
-"""Putting the registry on a cluster's network: at which address, and what is mended on the way."""
+"""Joining and leaving a cluster's network, and refusing clusters that cannot be attached."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -11,8 +11,9 @@ from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Nodes
-from autoregistry.engine.containers import Container, ExecResult
-from autoregistry.errors import DockerRefused
+from autoregistry.engine.containers import Container, Containers, ExecResult
+from autoregistry.engine.networks import Networks
+from autoregistry.errors import ClusterRefused, DockerRefused
 from tests.helpers.containers import container
 
 
@@ -22,38 +23,36 @@ def node(address: str, chosen: str = "") -> Container:
 
 
 @dataclass
-class Engine:
-    """Containers and one network. `can_choose`: whether it has a subnet of its own."""
+class FakeContainers(Containers):
+    """Containers on one network."""
 
-    there: list[Container]
-    can_choose: bool = True
+    existing: list[Container]
+    has_subnet: bool = True
+    """The network has a configured subnet, so an address can be chosen."""
     mirror: str = ""
-    """Where the node pulls from."""
+    """The endpoint that the node pulls from."""
+    k3s: str = "v1.34.4+k3s1"
     did: list[str] = field(default_factory=list)
 
     def list(self, *labels: str) -> list[Container]:
-        return self.there
+        return self.existing
 
     def connect(
         self, network: str, container: str, body: Mapping[str, object] | None = None
     ) -> bool:
-        if body and not self.can_choose:
+        if body and not self.has_subnet:
             raise DockerRefused("user specified IP address is supported only when ...")
-        place = body["IPAMConfig"] if body else {}
-        self.did.append(f"connect {container} {dict(place)}")  # type: ignore[call-overload]  # a mapping
+        config = body["IPAMConfig"] if body else {}
+        self.did.append(f"connect {container} {dict(config)}")  # type: ignore[call-overload]  # a mapping
         return True
 
     def disconnect(self, network: str, container: str) -> bool:
         self.did.append(f"disconnect {container}")
         return True
 
-    def subnet(self, network: str) -> str | None:
-        return "10.0.0.0/24"
-
-    def addresses(self, network: str) -> frozenset[str]:
-        return frozenset({"10.0.0.253"})
-
-    def exec(self, *_: object, **__: object) -> ExecResult:
+    def exec(self, container: str, argv: Sequence[str], **_: object) -> ExecResult:
+        if argv[0] == "k3s":
+            return ExecResult(0, f"k3s version {self.k3s} (abc)", "")
         if self.mirror:
             return ExecResult(0, f'== localhost:5000\nserver = "{self.mirror}"\n', "")
         raise AssertionError
@@ -65,92 +64,118 @@ class Engine:
         raise AssertionError
 
 
-def join(engine: Engine) -> list[str]:
+class FakeNetworks(Networks):
+    """One network, on which the last free address is 10.0.0.252."""
+
+    def __init__(self) -> None: ...
+
+    def subnet(self, network: str) -> str | None:
+        return "10.0.0.0/24"
+
+    def addresses(self, network: str) -> frozenset[str]:
+        return frozenset({"10.0.0.253"})
+
+
+def attachment(engine: FakeContainers) -> Attachment:
     mirror = Mirror.of(5000, "autoregistry")
     nodes, files = Nodes(engine), MirrorFiles(engine)
-    Attachment(engine, engine, nodes, files, mirror, ("autoregistry",)).join("dev")
-    return engine.did
+    return Attachment(engine, FakeNetworks(), nodes, files, mirror, ("autoregistry",))
 
 
-FAR = "{'IPv4Address': '10.0.0.252'}"
-FARTHER = "{'IPv4Address': '10.0.0.251'}"
+LAST = "{'IPv4Address': '10.0.0.252'}"
+SECOND_LAST = "{'IPv4Address': '10.0.0.251'}"
 
 
 @pytest.mark.parametrize(
     ("engine", "expected"),
     [
         pytest.param(
-            Engine([node("10.0.0.3")]), [f"connect autoregistry {FAR}"], id="the last free"
+            FakeContainers([node("10.0.0.3")]),
+            [f"connect autoregistry {LAST}"],
+            id="the last free address",
         ),
         pytest.param(
-            Engine([node("10.0.0.3"), container("autoregistry-backend", "", "10.0.0.252")]),
-            [f"connect autoregistry {FARTHER}"],
-            id="not that of one who is stopped",
+            FakeContainers([node("10.0.0.3"), container("autoregistry-backend", "", "10.0.0.252")]),
+            [f"connect autoregistry {SECOND_LAST}"],
+            id="not the address of a stopped container",
         ),
         pytest.param(
-            Engine([node("", "10.0.0.3"), container("autoregistry", "10.0.0.3", "10.0.0.3")]),
-            ["disconnect autoregistry", f"connect autoregistry {FAR}"],
-            id="away from a node's",
+            FakeContainers(
+                [node("", "10.0.0.3"), container("autoregistry", "10.0.0.3", "10.0.0.3")]
+            ),
+            ["disconnect autoregistry", f"connect autoregistry {LAST}"],
+            id="not the address of a node",
         ),
         pytest.param(
-            Engine([node("10.0.0.3")], can_choose=False),
+            FakeContainers([node("10.0.0.3")], has_subnet=False),
             ["connect autoregistry {}"],
-            id="Docker's choice where it lets nobody choose",
+            id="Docker's choice without a subnet",
         ),
     ],
 )
-def test_where_the_registry_goes(engine: Engine, expected: list[str]) -> None:
-    assert join(engine) == expected
+def test_registry_joins_at_the_last_free_address(
+    engine: FakeContainers, expected: list[str]
+) -> None:
+    attachment(engine).join("dev")
+
+    assert engine.did == expected
 
 
 AWAY = replace(container("autoregistry", ""), networks={}, joined=frozenset())
 
 
 @pytest.mark.parametrize(
-    ("there", "mirror", "expected"),
+    ("existing", "mirror", "expected"),
     [
-        pytest.param([AWAY], "http://autoregistry:5000", ["k3d-dev"], id="it pulls from us"),
+        pytest.param([AWAY], "http://autoregistry:5000", ["k3d-dev"], id="pulls from us"),
         pytest.param([AWAY], "http://host.k3d.internal:5000", [], id="by the host's address"),
         pytest.param([AWAY], "http://other:5000", [], id="from elsewhere"),
         pytest.param(
             [container("autoregistry", "10.0.0.9")],
             "http://autoregistry:5000",
             [],
-            id="we are there",
+            id="already joined",
         ),
-        pytest.param([], "http://autoregistry:5000", [], id="there are no containers of ours"),
+        pytest.param([], "http://autoregistry:5000", [], id="no containers of ours"),
     ],
 )
-def test_a_network_is_joined_again_where_nodes_pull_from_us(
-    there: list[Container], mirror: str, expected: list[str]
+def test_network_is_joined_again_if_its_nodes_pull_from_us(
+    existing: list[Container], mirror: str, expected: list[str]
 ) -> None:
-    engine = Engine([node("10.0.0.3"), *there], mirror=mirror)
-    nodes, files = Nodes(engine), MirrorFiles(engine)
-    ours = Mirror.of(5000, "autoregistry")
-    attachment = Attachment(engine, engine, nodes, files, ours, ("autoregistry",))
+    engine = FakeContainers([node("10.0.0.3"), *existing], mirror=mirror)
 
-    assert attachment.rejoin() == expected
+    assert attachment(engine).rejoin() == expected
     assert len(engine.did) == len(expected)
 
 
 @pytest.mark.parametrize(
     ("others", "expected"),
     [([], ["disconnect autoregistry"]), (["prod"], [])],
-    ids=["alone on it", "another cluster is on it"],
+    ids=["alone", "another cluster"],
 )
-def test_a_network_is_left_only_where_no_other_cluster_is_on_it(
+def test_network_is_left_unless_another_cluster_uses_it(
     others: list[str], expected: list[str]
 ) -> None:
     shared = {"k3d.cluster.network": "k3d-dev"}
-    there = [
+    existing = [
         replace(n, labels={**n.labels, **shared, "k3d.cluster": cluster})
         for n in [node("10.0.0.3")]
         for cluster in ["dev", *others]
     ]
-    engine = Engine(there)
-    nodes, files = Nodes(engine), MirrorFiles(engine)
-    ours = Mirror.of(5000, "autoregistry")
+    engine = FakeContainers(existing)
 
-    Attachment(engine, engine, nodes, files, ours, ("autoregistry",)).leave("dev")
+    attachment(engine).leave("dev")
 
     assert engine.did == expected
+
+
+def test_k3s_without_hosts_toml_is_refused_before_anything_changes() -> None:
+    engine = FakeContainers([node("10.0.0.3")], k3s="v1.26.4+k3s1")
+
+    with pytest.raises(ClusterRefused) as refused:
+        attachment(engine).attach("dev")
+
+    message = "k3d-dev-server-0 runs a k3s older than January 2024 (k3s), which is not supported"
+    assert refused.value.message == message
+    assert refused.value.hint.startswith("autoregistry cluster create NAME -- --image rancher/k3s:")
+    assert engine.did == []

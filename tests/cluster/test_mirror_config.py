@@ -1,4 +1,4 @@
-"""The exact files that a cluster is given, and the exact command line that k3d is."""
+"""The exact files for a cluster, and the exact command line of k3d."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from autoregistry.cluster import k3d
+from autoregistry.cluster.config_map import config_map_yaml
 from autoregistry.cluster.mirror_config import (
     Mirror,
-    config_map,
     hosts_path,
     hosts_toml,
+    parse_hosts_toml,
     registries_yaml,
 )
 from autoregistry.cluster.nodes import held
@@ -21,16 +22,16 @@ BY_NAME = Mirror.of(5001, "autoregistry")
 BY_HOST = Mirror.of(5001, None)
 
 
-def test_registries_yaml_tries_our_name_and_then_the_host() -> None:
-    ends = {"endpoint": ["http://autoregistry:5000", "http://host.k3d.internal:5001"]}
+def test_registries_yaml_has_our_container_before_the_host() -> None:
+    urls = {"endpoint": ["http://autoregistry:5000", "http://host.k3d.internal:5001"]}
 
     text = registries_yaml(BY_NAME)
 
-    assert {"mirrors": {"localhost:5001": ends, "127.0.0.1:5001": ends}} == yaml.safe_load(text)
+    assert {"mirrors": {"localhost:5001": urls, "127.0.0.1:5001": urls}} == yaml.safe_load(text)
     assert text.startswith("# Written by autoregistry")
 
 
-def test_a_users_own_registries_are_kept() -> None:
+def test_users_own_registries_are_kept() -> None:
     own = {
         "mirrors": {"docker.io": {"endpoint": ["http://cache:5000"]}, "localhost:5001": {}},
         "configs": {"x": {}},
@@ -43,7 +44,7 @@ def test_a_users_own_registries_are_kept() -> None:
     assert merged["configs"] == {"x": {}}
 
 
-def test_hosts_toml_never_ends_at_the_nodes_own_localhost() -> None:
+def test_hosts_toml_never_falls_back_to_the_nodes_own_localhost() -> None:
     lines = [line for line in hosts_toml(BY_NAME, "localhost:5001").splitlines() if "://" in line]
 
     assert lines == [
@@ -53,20 +54,39 @@ def test_hosts_toml_never_ends_at_the_nodes_own_localhost() -> None:
     assert "[host" not in hosts_toml(BY_HOST, "localhost:5001")
 
 
-def test_hosts_toml_lies_where_containerd_looks_for_this_host_and_port() -> None:
+def test_path_of_hosts_toml_has_the_host_and_port() -> None:
     folder = "/var/lib/rancher/k3s/agent/etc/containerd/certs.d"
 
     assert f"{folder}/localhost:5001/hosts.toml" == hosts_path("localhost:5001")
 
 
-def test_the_config_map_is_that_of_kep_1755() -> None:
-    made = yaml.safe_load(config_map(BY_NAME))
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(hosts_toml(BY_NAME, "localhost:5001"), list(BY_NAME.endpoints), id="ours"),
+        pytest.param(
+            hosts_toml(BY_HOST, "localhost:5001"), list(BY_HOST.endpoints), id="one endpoint"
+        ),
+        pytest.param(
+            '[host]\n[host."http://a"]\n  [host."http://a".rewrite]', ["http://a"], id="no server"
+        ),
+        pytest.param("server = http://a", [], id="not TOML"),
+        pytest.param("host = 1", [], id="another type"),
+        pytest.param("", [], id="empty"),
+    ],
+)
+def test_hosts_toml_is_read_in_containerds_order(text: str, expected: list[str]) -> None:
+    assert expected == parse_hosts_toml(text)
+
+
+def test_config_map_is_that_of_kep_1755() -> None:
+    config_map = yaml.safe_load(config_map_yaml(BY_NAME))
 
     assert (
-        made["metadata"]["name"],
-        made["metadata"]["namespace"],
+        config_map["metadata"]["name"],
+        config_map["metadata"]["namespace"],
     ) == ("local-registry-hosting", "kube-public")
-    assert yaml.safe_load(made["data"]["localRegistryHosting.v1"]) == {
+    assert yaml.safe_load(config_map["data"]["localRegistryHosting.v1"]) == {
         "host": "localhost:5001",
         "hostFromContainerRuntime": "localhost:5001",
         "hostFromClusterNetwork": "autoregistry:5000",
@@ -78,7 +98,7 @@ def test_the_config_map_is_that_of_kep_1755() -> None:
     ("flags", "expected"),
     [
         pytest.param(
-            ["--agents", "2"], ["--subnet", "auto", "--agents", "2"], id="addresses that stay"
+            ["--agents", "2"], ["--subnet", "auto", "--agents", "2"], id="fixed addresses"
         ),
         pytest.param(["--network", "mine"], ["--network", "mine"], id="the user's own network"),
         pytest.param(
@@ -86,15 +106,13 @@ def test_the_config_map_is_that_of_kep_1755() -> None:
         ),
     ],
 )
-def test_k3d_is_run_with_our_registries_and_the_users_flags(
-    flags: list[str], expected: list[str]
-) -> None:
+def test_k3d_gets_our_registries_and_the_users_flags(flags: list[str], expected: list[str]) -> None:
     argv = k3d.create("k3d", "dev", Path("/r.yaml"), flags)
 
     assert ["k3d", "cluster", "create", "dev", "--registry-config", "/r.yaml", *expected] == argv
 
 
-def test_what_a_node_holds_is_read_by_reference() -> None:
+def test_images_of_a_node_are_read_by_reference() -> None:
     listed = {
         "images": [
             {

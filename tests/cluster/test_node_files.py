@@ -1,4 +1,4 @@
-"""What a node's mirror files say, and what attach and detach make of them, in a real shell."""
+"""Reading a node's mirror files, and changing them by attach and detach, in a real shell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autoregistry.cluster.mirror_config import REGISTRIES, Mirror, hosts_path, registries_yaml
+from autoregistry.cluster.mirror_config import REGISTRIES_PATH, Mirror, hosts_path, registries_yaml
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.errors import DockerRefused
 from tests.fakes.nodefiles import NodeFiles
@@ -31,60 +31,61 @@ def files(tmp_path: Path) -> NodeFiles:
     return NodeFiles(tmp_path)
 
 
-def test_attached_and_read_back(files: NodeFiles) -> None:
+def test_attached_mirrors_are_read_back(files: NodeFiles) -> None:
     MirrorFiles(files).attach(NODE, BY_NAME)
 
-    ends = list(BY_NAME.endpoints)
-    assert MirrorFiles(files).known(NODE) == {"localhost:5000": ends, "127.0.0.1:5000": ends}
+    urls = list(BY_NAME.endpoints)
+    assert MirrorFiles(files).mirrors(NODE) == {"localhost:5000": urls, "127.0.0.1:5000": urls}
 
 
-def test_what_k3s_made_is_read_in_the_order_of_containerd(files: NodeFiles) -> None:
+def test_files_of_k3s_are_read_in_containerds_order(files: NodeFiles) -> None:
     files.put_file(NODE.name, hosts_path("localhost:5000"), FROM_K3S)
     files.put_file(NODE.name, hosts_path("docker.io"), FROM_K3S)
 
-    assert MirrorFiles(files).known(NODE) == {
+    assert MirrorFiles(files).mirrors(NODE) == {
         "localhost:5000": ["http://autoregistry:5000/v2", "https://localhost:5000/v2"]
     }
 
 
-def test_an_older_k3s_has_its_mirrors_in_registries_yaml_alone(files: NodeFiles) -> None:
-    files.put_file(NODE.name, REGISTRIES, registries_yaml(BY_HOST))
+def test_registries_yaml_alone_is_no_mirror(files: NodeFiles) -> None:
+    """containerd reads only hosts.toml, and k3s generates that when it starts."""
+    files.put_file(NODE.name, REGISTRIES_PATH, registries_yaml(BY_HOST))
 
-    ends = ["http://host.k3d.internal:5000"]
-    assert MirrorFiles(files).known(NODE) == {"localhost:5000": ends, "127.0.0.1:5000": ends}
+    assert MirrorFiles(files).mirrors(NODE) == {}
 
 
-def test_a_node_without_any_knows_none(files: NodeFiles) -> None:
+def test_node_without_files_has_no_mirrors(files: NodeFiles) -> None:
     files.at(NODE.name, "/").mkdir()
-    assert MirrorFiles(files).known(NODE) == {}
+
+    assert MirrorFiles(files).mirrors(NODE) == {}
 
 
 @pytest.mark.parametrize("mirror", [BY_NAME, BY_HOST], ids=["by name", "by the host"])
-def test_detached_is_detached_after_the_next_start_too(files: NodeFiles, mirror: Mirror) -> None:
-    """k3s makes its files of registries.yaml again whenever it starts."""
+def test_detach_outlasts_the_next_start(files: NodeFiles, mirror: Mirror) -> None:
+    """k3s generates hosts.toml from registries.yaml whenever it starts."""
     own = {"mirrors": {"docker.io": {"endpoint": ["http://cache:5000"]}}, "configs": {"x": {}}}
-    files.put_file(NODE.name, REGISTRIES, registries_yaml(mirror, own))
+    files.put_file(NODE.name, REGISTRIES_PATH, registries_yaml(mirror, own))
     files.put_file(NODE.name, hosts_path("localhost:5000"), FROM_K3S)
     MirrorFiles(files).attach(NODE, mirror)
 
     MirrorFiles(files).detach(NODE, BY_NAME)
 
-    assert MirrorFiles(files).known(NODE) == {}
-    assert yaml.safe_load(files.get_file(NODE.name, REGISTRIES) or "") == own
+    assert MirrorFiles(files).mirrors(NODE) == {}
+    assert yaml.safe_load(files.get_file(NODE.name, REGISTRIES_PATH) or "") == own
 
 
-def test_detach_takes_what_leads_to_us_under_an_old_name_and_leaves_the_rest(
+def test_detach_removes_mirrors_of_an_old_name_and_keeps_others(
     files: NodeFiles,
 ) -> None:
     MirrorFiles(files).attach(NODE, Mirror.of(5001, "autoregistry"))
-    other = 'server = "http://somebody:5000"\n'
+    other = 'server = "http://other:5000"\n'
     files.put_file(NODE.name, hosts_path("localhost:5002"), other)
-    files.put_file(NODE.name, REGISTRIES, "mirrors: {docker.io: {}}\n")
+    files.put_file(NODE.name, REGISTRIES_PATH, "mirrors: {docker.io: {}}\n")
 
     MirrorFiles(files).detach(NODE, BY_NAME)
 
-    assert set(MirrorFiles(files).known(NODE)) == {"localhost:5002"}
-    assert files.get_file(NODE.name, REGISTRIES) == "mirrors: {docker.io: {}}\n"
+    assert set(MirrorFiles(files).mirrors(NODE)) == {"localhost:5002"}
+    assert files.get_file(NODE.name, REGISTRIES_PATH) == "mirrors: {docker.io: {}}\n"
 
 
 @pytest.mark.parametrize(
@@ -95,15 +96,15 @@ def test_detach_takes_what_leads_to_us_under_an_old_name_and_leaves_the_rest(
     ],
     ids=["another registry", "the host's address"],
 )
-def test_attached_stays_attached_though_k3s_was_told_another_road(
+def test_attach_outlasts_the_next_start_if_registries_yaml_has_other_endpoints(
     files: NodeFiles, registries: str
 ) -> None:
-    """k3s makes its files of registries.yaml again whenever it starts."""
-    files.put_file(NODE.name, REGISTRIES, registries)
+    """k3s generates hosts.toml from registries.yaml whenever it starts."""
+    files.put_file(NODE.name, REGISTRIES_PATH, registries)
 
     MirrorFiles(files).attach(NODE, BY_NAME)
 
-    mirrors = yaml.safe_load(files.get_file(NODE.name, REGISTRIES) or "")["mirrors"]
+    mirrors = yaml.safe_load(files.get_file(NODE.name, REGISTRIES_PATH) or "")["mirrors"]
     ours = {"endpoint": list(BY_NAME.endpoints)}
     assert mirrors == {
         "docker.io": {"endpoint": ["http://c"]},
@@ -112,54 +113,46 @@ def test_attached_stays_attached_though_k3s_was_told_another_road(
     }
 
 
-def test_what_the_user_said_of_our_names_is_put_back(files: NodeFiles) -> None:
+def test_users_mirror_for_our_names_is_restored(files: NodeFiles) -> None:
     own = "# mine\nmirrors: {'localhost:5000': {endpoint: [http://old:5000], rewrite: {a: b}}}\n"
-    files.put_file(NODE.name, REGISTRIES, own)
+    files.put_file(NODE.name, REGISTRIES_PATH, own)
     mirrors = MirrorFiles(files)
 
     assert mirrors.attach(NODE, BY_NAME)
     assert mirrors.attach(NODE, Mirror.of(5001, "autoregistry"))
-    assert not mirrors.detach(NODE, BY_NAME)  # k3s has to read it
+    assert not mirrors.detach(NODE, BY_NAME)  # takes effect when k3s starts
 
-    assert files.get_file(NODE.name, REGISTRIES) == own
-    assert mirrors.known(NODE) == {}
+    assert files.get_file(NODE.name, REGISTRIES_PATH) == own
+    assert mirrors.mirrors(NODE) == {}
 
 
-def test_a_registries_yaml_that_cannot_be_written_is_told(
+def test_registries_yaml_that_cannot_be_written_is_reported(
     files: NodeFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is mounted from the user's machine: attached all the same, until the node starts again."""
-    files.put_file(NODE.name, REGISTRIES, registries_yaml(BY_HOST))
+    """It is mounted from the user's machine: the node is attached until it starts again."""
+    files.put_file(NODE.name, REGISTRIES_PATH, registries_yaml(BY_HOST))
     put = files.put_file
 
     def mounted(container: str, path: str, content: str) -> None:
-        if path == REGISTRIES:
+        if path == REGISTRIES_PATH:
             raise DockerRefused("mv: Device or resource busy")
         put(container, path, content)
 
     monkeypatch.setattr(files, "put_file", mounted)
 
     assert not MirrorFiles(files).attach(NODE, BY_NAME)
-    assert MirrorFiles(files).known(NODE)["localhost:5000"] == list(BY_NAME.endpoints)
+    assert MirrorFiles(files).mirrors(NODE)["localhost:5000"] == list(BY_NAME.endpoints)
     assert not MirrorFiles(files).detach(NODE, BY_NAME)
-    assert MirrorFiles(files).known(NODE) == {}
+    assert MirrorFiles(files).mirrors(NODE) == {}
 
 
-def test_attaching_leaves_a_registries_yaml_alone_that_says_nothing_else(files: NodeFiles) -> None:
+def test_attach_keeps_a_registries_yaml_without_our_names(files: NodeFiles) -> None:
     own = "# mine\nmirrors: {docker.io: {endpoint: [http://c]}}\n"
-    files.put_file(NODE.name, REGISTRIES, own)
+    files.put_file(NODE.name, REGISTRIES_PATH, own)
 
     MirrorFiles(files).attach(NODE, BY_NAME)
 
-    assert files.get_file(NODE.name, REGISTRIES) == own
-
-
-def test_for_the_next_start_a_nodes_own_registries_are_kept(files: NodeFiles) -> None:
-    files.put_file(NODE.name, REGISTRIES, "mirrors: {docker.io: {endpoint: [http://c]}}\n")
-    MirrorFiles(files).attach_at_next_start(NODE, BY_NAME)
-
-    mirrors = yaml.safe_load(files.get_file(NODE.name, REGISTRIES) or "")["mirrors"]
-    assert set(mirrors) == {"docker.io", "localhost:5000", "127.0.0.1:5000"}
+    assert files.get_file(NODE.name, REGISTRIES_PATH) == own
 
 
 @pytest.mark.parametrize(
@@ -176,7 +169,9 @@ def test_for_the_next_start_a_nodes_own_registries_are_kept(files: NodeFiles) ->
         ("dev", False),
     ],
 )
-def test_which_k3s_reads_hosts_toml(files: NodeFiles, version: str, *, expected: bool) -> None:
+def test_k3s_of_january_2024_or_later_is_supported(
+    files: NodeFiles, version: str, *, expected: bool
+) -> None:
     files.version = f"k3s version {version} (abcdef)\ngo version go1.24"
 
-    assert MirrorFiles(files).is_read_at_every_pull(NODE) is expected
+    assert MirrorFiles(files).is_supported(NODE) is expected

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from autoregistry.cluster.mirror_config import REGISTRIES, hosts_path
+from autoregistry.cluster.mirror_config import REGISTRIES_PATH, hosts_path
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.containers import Containers, ExecResult
 from autoregistry.errors import ClusterRefused, DockerUnreachable
@@ -80,12 +79,9 @@ def test_a_node_says_why_it_cannot_be_asked(state: str, away: str) -> None:
     [
         pytest.param({hosts_path(NAME): HOSTS_TOML}, ["http://autoregistry:5000"], id="hosts.toml"),
         pytest.param(
-            {REGISTRIES: YAML}, ["http://autoregistry:5000"], id="a k3s without the folder"
+            {REGISTRIES_PATH: YAML, hosts_path("docker.io"): HOSTS_TOML}, [], id="registries.yaml"
         ),
-        pytest.param(
-            {REGISTRIES: YAML, hosts_path("docker.io"): HOSTS_TOML}, [], id="not read while it runs"
-        ),
-        pytest.param({REGISTRIES: "mirrors:\n\t- x"}, [], id="not YAML"),
+        pytest.param({hosts_path(NAME): "server = http"}, [], id="not TOML"),
         pytest.param({}, [], id="nothing"),
     ],
 )
@@ -96,4 +92,4 @@ def test_where_a_node_pulls_from(
     for path, text in files.items():
         engine.put_file("a", path, text)
 
-    assert Nodes(cast(Containers, engine)).endpoints(node("a"), NAME) == expected
+    assert Nodes(engine).endpoints(node("a"), NAME) == expected

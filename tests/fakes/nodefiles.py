@@ -1,4 +1,4 @@
-"""The file systems of nodes, in folders of this machine; commands run in a real shell there."""
+"""The file systems of nodes as folders on this machine, in which commands run in a real shell."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoregistry.engine.containers import ExecResult
+from autoregistry.engine.containers import Containers, ExecResult
 
 
 @dataclass
-class NodeFiles:
-    """Implements what mirror files need of the engine (`cluster/node_files.py`)."""
+class NodeFiles(Containers):
+    """The part of the engine that reads and writes files in nodes."""
 
     folder: Path
     version: str = "k3s version v1.34.4+k3s1 (abc)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from autoregistry.cluster.mirror_config import Mirror, config_map, hosts_toml
+from autoregistry.cluster.config_map import config_map_yaml
+from autoregistry.cluster.mirror_config import Mirror, hosts_toml
 from tests.fakes.engine import FakeEngine
 from tests.helpers.commands import PORT
 
@@ -28,7 +29,7 @@ class Node:
     def run(self, argv: list[str]) -> tuple[int, str]:
         match argv:
             case ["sh", "-c", script, *_] if "hosts.toml" in script:
-                names = self.mirror.names if self.mirror else ()
+                names = self.mirror.names.all if self.mirror else ()
                 return 0, "".join(f"== {n}\n{hosts_toml(self.mirror, n)}\n" for n in names)  # type: ignore[arg-type]  # not None: it has names
             case ["sh", "-c", script] if "HTTP_PROXY" in script:
                 return 0, self.proxies
@@ -36,7 +37,7 @@ class Node:
                 return int(self.cannot_reach), "" if not self.cannot_reach else f"bad address {url}"
             case ["kubectl", "get", "configmap", *_]:
                 # A ConfigMap in YAML is read like the JSON that kubectl prints.
-                return 0, config_map(self.announced) if self.announced else ""
+                return 0, config_map_yaml(self.announced) if self.announced else ""
             case ["crictl", "pull", _]:
                 return int(self.cannot_pull), ""
         return 0, ""

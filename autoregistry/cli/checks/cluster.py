@@ -1,6 +1,6 @@
-"""What `doctor` looks at in a cluster: every thing between a node and the registry, in the order of a pull.
+"""The checks of one cluster: everything between a node and the registry, in the order of a pull.
 
-Nothing is changed: what is made for the last check is taken away again.
+They change nothing: the image of the last check is removed again.
 """
 
 from __future__ import annotations
@@ -8,232 +8,226 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autoregistry.cli.environment import Environment, Route
+from autoregistry.cli.checks.check import Check, failed, passed
+from autoregistry.cli.environment import Environment
 from autoregistry.cluster.addresses import collisions
-from autoregistry.cluster.config_map import told
-from autoregistry.cluster.mirror_config import CONFIG_MAP, config_map, hosting, plain
+from autoregistry.cluster.config_map import (
+    CONFIG_MAP,
+    announced,
+    config_map_yaml,
+    parse_config_map,
+)
+from autoregistry.cluster.mirror_config import HOST_NAME, Mirror, Route, base_urls
 from autoregistry.cluster.nodes import Node
 from autoregistry.engine.containers import Container
 from autoregistry.errors import AutoregistryError
 from autoregistry.stack.model import BACKEND, PROXY
 
-# k3s brings busybox, whose wget this is; other nodes may have curl.
+# k3s includes the wget of busybox; other nodes may have curl.
 _FETCH = """
 if command -v wget >/dev/null; then wget -q -T 5 -O /dev/null "$1"; else curl -fsS -m 5 -o /dev/null "$1"; fi"""
 
-# k3s hands CONTAINERD_HTTP_PROXY and the like to containerd without their prefix (pkg/agent/containerd).
-_PROXIES = """
+# k3s passes CONTAINERD_HTTP_PROXY and the like to containerd without their prefix (pkg/agent/containerd).
+_SHOW_PROXIES = """
 echo "${CONTAINERD_HTTP_PROXY:-${HTTP_PROXY:-$http_proxy}}"
 echo "${CONTAINERD_NO_PROXY:-${NO_PROXY:-$no_proxy}}\""""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the doctor's."""
+class RunningCluster:
+    """A cluster with at least one running node, and the mirror files of its running nodes."""
 
-    about: str
-    """What was looked at: `docker`, `port`, `stack`, `loop`, or a cluster's name."""
-    is_well: bool
-    sentence: str
-    hint: str = ""
-    """The command that mends it."""
-
-
-def well(about: str, sentence: str, hint: str = "") -> Check:
-    return Check(about, is_well=True, sentence=sentence, hint=hint)
-
-
-def wrong(about: str, sentence: str, hint: str) -> Check:
-    return Check(about, is_well=False, sentence=sentence, hint=hint)
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A cluster that runs, at least in part, and the mirror files of its running nodes."""
-
-    cluster: str
+    name: str
     network: str
     files: dict[Node, dict[str, list[str]]]
-    road: Route | None
-    silent: dict[str, str]
-    """Nodes that could not be asked, such as one that has stopped a moment ago, and why."""
-    up: str = ""
-    """What images are tagged with for the containers of `up`, where they run."""
+    mirror: Mirror | None
+    """The configuration by which its nodes reach us; None if they do not."""
+    unreachable: dict[str, str]
+    """Nodes that did not answer, such as one that has just stopped, and the cause."""
+    stack_name: str = ""
+    """The name that images are tagged with for the containers of `up`, if they run."""
 
     @property
     def attach(self) -> str:
-        """The command that attaches it by the road it has, or by that of `up` if the same name has both."""
-        command = f"autoregistry cluster attach {self.cluster}"
-        if self.road is None or not self.road.is_by_host or self.road.name == self.up:
+        """The command that attaches it by its current route, or by that of `up` if both have the same name."""
+        command = f"autoregistry cluster attach {self.name}"
+        if self.mirror is None or self.mirror.name == self.stack_name:
             return command
-        return f"{command} --via host --port {self.road.name.rpartition(':')[2]}"
+        return f"{command}{_route_flags(self.mirror)}"
 
     @property
     def restart(self) -> str:
-        """The command that starts all of its nodes anew."""
-        return f"k3d cluster stop {self.cluster} && k3d cluster start {self.cluster}"
+        """The command that restarts all of its nodes."""
+        return f"k3d cluster stop {self.name} && k3d cluster start {self.name}"
 
 
-def looks_at(clusters: Environment) -> list[Look]:
-    """Every cluster of which a node runs."""
-    looks = []
-    found = clusters.found
-    up = found.options.name if found.is_running else ""
-    everything = [node for node in clusters.nodes.all() if node.is_running]
-    for name in sorted({node.cluster for node in everything}):
-        nodes = [node for node in everything if node.cluster == name]
+def _route_flags(mirror: Mirror) -> str:
+    return f" --via host --port {mirror.names.port}" if mirror.route is Route.HOST else ""
+
+
+def running_clusters(environment: Environment) -> list[RunningCluster]:
+    """Return every cluster with a running node."""
+    clusters = []
+    stack = environment.stack()
+    stack_name = stack.options.name if stack.is_running else ""
+    running = [node for node in environment.nodes.all() if node.is_running]
+    for name in sorted({node.cluster for node in running}):
+        nodes = [node for node in running if node.cluster == name]
         files: dict[Node, dict[str, list[str]]] = {}
-        silent = {}
+        unreachable = {}
         for node in nodes:
             try:
-                files[node] = clusters.files.known(node)
+                files[node] = environment.files.mirrors(node)
             except AutoregistryError as exc:
-                silent[node.name] = exc.message
-        looks.append(Look(name, nodes[0].network, files, clusters.road(files.values()), silent, up))
-    return looks
+                unreachable[node.name] = exc.message
+        mirror = environment.mirror_in_use(files.values())
+        network = nodes[0].network
+        clusters.append(RunningCluster(name, network, files, mirror, unreachable, stack_name))
+    return clusters
 
 
-def cluster_checks(clusters: Environment, look: Look) -> Iterator[Check]:
-    """All of one cluster; ends where the next makes no sense."""
-    for name, cause in look.silent.items():
-        start = f"k3d cluster start {look.cluster}"
-        yield wrong(look.cluster, f"{name} cannot be asked: {cause}", start)
-    containers = [c for c in clusters.containers.list("app=k3d") if look.network in c.networks]
-    yield from _addresses(look, containers)
-    road = look.road
-    if road is None:
-        yield _not_attached(clusters, look)
+def check_cluster(environment: Environment, cluster: RunningCluster) -> Iterator[Check]:
+    """Run the checks of one cluster; end early if the following ones would make no sense."""
+    for name, cause in cluster.unreachable.items():
+        fix = f"k3d cluster start {cluster.name}"
+        yield failed(cluster.name, f"{name} does not answer: {cause}", fix)
+    existing = environment.containers.list("app=k3d")
+    containers = [c for c in existing if cluster.network in c.networks]
+    yield from _check_addresses(cluster, containers)
+    mirror = cluster.mirror
+    if mirror is None:
+        yield _check_old_name(environment, cluster)
         return
-    files = list(_files(look, road))
-    bare = [node for node, file in look.files.items() if road.name not in file]
-    attached = [node for node in look.files if node not in bare]
-    checks = [
-        *files,
-        *(_joined(look, containers) if not road.is_by_host else ()),
-        *(check for node in attached for check in _diverted(clusters, node, road)),
-        *(_answers(clusters, look, node, road) for node in attached),
+    files = list(_check_files(cluster, mirror))
+    attached = [node for node, file in cluster.files.items() if mirror.name in file]
+    connection = [
+        *(_check_network(cluster, containers) if mirror.route is Route.CONTAINER else ()),
+        *(check for node in attached for check in _check_http_proxy(environment, node, mirror)),
+        *(_check_reachable(environment, cluster, node, mirror) for node in attached),
     ]
-    yield from checks
-    yield _announced(clusters, look, road)
-    if all(check.is_well for check in checks if check not in files):
+    yield from (*files, *connection)
+    yield _check_config_map(environment, cluster, mirror)
+    if all(check.is_well for check in connection):
         for node in attached:
-            yield _pulls(clusters, node, road)
+            yield _check_pull(environment, node, mirror)
 
 
-def _not_attached(clusters: Environment, look: Look) -> Check:
-    ours = clusters.mirror()
-    for file in look.files.values():
-        for name, ends in file.items():
-            if ours.is_road(name, ends):
-                sentence = f"it knows the registry as {name}, and that is {ours.names[0]} now"
-                return wrong(look.cluster, sentence, look.attach)
-    return well(look.cluster, "not attached: it pulls from elsewhere", look.attach)
+def _check_old_name(environment: Environment, cluster: RunningCluster) -> Check:
+    """Check a cluster that does not reach us for nodes that use an earlier name of the registry."""
+    ours = environment.mirror()
+    for file in cluster.files.values():
+        for name, urls in file.items():
+            if ours.is_reached_by(name, urls):
+                sentence = f"its nodes use the registry's old name {name}; it is now {ours.name}"
+                return failed(cluster.name, sentence, cluster.attach)
+    sentence = "not attached: its nodes do not pull from this registry"
+    return passed(cluster.name, sentence, cluster.attach)
 
 
-def _addresses(look: Look, containers: list[Container]) -> Iterator[Check]:
-    """Nobody may have the address that another one was made with."""
+def _check_addresses(cluster: RunningCluster, containers: list[Container]) -> Iterator[Check]:
+    """Check that no two containers have the same address."""
     for collision in collisions(containers):
         is_ours = {collision.owner, collision.holder} & {PROXY, BACKEND}
-        mend = look.attach if is_ours else look.restart
-        if collision.network == look.network:
-            yield wrong(look.cluster, str(collision), mend)
+        fix = cluster.attach if is_ours else cluster.restart
+        if collision.network == cluster.network:
+            yield failed(cluster.name, str(collision), fix)
     for container in containers:
         if container.error and not container.is_running and container.name not in (PROXY, BACKEND):
-            sentence = f"{container.name} does not run: {container.error}"
-            yield wrong(look.cluster, sentence, look.restart)
+            sentence = f"{container.name} is not running: {container.error}"
+            yield failed(cluster.name, sentence, cluster.restart)
 
 
-def _files(look: Look, road: Route) -> Iterator[Check]:
-    """The mirror file of each name on each node: there, and leading to us first."""
-    bare = [node.name for node, file in look.files.items() if road.name not in file]
-    if bare:
-        yield wrong(look.cluster, f"not attached: {', '.join(bare)}", look.attach)
-    wanted, is_well = list(road.mirror.endpoints), not (bare or look.silent)
-    for node, file in look.files.items():
-        for name in road.mirror.names if node.name not in bare else ():
-            found = plain(file.get(name, []))
-            if found[: len(wanted)] != wanted:
-                there = ", then ".join(found) or "nowhere"
-                sentence = f"{node.name} pulls {name} from {there}, not {', then '.join(wanted)}"
+def _check_files(cluster: RunningCluster, mirror: Mirror) -> Iterator[Check]:
+    """Check that each node has a mirror file for each name, with our endpoints first."""
+    missing = [node.name for node, file in cluster.files.items() if mirror.name not in file]
+    if missing:
+        yield failed(cluster.name, f"nodes not attached: {', '.join(missing)}", cluster.attach)
+    expected, is_well = list(mirror.endpoints), not (missing or cluster.unreachable)
+    for node, file in cluster.files.items():
+        for name in mirror.names.all if node.name not in missing else ():
+            urls = base_urls(file.get(name, []))
+            if urls[: len(expected)] != expected:
+                actual = ", then ".join(urls) or "nowhere"
+                sentence = f"{node.name} pulls {name} from {actual}, not {', then '.join(expected)}"
                 is_well = False
-                yield wrong(look.cluster, sentence, look.attach)
+                yield failed(cluster.name, sentence, cluster.attach)
     if is_well:
-        yield well(look.cluster, f"every node pulls {road.name} from {', then '.join(wanted)}")
+        sentence = f"every node pulls {mirror.name} from {', then '.join(expected)}"
+        yield passed(cluster.name, sentence)
 
 
-def _joined(look: Look, containers: list[Container]) -> Iterator[Check]:
-    there = {c.name: c for c in containers}
-    missing = [name for name in (PROXY, BACKEND) if name not in there]
-    half = [
-        c.name
-        for c in containers
-        if c.name in (PROXY, BACKEND) and c.is_running and look.network not in c.joined
+def _check_network(cluster: RunningCluster, containers: list[Container]) -> Iterator[Check]:
+    ours = {c.name: c for c in containers if c.name in (PROXY, BACKEND)}
+    missing = [name for name in (PROXY, BACKEND) if name not in ours]
+    half_joined = [
+        c.name for c in ours.values() if c.is_running and cluster.network not in c.joined
     ]
     if missing:
-        sentence = f"{' and '.join(missing)} not on network {look.network}"
-        yield wrong(look.cluster, sentence, look.attach)
-    if half:
-        sentence = f"{' and '.join(half)} has no address on network {look.network}, though Docker says it is on it"
-        yield wrong(look.cluster, sentence, look.attach)
-    if not missing and not half:
-        yield well(look.cluster, f"the registry is on network {look.network}")
+        verb = "is" if len(missing) == 1 else "are"
+        sentence = f"{' and '.join(missing)} {verb} not on network {cluster.network}"
+        yield failed(cluster.name, sentence, cluster.attach)
+    for name in half_joined:
+        sentence = f"Docker lists {name} on network {cluster.network}, but it has no address there"
+        yield failed(cluster.name, sentence, cluster.attach)
+    if not missing and not half_joined:
+        yield passed(cluster.name, f"the registry is on network {cluster.network}")
 
 
-def _diverted(clusters: Environment, node: Node, road: Route) -> Iterator[Check]:
-    """A node's HTTP_PROXY is taken for our names too: for all but localhost (Go's x/net/http/httpproxy)."""
-    said = clusters.containers.exec(node.name, ["sh", "-c", _PROXIES], timeout=10).stdout
-    proxy, _, exempt = said.partition("\n")
-    listed = [entry.strip() for entry in exempt.split(",") if entry.strip()]
-    hosts = ("host.k3d.internal",) if road.is_by_host else (PROXY, BACKEND)
-    missing = [host for host in hosts if not any(_exempts(entry, host) for entry in listed)]
+def _check_http_proxy(environment: Environment, node: Node, mirror: Mirror) -> Iterator[Check]:
+    """Check a node's HTTP_PROXY: it applies to all names but localhost (Go's x/net/http/httpproxy)."""
+    argv = ["sh", "-c", _SHOW_PROXIES]
+    output = environment.containers.exec(node.name, argv, timeout=10).stdout
+    proxy, _, no_proxy = output.partition("\n")
+    exempt = [entry.strip() for entry in no_proxy.split(",") if entry.strip()]
+    hosts = (HOST_NAME,) if mirror.route is Route.HOST else (PROXY, BACKEND)
+    missing = [host for host in hosts if not any(_exempts(entry, host) for entry in exempt)]
     if proxy and missing:
-        sentence = f"{node.name} asks its HTTP_PROXY for {' and '.join(missing)}"
-        flag = f"--env 'NO_PROXY={','.join([*listed, *missing])}@all'"
-        by_host = f" --via host --port {road.name.rpartition(':')[2]}" if road.is_by_host else ""
-        mend = f"autoregistry cluster create {node.cluster}{by_host} -- {flag}"
-        yield wrong(
-            node.cluster, sentence, f"{mend}  (and your other flags; it has to be made anew)"
-        )
+        sentence = f"{node.name} sends requests for {' and '.join(missing)} to its HTTP_PROXY"
+        flag = f"--env 'NO_PROXY={','.join([*exempt, *missing])}@all'"
+        command = f"autoregistry cluster create {node.cluster}{_route_flags(mirror)} -- {flag}"
+        fix = f"{command}  (delete the cluster first, and add your other flags)"
+        yield failed(node.cluster, sentence, fix)
 
 
 def _exempts(entry: str, host: str) -> bool:
-    """Whether this part of a NO_PROXY means that host, as Go reads it: a name means all that ends in it, too."""
+    """Return True if this entry of NO_PROXY covers the host, as Go reads it: a name covers its subdomains too."""
     name = entry.lower().partition(":")[0].removeprefix("*")
     return not name or host == name or host.endswith(name if name[0] == "." else f".{name}")
 
 
-def _answers(clusters: Environment, look: Look, node: Node, road: Route) -> Check:
-    """Whether an endpoint's name resolves, and answers, inside this node."""
+def _check_reachable(
+    environment: Environment, cluster: RunningCluster, node: Node, mirror: Mirror
+) -> Check:
+    """Check that an endpoint's name resolves, and that the endpoint answers, inside this node."""
     causes = []
-    for endpoint in plain(look.files[node][road.name]):
+    for endpoint in base_urls(cluster.files[node][mirror.name]):
         argv = ["sh", "-c", _FETCH, "sh", f"{endpoint}/v2/"]
-        ran = clusters.containers.exec(node.name, argv, timeout=20)
+        ran = environment.containers.exec(node.name, argv, timeout=20)
         if ran.code == 0:
-            return well(node.cluster, f"{node.name} reaches {endpoint}")
+            return passed(node.cluster, f"{node.name} reaches {endpoint}")
         causes.append((ran.stderr.strip().splitlines() or [f"{endpoint} does not answer"])[-1])
-    return wrong(
-        node.cluster, f"{node.name} does not reach the registry: {'; '.join(causes)}", look.attach
-    )
+    sentence = f"{node.name} cannot reach the registry: {'; '.join(causes)}"
+    return failed(node.cluster, sentence, cluster.attach)
 
 
-def _announced(clusters: Environment, look: Look, road: Route) -> Check:
+def _check_config_map(environment: Environment, cluster: RunningCluster, mirror: Mirror) -> Check:
     try:
-        found = told(clusters.nodes, look.cluster)
+        actual = announced(environment.nodes, cluster.name)
     except AutoregistryError as exc:
-        return wrong(look.cluster, exc.message, look.attach)
-    if not found:
-        sentence = f"no ConfigMap {CONFIG_MAP}: Tilt and skaffold find no registry"
-        return wrong(look.cluster, sentence, look.attach)
-    for key, value in hosting(config_map(road.mirror)).items():
-        if found.get(key) != value:
-            sentence = f"ConfigMap {CONFIG_MAP} says {key}: {found.get(key)}, not {value}"
-            return wrong(look.cluster, sentence, look.attach)
-    return well(look.cluster, f"ConfigMap {CONFIG_MAP} names {road.name}")
+        return failed(cluster.name, exc.message, cluster.attach)
+    if not actual:
+        sentence = f"there is no ConfigMap {CONFIG_MAP}, so Tilt and skaffold find no registry"
+        return failed(cluster.name, sentence, cluster.attach)
+    for key, value in parse_config_map(config_map_yaml(mirror)).items():
+        if actual.get(key) != value:
+            sentence = f"ConfigMap {CONFIG_MAP} has {key}: {actual.get(key)}, not {value}"
+            return failed(cluster.name, sentence, cluster.attach)
+    return passed(cluster.name, f"ConfigMap {CONFIG_MAP} names {mirror.name}")
 
 
-def _pulls(clusters: Environment, node: Node, road: Route) -> Check:
+def _check_pull(environment: Environment, node: Node, mirror: Mirror) -> Check:
     try:
-        clusters.prove(node, road.name)
+        environment.check_pull(node, mirror.name)
     except AutoregistryError as exc:
-        return wrong(node.cluster, exc.message, "autoregistry logs --tail 20")
-    return well(node.cluster, f"{node.name} pulled an image that was only built")
+        return failed(node.cluster, exc.message, "autoregistry logs --tail 20")
+    return passed(node.cluster, f"{node.name} pulled an image that was not pushed")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.up import bring_up
-from autoregistry.cli.environment import Environment, rows
-from autoregistry.cli.k3d_flags import own_choices
+from autoregistry.cli.environment import Environment, cluster_rows
+from autoregistry.cli.k3d_flags import user_choices
 from autoregistry.cli.options import route_options
 from autoregistry.cli.output import show_table, stderr, stdout
 from autoregistry.cluster import k3d
+from autoregistry.cluster.attach import K3S_IMAGE
 from autoregistry.cluster.config_map import announce
-from autoregistry.cluster.mirror_config import Mirror, registries_yaml
-from autoregistry.cluster.network_cleanup import leave, remove_left
-from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL, Node
+from autoregistry.cluster.mirror_config import Mirror, Route, registries_yaml
+from autoregistry.cluster.network_cleanup import leave_unused, remove_unused
+from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL
 from autoregistry.engine.containers import Container
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, SettingInvalid
@@ -41,9 +41,9 @@ def cluster() -> None:
 @route_options
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[-- K3D FLAGS]")
 def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> None:
-    """Create a k3d cluster that sees your images.
+    """Create a k3d cluster that pulls your images.
 
-    Everything after `--` goes to `k3d cluster create`. A registries file or config of your own is merged.
+    Everything after `--` is passed to `k3d cluster create`. Your own registries file or k3d config is merged.
 
     \b
     Examples:
@@ -52,86 +52,109 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
       autoregistry cluster create dev --via host --port 5001
     """
     program = k3d.program()
-    clusters = Environment.here()
-    mirror = clusters.mirror(via, port)
-    made = _made(clusters, name)
-    if there := _parts(made):
-        has_server = any(container.labels.get(ROLE_LABEL) == "server" for container in there)
-        has_begun_only = not has_server or any(c.state == "created" for c in there)
+    environment = Environment.current()
+    mirror = environment.mirror(Route(via), port)
+    _refuse_existing(environment, name)
+    _ensure_stack(environment, mirror)
+    # Of a cluster that was just deleted: on an existing network k3d fixes no addresses.
+    networks = Networks(environment.daemon)
+    leave_unused(environment.containers, networks, f"k3d-{name}", (PROXY, BACKEND))
+    _run_k3d_create(environment, program, name, mirror, flags)
+    attachment = environment.attachment(mirror)
+    attachment.refuse_old_k3s(attachment.running_nodes(name))
+    attachment.join(name)
+    _show_replaced(name, announce(environment.nodes, name, mirror))
+    _check_pull(environment, name, mirror)
+    image = f"{mirror.name}/app:dev"
+    stdout.print(
+        f"cluster {name} pulls your images. Next:\n\n"
+        f"  docker build -t {image} .\n"
+        f"  kubectl create deployment app --image {image}"
+    )
+
+
+def _refuse_existing(environment: Environment, name: str) -> None:
+    existing = _containers(environment, name)
+    if parts := _parts(existing):
+        has_server = any(container.labels.get(ROLE_LABEL) == "server" for container in parts)
+        is_incomplete = not has_server or any(c.state == "created" for c in parts)
         raise ClusterRefused(
-            f"a k3d cluster {name} is there already" + (", half made" if has_begun_only else ""),
-            f"autoregistry cluster {'delete' if has_begun_only else 'attach'} {name}",
+            f"k3d cluster {name} already exists" + (", but is incomplete" if is_incomplete else ""),
+            f"autoregistry cluster {'delete' if is_incomplete else 'attach'} {name}",
         )
-    if made:
+    if existing:
+        registry = existing[0].name
         raise ClusterRefused(
-            f"k3d keeps the registry {made[0].name}, made with a cluster {name}, and makes no other of that name",
-            f"k3d registry delete {made[0].name}",
+            f"k3d still has the registry {registry} of an earlier cluster {name}",
+            f"k3d registry delete {registry}",
         )
-    if via == "container" and not clusters.found.is_running:
-        bring_up(clusters.daemon, {})
-    # Of one that was deleted a moment ago: on a network that k3d finds it fixes no addresses.
-    leave(clusters.containers, Networks(clusters.daemon), f"k3d-{name}", (PROXY, BACKEND))
-    own = own_choices(flags)
+
+
+def _ensure_stack(environment: Environment, mirror: Mirror) -> None:
+    if mirror.route is Route.CONTAINER and not environment.stack().is_running:
+        bring_up(environment.daemon, {})
+
+
+def _run_k3d_create(
+    environment: Environment, program: str, name: str, mirror: Mirror, flags: tuple[str, ...]
+) -> None:
+    choices = user_choices(flags)
     with tempfile.TemporaryDirectory(prefix="autoregistry-") as folder:
         registries = Path(folder) / "registries.yaml"
-        registries.write_text(registries_yaml(mirror, own.registries))
-        argv = k3d.create(program, name, registries, own.flags, has_network=own.has_network)
+        registries.write_text(registries_yaml(mirror, choices.registries))
+        has_network = choices.has_network
+        argv = k3d.create(program, name, registries, choices.flags, has_network=has_network)
         try:
-            k3d.run(argv, clusters.k3d_environment)
-        except KeyboardInterrupt:  # k3d does not undo what it has done by then
-            stderr.print(f"interrupted; what there is of cluster {name} is removed")
-            _delete(clusters, program, name)
+            k3d.run(argv, environment.k3d_variables)
+        except KeyboardInterrupt:  # k3d leaves behind what it has created so far
+            stderr.print(f"interrupted; removing what exists of cluster {name}")
+            _delete(environment, program, name)
             raise
-    clusters.attachment(via, port).join(name)
-    _say_replaced(name, announce(clusters.nodes, name, mirror))
-    _prove(clusters, name, mirror)
-    _say_next(name, mirror)
+
+
+def _refuse_restart(_: click.Context, __: click.Parameter, is_given: object) -> None:
+    if is_given:
+        raise SettingInvalid(
+            "--restart was removed: k3s older than January 2024 is not supported",
+            f"autoregistry cluster create NAME -- --image {K3S_IMAGE}",
+        )
 
 
 @cluster.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.clusters)
-@click.option("--all", "everything", is_flag=True, help="Every k3d cluster that runs.")
-@click.option("--restart", "may_restart", is_flag=True,
-              help="Restart a cluster whose k3s is too old to be told while it runs.")  # fmt: skip
+@click.option("--all", "is_all", is_flag=True, help="Every running k3d cluster.")
+@click.option("--restart", is_flag=True, hidden=True, expose_value=False, callback=_refuse_restart,
+              help="Removed: k3s older than January 2024 is not supported.")  # fmt: skip
 @route_options
-def attach(
-    names: tuple[str, ...], everything: bool, may_restart: bool, via: str, port: int | None
-) -> None:
+def attach(names: tuple[str, ...], is_all: bool, via: str, port: int | None) -> None:
     """Attach running clusters, without a restart.
 
     \b
     Example:
       autoregistry cluster attach dev
     """
-    clusters = Environment.here()
-    running = sorted({node.cluster for node in clusters.nodes.all() if node.is_running})
-    if not names and not everything:
+    environment = Environment.current()
+    running = sorted({node.cluster for node in environment.nodes.all() if node.is_running})
+    if not names and not is_all:
         hint = f"autoregistry cluster attach {running[0] if running else 'NAME'}"
-        raise SettingInvalid("which cluster? name it, or say --all", hint)
-    if everything and not running:
-        raise ClusterRefused("no k3d cluster runs", "autoregistry cluster create dev")
+        raise SettingInvalid("which cluster? Give its name, or --all", hint)
+    if is_all and not running:
+        raise ClusterRefused("no k3d cluster is running", "autoregistry cluster create dev")
     for name in names:
-        clusters.nodes.of(name)
-    mirror = clusters.mirror(via, port)
-    if via == "container" and not clusters.found.is_running:
-        bring_up(clusters.daemon, {})
-    attachment = clusters.attachment(via, port)
-    for name in running if everything else names:
-        attached = attachment.attach_at_next_start(name) if may_restart else None
-        if attached is None:
-            attached = attachment.attach(name)
-        else:
-            for argv in k3d.restart(k3d.program(), name):
-                k3d.run(argv, clusters.k3d_environment)
-            attached = replace(attached, replaced=announce(clusters.nodes, name, mirror))
-        stderr.print(f"{name}  attached: {', '.join(node.name for node in attached.nodes)}")
-        _say_replaced(name, attached.replaced)
-        for node in attached.for_now:
+        environment.nodes.of(name)
+    mirror = environment.mirror(Route(via), port)
+    _ensure_stack(environment, mirror)
+    attachment = environment.attachment(mirror)
+    for name in running if is_all else names:
+        result = attachment.attach(name)
+        stderr.print(f"{name}  attached: {', '.join(node.name for node in result.nodes)}")
+        _show_replaced(name, result.replaced)
+        for node in result.until_restart:
             stderr.print(
-                f"{name}  {node.name}: its registries.yaml has another road and is mounted, so that it cannot be"
-                " changed: k3s goes back to that road when it starts"
+                f"{name}  {node.name} is attached only until it restarts: its registries.yaml has other endpoints"
+                " and is mounted, so it cannot be changed"
             )
-        _prove(clusters, name, mirror)
+        _check_pull(environment, name, mirror)
 
 
 @cluster.command()
@@ -139,64 +162,65 @@ def attach(
     "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.clusters
 )
 def detach(names: tuple[str, ...]) -> None:
-    """Let go of clusters: they run on, and know our registry no longer.
+    """Detach clusters from the registry. They keep running.
 
-    Of a cluster that `create` made, too: it is taken out of the nodes' registries.yaml, and no restart brings it back.
+    This also removes the registry from the registries.yaml of nodes that `create` made, so that no restart brings it
+    back.
 
     \b
     Example:
       autoregistry cluster detach dev
     """
-    clusters = Environment.here()
+    environment = Environment.current()
     for name in names:
-        at_next_start = clusters.attachment().detach(name)
+        at_next_start = environment.attachment(environment.mirror()).detach(name)
         stderr.print(f"{name}  detached")
         for node in at_next_start:
             stderr.print(
-                f"{name}  {node.name}: what its registries.yaml says of these names counts when it starts again"
+                f"{name}  {node.name}: the mirrors in its registries.yaml take effect when it restarts"
             )
 
 
 @cluster.command()
 @click.argument("name", shell_complete=completion.clusters)
 def delete(name: str) -> None:
-    """Delete a k3d cluster; the registry and its images stay.
+    """Delete a k3d cluster. The registry and its images stay.
 
     \b
     Example:
       autoregistry cluster delete dev
     """
-    clusters = Environment.here()
-    if not _made(clusters, name):
-        clusters.nodes.of(name)
-    _delete(clusters, k3d.program(), name)
+    environment = Environment.current()
+    if not _containers(environment, name):
+        environment.nodes.of(name)
+    _delete(environment, k3d.program(), name)
 
 
-def _made(clusters: Environment, name: str) -> list[Container]:
-    """All containers that k3d has made for a cluster of that name."""
-    return clusters.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
+def _containers(environment: Environment, name: str) -> list[Container]:
+    """Return all containers that k3d created for a cluster."""
+    return environment.containers.list("app=k3d", f"{CLUSTER_LABEL}={name}")
 
 
-def _parts(made: list[Container]) -> list[Container]:
-    """What k3d makes a cluster of. Not a registry made with it, which k3d keeps where others use it, too."""
-    return [container for container in made if container.labels.get(ROLE_LABEL) != "registry"]
+def _parts(containers: list[Container]) -> list[Container]:
+    """Return them without a registry created with the cluster, which k3d keeps if other clusters use it."""
+    return [container for container in containers if container.labels.get(ROLE_LABEL) != "registry"]
 
 
-def _delete(clusters: Environment, program: str, name: str) -> None:
-    """Also what there is of one that was interrupted while it was made: as little as its network."""
-    nodes = [node for node in clusters.nodes.all() if node.cluster == name]
+def _delete(environment: Environment, program: str, name: str) -> None:
+    """Delete a cluster, also one whose creation was interrupted, of which only the network may exist."""
+    nodes = [node for node in environment.nodes.all() if node.cluster == name]
     networks = {node.network for node in nodes} or {f"k3d-{name}"}
     if nodes:
-        clusters.attachment().leave(name)
-    k3d.run(k3d.delete(program, name), clusters.k3d_environment)
-    for left in _parts(_made(clusters, name)):
-        clusters.containers.remove(left.identity)
+        environment.attachment(environment.mirror()).leave(name)
+    k3d.run(k3d.delete(program, name), environment.k3d_variables)
+    for container in _parts(_containers(environment, name)):
+        environment.containers.remove(container.identity)
     for network in networks:
-        remove_left(Networks(clusters.daemon), network)
+        remove_unused(Networks(environment.daemon), network)
 
 
 @cluster.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
     """List k3d clusters, and how they pull.
 
@@ -204,32 +228,25 @@ def list_(as_json: bool) -> None:
     Example:
       autoregistry cluster list
     """
-    found = rows(Environment.here())
+    rows = cluster_rows(Environment.current())
     if as_json:
-        stdout.print(json.dumps([asdict(row) for row in found], indent=2))
+        stdout.print(json.dumps([row.to_json() for row in rows], indent=2))
         return
-    if not found:
+    if not rows:
         stderr.print("there is no k3d cluster yet: autoregistry cluster create dev")
         return
-    cells = [(r.name, f"{r.running}/{r.nodes}", f"{r.attached}/{r.running}", r.via) for r in found]
+    cells = [(r.name, f"{r.running}/{r.nodes}", f"{r.attached}/{r.running}", r.via) for r in rows]
     show_table(("CLUSTER", "NODES", "ATTACHED", "VIA"), cells)
 
 
-def _prove(clusters: Environment, name: str, mirror: Mirror) -> None:
-    nodes: list[Node] = [node for node in clusters.nodes.of(name) if node.is_running]
-    clusters.prove(nodes[0], mirror.names[0])
-    stderr.print(f"{name}  checked: {nodes[0].name} pulled an image that was only built")
+def _check_pull(environment: Environment, name: str, mirror: Mirror) -> None:
+    node = next(node for node in environment.nodes.of(name) if node.is_running)
+    environment.check_pull(node, mirror.name)
+    stderr.print(f"{name}  checked: {node.name} pulled an image that was not pushed")
 
 
-def _say_replaced(name: str, registry: str) -> None:
+def _show_replaced(name: str, registry: str) -> None:
     if registry:
-        stderr.print(f"{name}  Tilt and skaffold were told of {registry}; `detach` puts that back")
-
-
-def _say_next(name: str, mirror: Mirror) -> None:
-    image = f"{mirror.names[0]}/app:dev"
-    stdout.print(
-        f"cluster {name} sees your images. Next:\n\n"
-        f"  docker build -t {image} .\n"
-        f"  kubectl create deployment app --image {image}"
-    )
+        stderr.print(
+            f"{name}  Tilt and skaffold used the registry {registry}; `detach` restores that"
+        )

@@ -12,7 +12,8 @@ from autoregistry.cli.environment import Environment
 from autoregistry.cli.options import given, route_options, stack_options
 from autoregistry.cli.output_file import write_out
 from autoregistry.cli.step_progress import shown_steps
-from autoregistry.cluster.mirror_config import Mirror, config_map, hosts_toml, registries_yaml
+from autoregistry.cluster.config_map import config_map_yaml
+from autoregistry.cluster.mirror_config import Mirror, Route, hosts_toml, registries_yaml
 from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Containers
 from autoregistry.stack.compose import compose_file
@@ -70,7 +71,7 @@ def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
 
 
 def _mirror(via: str, port: int | None) -> Mirror:
-    return Environment.here().mirror(via, port)
+    return Environment.current().mirror(Route(via), port)
 
 
 def _command(what: str, via: str, port: int | None) -> str:
@@ -106,7 +107,7 @@ def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> No
       autoregistry generate hosts -o hosts.toml
     """
     mirror = _mirror(via, port)
-    text = hosts_toml(mirror, mirror.names[0])
+    text = hosts_toml(mirror, mirror.name)
     write_out(text, _command("hosts", via, port), output, force=force)
 
 
@@ -121,5 +122,5 @@ def configmap(*, via: str, port: int | None, output: Path | None, force: bool) -
     Example:
       autoregistry generate configmap | kubectl apply -f -
     """
-    text = config_map(_mirror(via, port))
+    text = config_map_yaml(_mirror(via, port))
     write_out(text, _command("configmap", via, port), output, force=force)

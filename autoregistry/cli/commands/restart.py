@@ -11,7 +11,6 @@ from autoregistry.cli.client import named
 from autoregistry.cli.commands import completion
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import stderr, stdout
-from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import Restarts, Workload
 from autoregistry.cluster.workloads import outdated
@@ -42,7 +41,7 @@ def refresh(images: tuple[str, ...], cluster: str | None) -> None:
     Example:
       autoregistry refresh shop/api:dev
     """
-    clusters = Environment.here()
+    clusters = Environment.current()
     nodes = _attached(clusters, cluster)
     failed = [image for image in _images(clusters, images) if not _refresh(clusters, nodes, image)]
     if failed:
@@ -69,7 +68,7 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
       autoregistry restart shop/api:dev
       autoregistry restart shop/api:dev --namespace shop --dry-run
     """
-    clusters = Environment.here()
+    clusters = Environment.current()
     nodes = _attached(clusters, cluster)
     for image in _images(clusters, images):
         if not dry_run and not _refresh(clusters, nodes, image):
@@ -119,7 +118,7 @@ def _attached(clusters: Environment, only: str | None) -> list[Node]:
 
 def _names(clusters: Environment) -> tuple[str, ...]:
     """What images are tagged with: for the `serve` that AUTOREGISTRY_NAME names, or for `up`."""
-    return Mirror.of((named() or clusters.options).port, None).names
+    return RegistryNames.local((named() or clusters.options()).port).all
 
 
 def _references(clusters: Environment, image: Image) -> list[str]:

@@ -12,8 +12,9 @@ from rich.text import Text
 from autoregistry import __version__, api_paths
 from autoregistry.cli import docker
 from autoregistry.cli.client import Client, named
-from autoregistry.cli.environment import NOT_JOINED, ClusterRow, Environment, rows
+from autoregistry.cli.environment import ClusterRow, Environment, cluster_rows
 from autoregistry.cli.output import stdout
+from autoregistry.cluster.mirror_config import Route
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
@@ -88,7 +89,8 @@ def status(*, as_json: bool) -> None:
     """
     report = gather(docker.daemon())
     if as_json:
-        stdout.print(json.dumps(asdict(report), indent=2))
+        clusters = [row.to_json() for row in report.clusters]
+        stdout.print(json.dumps({**asdict(report), "clusters": clusters}, indent=2))
     else:
         for line in lines(report):
             stdout.print(line)
@@ -105,7 +107,7 @@ def gather(daemon: Daemon) -> Report:
     elif found.proxy is not None and found.proxy.is_running:
         client = Client(containers, found.options)
     said, nodes, pushes = _proxy_says(client)
-    clusters = rows(Environment(daemon, containers, Nodes(containers)))
+    clusters = cluster_rows(Environment(daemon, containers, Nodes(containers)))
     return Report(
         name=(serve or found.options).name,
         published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
@@ -124,7 +126,7 @@ def gather(daemon: Daemon) -> Report:
 
 def _start(serve: Options | None, found: CurrentStack, clusters: list[ClusterRow]) -> str:
     if serve is not None:
-        is_host = any(row.via.startswith("the host") for row in clusters)
+        is_host = any(row.route is Route.HOST for row in clusters)
         return f"{_SERVE} --listen {'0.0.0.0' if is_host else '127.0.0.1'}:{serve.port}"  # noqa: S104 - nodes come by it
     return f"{found.compose_command} up -d" if found.compose_command else "autoregistry up"
 
@@ -212,7 +214,7 @@ def lines(report: Report) -> list[Text]:
         _row(
             f"cluster {c.name}",
             _cluster(c),
-            is_well=c.attached == c.nodes > 0 and c.via != NOT_JOINED,
+            is_well=c.attached == c.nodes > 0 and not c.is_unreachable,
         )
         for c in report.clusters
     ]
@@ -236,7 +238,7 @@ def _cluster(row: ClusterRow) -> str:
         return "stopped"
     if not row.attached:
         return f"not attached; try: autoregistry cluster attach {row.name}"
-    if row.via == NOT_JOINED:
+    if row.is_unreachable:
         return f"not joined; try: autoregistry cluster attach {row.name}"
     return f"{row.attached} of {row.nodes} nodes attached, by {row.via}"
 

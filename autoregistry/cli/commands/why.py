@@ -62,7 +62,7 @@ def why(image: str, as_json: bool) -> None:
         return
     is_so = f"  {row['state']}: {row['because']}"
     show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), is_so))
-    mine = image_facts(Environment.here().daemon, names, wanted)
+    mine = image_facts(Environment.current().daemon, names, wanted)
     is_known = status["health"]["docker"] == "ok"
     is_other = mine is not None and is_known and mine.is_another(row["docker"])
     _line("Docker", short(row["docker"]), mine.remark() if mine and not is_other else "")
@@ -116,7 +116,7 @@ def _next(row: dict[str, Any], uses: list[ContainerUse], name: str) -> tuple[str
 
 def _uses(names: RegistryNames, image: Image) -> list[ContainerUse]:
     """The pods of attached clusters that use it."""
-    nodes = Environment.here().nodes
+    nodes = Environment.current().nodes
     references = names.docker_references(image)
     found = []
     try:

@@ -314,7 +314,7 @@ def test_the_doctor_finds_everything_well_and_says_what_is_not(clusters: Cluster
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (("create", MAIN), "is there already", f"autoregistry cluster attach {MAIN}"),
+        (("create", MAIN), "already exists", f"autoregistry cluster attach {MAIN}"),
         (("attach", "nowhere"), "there is no k3d cluster nowhere", "cluster create nowhere"),
         (("delete", "nowhere"), "there is no k3d cluster nowhere", "cluster create nowhere"),
         (("attach",), "which cluster?", f"cluster attach {MAIN}"),

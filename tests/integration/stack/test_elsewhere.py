@@ -108,7 +108,7 @@ def does_its_work(run: Callable[..., str], stack: Typed) -> None:
     wait_for(lambda: name in run("images"), "the image in the list")
     assert name in run("why", name)
     assert "is served at" in run("logs", "--tail", "100")
-    assert "an image that was only built was pushed" in run("doctor")
+    assert "an image was pushed automatically" in run("doctor")
     assert "nothing had to change" in run("up")
 
 

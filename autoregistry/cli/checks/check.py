@@ -1,0 +1,27 @@
+"""The result of one check of `doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `doctor`."""
+
+    about: str
+    """The subject: `docker`, `port`, `stack`, `loop`, `clusters`, or a cluster's name."""
+    is_well: bool
+    sentence: str
+    hint: str = ""
+    """The command that fixes it."""
+
+
+def passed(about: str, sentence: str, hint: str = "") -> Check:
+    """Return a check without a problem."""
+    return Check(about, is_well=True, sentence=sentence, hint=hint)
+
+
+def failed(about: str, sentence: str, hint: str) -> Check:
+    """Return a problem, with the command that fixes it."""
+    return Check(about, is_well=False, sentence=sentence, hint=hint)
