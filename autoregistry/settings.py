@@ -1,4 +1,4 @@
-"""Everything that can be set, as one frozen value. Each default stands here and nowhere else."""
+"""All settings, as one frozen value. Every default is here and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import TypeVar
 
 from autoregistry.names import RegistryNames
 
+DEFAULT_PORT = 5000
 # containerd from 2.3.0 on gives up on response headers after 30 s (core/remotes/docker/registry.go), and so
 # does Docker from 29.7 on, whose containerd store uses the same code.
 PATIENCE_SECONDS = 25.0
-# Clients without such a limit simply wait.
+# Clients without such a limit wait longer.
 LONG_PATIENCE_SECONDS = 600.0
-# A daemon that is well answers an inspect in milliseconds; one that does not is treated as stopped.
-QUESTION_SECONDS = 5.0
-# Its containerd store takes ten milliseconds for each image that it lists, and more on a busy machine.
-LIST_SECONDS = 60.0
-# Whoever asks by digest has as much patience as anybody.
-DIGEST_SECONDS = 20.0
-# Docker is silent for long only while the registry completes a layer of many gigabytes.
+# A healthy daemon answers an inspect in milliseconds. One that takes longer than this is treated as stopped.
+DOCKER_CALL_SECONDS = 5.0
+# The containerd store takes ten milliseconds for each image that it lists, and more on a busy machine.
+DOCKER_LIST_SECONDS = 60.0
+# A client that pulls by digest waits no longer than any other: this must be less than PATIENCE_SECONDS.
+DOCKER_DIGEST_SECONDS = 20.0
+# Docker is silent this long only while the registry completes a layer of many gigabytes.
 PUSH_SILENCE_SECONDS = 600.0
-DEFAULT_NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
-# What `doctor` and `cluster create` build, to see that it can be pulled; it is in no list of images.
+# The image that `doctor` and `cluster create` build to check a pull. No list of images shows it.
 CHECK = "autoregistry/check:pull"
 PUSH_THREADS = 4
-QUESTION_THREADS = 8
-LIST_THREADS = 2
+DOCKER_CALL_THREADS = 8
+DOCKER_LIST_THREADS = 2
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen."""
+    """An address to listen on."""
 
     host: str
     port: int
@@ -41,17 +41,17 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _limit(default: _T, says: str) -> _T:
-    return field(default=default, metadata={"says": says})
+def _limit(default: _T, text: str) -> _T:
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may take of the proxy; `serve --limit` shows the sentences."""
+    """Limits on what clients may use. `serve --limit` shows the texts."""
 
     head_bytes: int = _limit(16 * 1024, "the longest line of a request's head")
     headers: int = _limit(128, "the headers of a request")
-    head_seconds: float = _limit(20.0, "how long a connection may take to say what it wants")
+    head_seconds: float = _limit(20.0, "how long a connection may take to send a request's head")
     idle_seconds: float = _limit(300.0, "how long a body may stand still, either way")
     keepalive_seconds: float = _limit(75.0, "how long a connection is kept for its next request")
     connections: int = _limit(2000, "open connections")
@@ -61,24 +61,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `serve` runs with."""
+    """The settings of `serve`."""
 
-    listen: tuple[Address, ...] = (Address("127.0.0.1", 5000),)
+    listen: tuple[Address, ...] = (Address("127.0.0.1", DEFAULT_PORT),)
     backend: str = "http://127.0.0.1:4999"
-    names: RegistryNames = DEFAULT_NAMES
+    names: RegistryNames = RegistryNames.local(DEFAULT_PORT)
     patience: float = PATIENCE_SECONDS
-    """Seconds that a client with a limit of its own is kept waiting for a push."""
+    """Seconds that a client with a limit of its own waits for a push before it gets 408."""
     watch: bool = True
+    """Push as soon as Docker reports a build."""
     refresh: bool = True
+    """Make the nodes pull what has changed."""
     restart_workloads: bool = False
-    """Restart what runs an old copy, as soon as its node has the new one."""
+    """Restart workloads that run an old copy, as soon as their node has the new one."""
     attach_all: bool = False
-    """Attach every k3d cluster, running now or started later."""
+    """Attach every k3d cluster that is running or starts later."""
     state: Path = Path("~/.local/state/autoregistry")
     skip: tuple[str, ...] = ("tilt-build-*",)
-    """Tags, or images, that are not pushed before they are asked for."""
+    """Tags or images that are pushed only when a client pulls them."""
     allow_hosts: tuple[str, ...] = ()
-    """Further names by which requests may come (a Host that is not ours is answered 421)."""
+    """Further Host headers that are accepted. Requests for other hosts are answered 421."""
     container: str | None = None
-    """Our name on Docker's networks, when we run in a container: nodes ask us by it."""
+    """The proxy's name on Docker's networks if it runs in a container. Nodes use it."""
     limits: Limits = Limits()

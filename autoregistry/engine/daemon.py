@@ -23,7 +23,7 @@ from docker.utils import kwargs_from_env
 
 from autoregistry.engine.ssh import SshAdapter
 from autoregistry.errors import AutoregistryError, DockerRefused, DockerUnreachable
-from autoregistry.settings import QUESTION_SECONDS
+from autoregistry.settings import DOCKER_CALL_SECONDS
 
 # `?manifests=1` of inspect, and of the list one version earlier (moby api/docs/CHANGELOG.md, v1.47 and v1.48).
 INSPECT_MANIFESTS_SINCE = (1, 48)
@@ -114,7 +114,7 @@ class Daemon:
         # A version given outright means that no request is made before trust_env is off.
         made = docker.APIClient(
             version=version,
-            timeout=int(QUESTION_SECONDS),
+            timeout=int(DOCKER_CALL_SECONDS),
             user_agent=self._user_agent,
             max_pool_size=MAX_CONNECTIONS,
             **parameters,
@@ -137,7 +137,7 @@ class Daemon:
         headers: Mapping[str, str] | None = None,
         json: object = None,
         data: IO[bytes] | None = None,
-        timeout: float | None = QUESTION_SECONDS,
+        timeout: float | None = DOCKER_CALL_SECONDS,
         stream: bool = False,
     ) -> requests.Response:
         """One request of the Engine API, with a body that is JSON or bytes.

@@ -26,7 +26,7 @@ from autoregistry.engine.platforms import platforms
 from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.engine.streams import json_lines
 from autoregistry.errors import DockerRefused, PushRefused
-from autoregistry.settings import LIST_SECONDS, PUSH_SILENCE_SECONDS
+from autoregistry.settings import DOCKER_LIST_SECONDS, PUSH_SILENCE_SECONDS
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -97,7 +97,9 @@ class Images:
 
     def _list(self, params: dict[str, str]) -> list[Any]:
         return list(
-            self._daemon.request("GET", "/images/json", params=params, timeout=LIST_SECONDS).json()
+            self._daemon.request(
+                "GET", "/images/json", params=params, timeout=DOCKER_LIST_SECONDS
+            ).json()
         )
 
     def platforms(self, reference: str) -> list[str]:

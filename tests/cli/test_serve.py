@@ -46,7 +46,7 @@ def test_the_help_says_each_limit_with_its_default_and_a_sentence() -> None:
 
     for limit in fields(Limits):
         name = limit.name.replace("_", "-")
-        assert f"{name}={limit.default:g}: {limit.metadata['says']}" in said.replace("- ", "-")
+        assert f"{name}={limit.default:g}: {limit.metadata['help']}" in said.replace("- ", "-")
 
 
 def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:

@@ -101,7 +101,7 @@ def _word(limit: Field[Any]) -> str:
     multiple=True,
     metavar="NAME=VALUE",
     help="What clients may take; repeatable. "
-    + "; ".join(f"{_word(f)}={f.default:g}: {f.metadata['says']}" for f in fields(Limits)),
+    + "; ".join(f"{_word(f)}={f.default:g}: {f.metadata['help']}" for f in fields(Limits)),
 )
 @click.option(
     "--log-format",

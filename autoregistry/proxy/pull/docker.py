@@ -17,12 +17,12 @@ from autoregistry.engine.progress import Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable
 from autoregistry.names import Image, RegistryNames
 from autoregistry.settings import (
-    DIGEST_SECONDS,
-    LIST_SECONDS,
-    LIST_THREADS,
+    DOCKER_DIGEST_SECONDS,
+    DOCKER_LIST_SECONDS,
+    DOCKER_LIST_THREADS,
     PUSH_THREADS,
-    QUESTION_SECONDS,
-    QUESTION_THREADS,
+    DOCKER_CALL_SECONDS,
+    DOCKER_CALL_THREADS,
 )
 
 DockerState = LocalImage | Unreachable | None
@@ -53,8 +53,8 @@ class AsyncDocker:
         self._images = images
         self._timed = timed
         self._names = names
-        self._askers = ThreadPoolExecutor(QUESTION_THREADS, "question")
-        self._listers = ThreadPoolExecutor(LIST_THREADS, "list")
+        self._askers = ThreadPoolExecutor(DOCKER_CALL_THREADS, "question")
+        self._listers = ThreadPoolExecutor(DOCKER_LIST_THREADS, "list")
         self._pushers = ThreadPoolExecutor(PUSH_THREADS, "push")
         self._waiting: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
         self._running: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
@@ -98,11 +98,11 @@ class AsyncDocker:
             references = [f"{name}/{repository}" for name in self._names.all]
             return [Image(repository, t) for r in references for t in images.tags_with(r, digest)]
 
-        return await self._list(ask, DIGEST_SECONDS)
+        return await self._list(ask, DOCKER_DIGEST_SECONDS)
 
     async def ours(self) -> dict[Image, int] | Unreachable:
         """What Docker has under our names, and the sizes."""
-        found = await self._list(lambda images: images.sizes(self._names.all), LIST_SECONDS)
+        found = await self._list(lambda images: images.sizes(self._names.all), DOCKER_LIST_SECONDS)
         if isinstance(found, Unreachable):
             return found
         named = ((self._names.parse(reference), size) for reference, size in found.items())
@@ -135,7 +135,7 @@ class AsyncDocker:
 
         One that waits behind others is no sign of that, as long as those are answered.
         """
-        began, asked, limit = time.monotonic(), 0.0, seconds or QUESTION_SECONDS
+        began, asked, limit = time.monotonic(), 0.0, seconds or DOCKER_CALL_SECONDS
 
         def ask() -> _T:
             nonlocal asked

@@ -24,14 +24,14 @@ import httpx
 
 from autoregistry.names import MANIFEST_TYPES
 from autoregistry.proxy.watch import pod_events
-from autoregistry.settings import LIST_THREADS, PUSH_THREADS, QUESTION_THREADS
+from autoregistry.settings import DOCKER_CALL_THREADS, DOCKER_LIST_THREADS, PUSH_THREADS
 from dev.lab import Docker, Registry, tool
 from tests.integration.helpers.serving import Serve, wait_for
 
 IMAGES = ("faults/one:dev", "faults/two:dev")
 # One loop, one follower of events, and what starts for a moment.
-MOST_THREADS = PUSH_THREADS + QUESTION_THREADS + LIST_THREADS + pod_events.THREADS + 6
-MOST_SOCKETS_MORE = PUSH_THREADS + QUESTION_THREADS
+MOST_THREADS = PUSH_THREADS + DOCKER_CALL_THREADS + DOCKER_LIST_THREADS + pod_events.THREADS + 6
+MOST_SOCKETS_MORE = PUSH_THREADS + DOCKER_CALL_THREADS
 RECOVERY_SECONDS = 60.0
 # Docker's own client tries an upload five times, after 5, 10, 15 and 20 s.
 CLIENT_SECONDS = 150.0

@@ -566,7 +566,7 @@ async def test_a_docker_that_hangs_is_waited_for_so_long_and_no_longer(
 ) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
-    monkeypatch.setattr("autoregistry.proxy.pull.docker.QUESTION_SECONDS", 0.1)
+    monkeypatch.setattr("autoregistry.proxy.pull.docker.DOCKER_CALL_SECONDS", 0.1)
     lab.docker.inspect_seconds = 0.5
 
     answer = await lab.pull()
@@ -676,7 +676,7 @@ async def test_a_docker_that_answers_others_is_not_away(
     lab.docker.build(APP, "v1")
     await lab.pull()
     built = lab.docker.build(APP, "v2")
-    monkeypatch.setattr("autoregistry.proxy.pull.docker.QUESTION_SECONDS", 1.0)
+    monkeypatch.setattr("autoregistry.proxy.pull.docker.DOCKER_CALL_SECONDS", 1.0)
     lab.docker.inspect_seconds = 0.05
     others = [asyncio.create_task(lab.pull(f"other{number}:dev")) for number in range(200)]
     await until(lambda: len(lab.docker.inspected) > 3)
