@@ -1,7 +1,7 @@
-"""Must Docker push this image before the registry may answer? Decided here and nowhere else.
+"""Decides whether Docker must push an image before the registry may answer. No other module decides this.
 
-Pure: facts in, verdict out. The truth table is `tests/pure/test_decision.py`. Who gathers the facts is
-`proxy/pull/comparison.py`; what is done with the verdict stands in `proxy/pull/handler.py`.
+Pure: it reads facts and returns a verdict. The truth table in `tests/pure/test_decision.py` is the specification.
+`proxy/pull/comparison.py` reads the facts, and `proxy/pull/handler.py` acts on the verdict.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from enum import Enum
 
 @dataclass(frozen=True, slots=True)
 class LocalImage:
-    """What Docker has under a name."""
+    """An image that Docker has under a name."""
 
     identity: str
     """Docker's Id. Containerd store: the digest of its manifest or index. Classic store: of its config."""
     is_index: bool = False
     children: frozenset[str] = frozenset()
-    """Digests of the platforms' manifests of an index, where they were asked for."""
+    """Digests of the manifests of an index, one per platform. Empty unless they were queried."""
     is_complete: bool = True
-    """False for an index of which Docker lacks a platform: its push ends as one of the children."""
+    """False for an index of which Docker lacks a platform: Docker pushes one of the children instead."""
     tagged_at: float = 0.0
-    """When Docker last tagged it, seconds since the epoch."""
+    """The time when Docker last tagged it, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryImage:
-    """What the registry has under a name."""
+    """An image that the registry has under a name."""
 
     digest: str
     configs: frozenset[str] = frozenset()
-    """Digests of the configs behind it, of an index's children too, where they were asked for."""
+    """Digests of its configs, including those of an index's children. Empty unless they were queried."""
 
 
 class Unreachable(Enum):
@@ -40,28 +40,46 @@ class Unreachable(Enum):
     DOCKER = "docker"
 
 
+class Unreadable(Enum):
+    """The registry did not return the tag and did not report it as missing.
+
+    A registry that is killed while it writes a link answers 500 for that tag from then on.
+    """
+
+    TAG = "tag"
+
+
+DockerState = LocalImage | Unreachable | None
+"""The state of a name in Docker. None: Docker has no such image."""
+RegistryState = RegistryImage | Unreadable | None
+"""The state of a tag in the registry. None: the registry has no such tag."""
+
+
 @dataclass(frozen=True, slots=True)
 class TagRecord:
-    """What the journal knows about a tag."""
+    """What is known about a tag from earlier: the journal's row, and content that the registry has lost."""
 
-    by_hand: bool = False
-    """Somebody else's push set it, not ours."""
-    docker_had: str | None = None
-    """Docker's identity of that name at the moment of that push; None if Docker had none."""
+    pushed_manually: bool = False
+    """Another client's push set the tag last."""
+    docker_identity: str | None = None
+    """Docker's Id for the name at the time of that manual push. None if Docker had no such image."""
     stale_because: str | None = None
-    """Docker had another image that could not be pushed: why."""
-    incomplete: bool = False
-    """A client asked for a part of what this repository's tags name, and the registry could not give it."""
+    """The reason why Docker's newer image could not be pushed. None if the tag is not known to be stale."""
+    is_incomplete: bool = False
+    """The registry could not return a part of an image in this repository."""
 
 
 class Verdict(Enum):
-    """What the facts say; the value is the sentence that people read."""
+    """The result of a comparison. The value is the sentence that users read."""
 
     UP_TO_DATE = "the registry has Docker's image"
-    ONLY_IN_REGISTRY = "not in Docker, the registry's answer stands"
-    PUSHED_BY_HAND = "pushed by hand since Docker's image last changed, the registry's is served"
-    DOCKER_UNREACHABLE = "Docker cannot be asked, the registry's answer stands"
-    KNOWN_STALE = "Docker cannot be asked, and was last known to have a newer image"
+    ONLY_IN_REGISTRY = "Docker has no such image, the registry's response is used"
+    PUSHED_MANUALLY = (
+        "pushed manually since Docker's image last changed, the registry's image is served"
+    )
+    DOCKER_UNREACHABLE = "Docker cannot be reached, the registry's response is used"
+    KNOWN_STALE = "Docker cannot be reached, and had a newer image when it was last reached"
+    UNREADABLE = "the registry cannot read this tag, which was pushed manually"
     MISSING = "Docker's image is missing from the registry"
     DIFFERS = "Docker's image differs from the registry's"
     INCOMPLETE = "the registry has lost a part of Docker's image"
@@ -72,7 +90,10 @@ class Verdict(Enum):
 
 
 def has_same_content(local: LocalImage, registry: RegistryImage) -> bool:
-    """Whether the registry has Docker's image. An index that Docker has in full replaces a single child."""
+    """Return True if the registry has Docker's image.
+
+    A child of an index counts as the index only while Docker's copy of the index is incomplete.
+    """
     return (
         local.identity == registry.digest
         or local.identity in registry.configs
@@ -80,28 +101,28 @@ def has_same_content(local: LocalImage, registry: RegistryImage) -> bool:
     )
 
 
-def decide(
-    local: LocalImage | Unreachable | None, registry: RegistryImage | None, memory: TagRecord
-) -> Verdict:
-    """The verdict on one tag. None: that store has no such image."""
+def decide(local: DockerState, registry: RegistryState, record: TagRecord) -> Verdict:
+    """Return the verdict on one tag."""
     if isinstance(local, Unreachable):
-        return Verdict.KNOWN_STALE if memory.stale_because else Verdict.DOCKER_UNREACHABLE
+        return Verdict.KNOWN_STALE if record.stale_because else Verdict.DOCKER_UNREACHABLE
     if local is None:
         return Verdict.ONLY_IN_REGISTRY
     if registry is None:
         return Verdict.MISSING
+    is_kept = record.pushed_manually and record.docker_identity == local.identity
+    if isinstance(registry, Unreadable):
+        return Verdict.UNREADABLE if is_kept else Verdict.MISSING
     if has_same_content(local, registry):
-        return Verdict.INCOMPLETE if memory.incomplete else Verdict.UP_TO_DATE
-    if memory.by_hand and memory.docker_had == local.identity:
-        return Verdict.PUSHED_BY_HAND
-    return Verdict.DIFFERS
+        return Verdict.INCOMPLETE if record.is_incomplete else Verdict.UP_TO_DATE
+    return Verdict.PUSHED_MANUALLY if is_kept else Verdict.DIFFERS
 
 
 def is_skipped_at_startup(
-    local: LocalImage, registry: RegistryImage | None, stale_because: str | None, since: float
+    local: LocalImage, registry: RegistryState, stale_because: str | None, since: float
 ) -> bool:
-    """Whether nobody has to have it yet: while nobody asks, what is older and was never pushed stays in Docker.
+    """Return True for an image that was tagged before `since` and never pushed.
 
-    A push that was cut off has left the reason why the tag is stale.
+    It is not pushed until a client pulls it. A push that was cut off has left `stale_because`, so it is not skipped.
     """
-    return registry is None and stale_because is None and local.tagged_at < since
+    is_in_registry = isinstance(registry, RegistryImage)
+    return not is_in_registry and stale_because is None and local.tagged_at < since

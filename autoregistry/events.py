@@ -17,7 +17,7 @@ class Answer(Enum):
 
     UP_TO_DATE = ("up-to-date", None)
     PUSHED = ("pushed", None)
-    PUSHED_BY_HAND = ("pushed-by-hand", None)
+    PUSHED_MANUALLY = ("pushed-by-hand", None)
     ONLY_IN_REGISTRY = ("only-in-registry", None)
     DOCKER_UNREACHABLE = ("docker-unreachable", None)
     OWN_PUSH = ("own-push", None)

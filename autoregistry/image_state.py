@@ -43,9 +43,10 @@ class PushState(StrEnum):
 STATE_OF_VERDICT = {
     Verdict.UP_TO_DATE: ImageState.IN_STEP,
     Verdict.ONLY_IN_REGISTRY: ImageState.ONLY_IN_REGISTRY,
-    Verdict.PUSHED_BY_HAND: ImageState.PUSHED_MANUALLY,
+    Verdict.PUSHED_MANUALLY: ImageState.PUSHED_MANUALLY,
     Verdict.DOCKER_UNREACHABLE: ImageState.DOCKER_UNREACHABLE,
     Verdict.KNOWN_STALE: ImageState.STALE,
+    Verdict.UNREADABLE: ImageState.UNREADABLE,
     Verdict.MISSING: ImageState.ONLY_IN_DOCKER,
     Verdict.DIFFERS: ImageState.BEHIND,
     Verdict.INCOMPLETE: ImageState.BEHIND,

@@ -339,7 +339,7 @@ class Proxy:
     async def stop(self, push_seconds: float = STOP_SECONDS) -> list[Image]:
         """Finish the pushes and responses in progress, for STOP_SECONDS in all. Return the pushes that did not end."""
         began = time.monotonic()
-        unfinished = await self.pushes.settle(push_seconds)
+        unfinished = await self.pushes.drain(push_seconds)
         self._stream.close()
         await self.server.stop(max(0.5, STOP_SECONDS - (time.monotonic() - began)))
         return unfinished

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from autoregistry.decision import LocalImage, Unreachable
+from autoregistry.decision import LocalImage, Unreachable, Verdict
 from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import PushState
 from autoregistry.names import Image, RegistryNames
@@ -82,7 +82,9 @@ class Actions:
     async def _push(self, image: Image, seconds: float) -> dict[str, Any] | None:
         """Return the state of the push after at most this time, or None if Docker has no such image."""
         if image not in self._pushes.in_flight:
-            self._journal.forget_hand(image)  # a client that requests a push wants Docker's image
+            self._journal.forget_manual_push(
+                image
+            )  # a client that requests a push wants Docker's image
         payload = {"image": str(image), "cause": "", "remark": ""}
         try:
             facts = await self._pushes.compare(image)
@@ -93,6 +95,8 @@ class Actions:
         if not isinstance(facts.local, LocalImage):
             return None
         payload["remark"] = await self._platforms.remark(image)
+        if facts.verdict is Verdict.UNREADABLE:
+            return {**payload, "state": PushState.FAILED, "cause": facts.verdict.value}
         if not facts.verdict.must_push:
             return {**payload, "state": PushState.IN_STEP}
         flight = self._pushes.flight(image, facts.local.identity, facts.verdict)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoregistry.proxy.pull.journal import FILE, Journal
+from autoregistry.proxy.pull.journal import JOURNAL_FILE, Journal
 
 MAX_ENTRIES = 2000
 FLUSH_SECONDS = 2.0
@@ -74,7 +74,7 @@ class History:
         current = list(self.entries)
         self.entries.clear()
         with suppress(sqlite3.Error):
-            self._load(directory / FILE)
+            self._load(directory / JOURNAL_FILE)
         if self.entries and not current:  # the clock may have been set back
             self._boot = max(self._boot, self.entries[-1].id.boot + 1)
         self.entries.extend(current)

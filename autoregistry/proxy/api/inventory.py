@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
-from autoregistry.decision import LocalImage, Unreachable, Verdict
-from autoregistry.errors import BackendUnreachable, TagUnreadable
+from autoregistry.decision import RegistryImage, Unreachable, Verdict
+from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import STATE_OF_VERDICT, ImageState
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.api.node_inventory import NodeCopy, NodeInventory
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.backend.messages import BackendRequest
-from autoregistry.proxy.pull.comparison import Facts
+from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import CUT_OFF, Journal
 from autoregistry.proxy.pull.pushes import Pushes
@@ -88,26 +88,21 @@ class Inventory:
 
     async def docker_images(self) -> dict[Image, int]:
         """Return the sizes of Docker's images under our names; empty if Docker does not answer."""
-        images = await self._docker.ours()
+        images = await self._docker.list_images()
         return {} if isinstance(images, Unreachable) else images
 
     async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[ImageRow]:
         await self._nodes.update()
-        known = self._journal.known()
+        known = self._journal.dates()
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
         async def one(image: Image) -> ImageRow:
             dates, size = known.get(image, (None, None)), sizes.get(image, 0)
-            try:
-                async with slots:
-                    facts = await self._pushes.compare(image)
-            except TagUnreadable as exc:
-                copies, state = self._nodes.copies(image, ""), ImageState.UNREADABLE
-                return ImageRow(str(image), "", "", copies, state, exc.message, size, *dates)
-            digest = facts.registry.digest if facts.registry else ""
+            async with slots:
+                facts = await self._pushes.compare(image)
+            docker, digest = facts.docker_identity, facts.registry_digest
             copies = self._nodes.copies(image, digest)
             state, because = state_of(facts, copies)
-            docker = facts.local.identity if isinstance(facts.local, LocalImage) else ""
             return ImageRow(str(image), docker, digest, copies, state, because, size, *dates)
 
         return list(await asyncio.gather(*(one(image) for image in images)))
@@ -137,16 +132,16 @@ class Inventory:
             return listed
 
 
-def state_of(facts: Facts, copies: tuple[NodeCopy, ...]) -> tuple[ImageState, str]:
+def state_of(facts: Comparison, copies: tuple[NodeCopy, ...]) -> tuple[ImageState, str]:
     """Return the state of an image and the sentence that explains it."""
     old = [copy.node for copy in copies if copy.digest and not copy.is_current]
     reason = facts.verdict.value
     if facts.verdict.must_push and facts.stale_because not in (None, CUT_OFF):
         return ImageState.STALE, f"{reason}, and it could not be pushed: {facts.stale_because}"
-    if facts.verdict is Verdict.ONLY_IN_REGISTRY and facts.registry is None:
+    if facts.verdict is Verdict.ONLY_IN_REGISTRY and not isinstance(facts.registry, RegistryImage):
         return ImageState.NOWHERE, "neither Docker nor the registry has it"
     state = STATE_OF_VERDICT[facts.verdict]
-    if not old or facts.verdict.must_push or facts.registry is None:
+    if not old or facts.verdict.must_push or not isinstance(facts.registry, RegistryImage):
         return state, reason
     old_copies = f"an older copy is on {', '.join(old)}"
     if state is ImageState.IN_STEP:

@@ -65,9 +65,9 @@ class Status:
         return web.json_response(await self._health(), headers=NO_STORE)
 
     async def _health(self) -> dict[str, str]:
-        docker = await self._docker.ask(lambda images: images.ping())
+        docker = await self._docker.call(lambda images: images.ping())
         if not self._daemon and docker is True:
-            daemon = await self._docker.ask(lambda images: images.daemon_identity())
+            daemon = await self._docker.call(lambda images: images.daemon_identity())
             self._daemon = "" if isinstance(daemon, Unreachable) else daemon
         broken = self._loopback.broken if self._loopback else None
         return {

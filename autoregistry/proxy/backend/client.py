@@ -10,7 +10,7 @@ from collections.abc import Callable
 import aiohttp
 import httpx
 
-from autoregistry.decision import RegistryImage
+from autoregistry.decision import RegistryImage, RegistryState, Unreadable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import MANIFEST_TYPES
 from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
@@ -89,19 +89,12 @@ class Backend:
         """Send a question for a manifest on."""
         return await self.send(ask, silence=ASK_SECONDS)
 
-    async def ask(self, repository: str, reference: str) -> RegistryImage | None:
-        """What the registry has under a tag or digest; None where it has nothing, or nothing it can read.
-
-        An unreadable tag (a link half written when the registry was killed is answered 500) counts as nothing:
-        a push mends it.
-        """
+    async def ask(self, repository: str, reference: str) -> RegistryState:
+        """Return the registry's image under a tag or digest. Raises BackendUnreachable."""
         async with await self._manifest("HEAD", repository, reference) as held:
+            if held.status not in (200, 404):
+                return Unreadable.TAG
             return RegistryImage(held.digest) if held.status == 200 and held.digest else None
-
-    async def is_unreadable(self, repository: str, reference: str) -> bool:
-        """Whether it says neither that it is there nor that it is not."""
-        async with await self._manifest("HEAD", repository, reference) as held:
-            return held.status not in (200, 404)
 
     async def configs_behind(self, repository: str, digest: str) -> frozenset[str]:
         """Digests of the configs behind a manifest, or behind the children of an index.

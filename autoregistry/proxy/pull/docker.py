@@ -1,7 +1,7 @@
-"""Docker, asked about images from asyncio: two executors, bounded waits, one question for all who wait for it.
+"""The asynchronous interface to Docker's images: thread pools, bounded waits, and shared inspections.
 
-Never asyncio's default executor: its few threads also resolve host names, and pushes blocked in it would wait
-for a connection that waits for them.
+asyncio's default executor is not used: its few threads also resolve host names, and pushes that fill it would wait
+for connections that wait for them.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from autoregistry.decision import LocalImage, Unreachable
-from autoregistry.engine.progress import Progress
+from autoregistry.decision import DockerState, LocalImage, Unreachable
+from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable
 from autoregistry.names import Image, RegistryNames
 from autoregistry.settings import (
+    DOCKER_CALL_SECONDS,
+    DOCKER_CALL_THREADS,
     DOCKER_DIGEST_SECONDS,
     DOCKER_LIST_SECONDS,
     DOCKER_LIST_THREADS,
     PUSH_THREADS,
-    DOCKER_CALL_SECONDS,
-    DOCKER_CALL_THREADS,
 )
 
-DockerState = LocalImage | Unreachable | None
-Timed = Callable[[float, str], None]
-"""Told how long an answer took, and whether it came: `ok` or `failed`."""
+Observe = Callable[[float, str], None]
+"""Called with the seconds that a call took, and its result: `ok` or `failed`."""
 _T = TypeVar("_T")
 
 
 class Images(Protocol):
-    """What the proxy wants of Docker (`engine/images.py`); every method blocks."""
+    """The methods of `engine/images.py` that the proxy uses. All of them block."""
 
     def ping(self) -> bool: ...
     def daemon_identity(self) -> str: ...
@@ -43,119 +42,123 @@ class Images(Protocol):
     def architecture(self) -> str: ...
     def builders(self) -> list[str]: ...
     def names_of(self, identity: str) -> list[str]: ...
-    def push(self, reference: str, on_progress: Callable[[Progress], None]) -> Progress: ...
+    def push(self, reference: str, on_progress: OnProgress) -> Progress: ...
 
 
 class AsyncDocker:
-    """Every question about images, and every push."""
+    """Calls Docker from asyncio."""
 
-    def __init__(self, images: Images, names: RegistryNames, timed: Timed) -> None:
+    def __init__(self, images: Images, names: RegistryNames, observe: Observe) -> None:
         self._images = images
-        self._timed = timed
         self._names = names
-        self._askers = ThreadPoolExecutor(DOCKER_CALL_THREADS, "question")
-        self._listers = ThreadPoolExecutor(DOCKER_LIST_THREADS, "list")
-        self._pushers = ThreadPoolExecutor(PUSH_THREADS, "push")
-        self._waiting: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
+        self._observe = observe
+        self._calls = ThreadPoolExecutor(DOCKER_CALL_THREADS, "docker-call")
+        self._lists = ThreadPoolExecutor(DOCKER_LIST_THREADS, "docker-list")
+        self._pushes = ThreadPoolExecutor(PUSH_THREADS, "docker-push")
+        self._next: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
         self._running: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
         self.is_answering = True
-        self._answered = 0.0
+        self._answered_at = 0.0
 
     def close(self) -> None:
-        for executor in (self._askers, self._listers, self._pushers):
+        for executor in (self._calls, self._lists, self._pushes):
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def inspect(self, image: Image, *, children: bool = False) -> DockerState:
-        """What Docker has under this name, said by Docker after this call.
+        """Return the state of a name in Docker, as of a time after this call.
 
-        Whoever comes while the same question is under way waits for the next one and shares it: an answer
-        already on its way may be older than the request it would be used for.
+        Callers that arrive during an inspection share the next one: the result of the current one may be older than
+        their requests.
         """
         key = (image, children)
-        if key not in self._waiting:
-            self._waiting[key] = asyncio.create_task(self._next_answer(key))
-        return await asyncio.shield(self._waiting[key])
+        if key not in self._next:
+            self._next[key] = asyncio.create_task(self._inspect_next(key))
+        return await asyncio.shield(self._next[key])
 
-    async def _next_answer(self, key: tuple[Image, bool]) -> DockerState:
+    async def _inspect_next(self, key: tuple[Image, bool]) -> DockerState:
         if (running := self._running.get(key)) is not None:
             await asyncio.wait({running})
-        self._running[key] = self._waiting.pop(key)
+        self._running[key] = self._next.pop(key)
         try:
-            return await self.ask(lambda images: self._first_name(images, *key))
+            return await self.call(lambda images: self._inspect_names(images, *key))
         finally:
             del self._running[key]
 
-    def _first_name(self, images: Images, image: Image, children: bool) -> LocalImage | None:
+    def _inspect_names(self, images: Images, image: Image, children: bool) -> LocalImage | None:
         for reference in self._names.docker_references(image):
-            if found := images.inspect(reference, children=children):
-                return found
+            if local := images.inspect(reference, children=children):
+                return local
         return None
 
     async def tags_with(self, repository: str, digest: str) -> list[Image] | Unreachable:
-        """The tags of a repository of ours whose image in Docker has this digest."""
+        """Return the tags of a repository whose image in Docker has this digest."""
 
-        def ask(images: Images) -> list[Image]:
+        def list_tags(images: Images) -> list[Image]:
             references = [f"{name}/{repository}" for name in self._names.all]
             return [Image(repository, t) for r in references for t in images.tags_with(r, digest)]
 
-        return await self._list(ask, DOCKER_DIGEST_SECONDS)
+        return await self._call_slow(list_tags, DOCKER_DIGEST_SECONDS)
 
-    async def ours(self) -> dict[Image, int] | Unreachable:
-        """What Docker has under our names, and the sizes."""
-        found = await self._list(lambda images: images.sizes(self._names.all), DOCKER_LIST_SECONDS)
-        if isinstance(found, Unreachable):
-            return found
-        named = ((self._names.parse(reference), size) for reference, size in found.items())
-        return {image: size for image, size in named if image is not None}
+    async def list_images(self) -> dict[Image, int] | Unreachable:
+        """Return Docker's images under this registry's names, and their sizes in bytes."""
+        sizes = await self._call_slow(
+            lambda images: images.sizes(self._names.all), DOCKER_LIST_SECONDS
+        )
+        if isinstance(sizes, Unreachable):
+            return sizes
+        parsed = ((self._names.parse(reference), size) for reference, size in sizes.items())
+        return {image: size for image, size in parsed if image is not None}
 
-    async def push(self, image: Image, on_progress: Callable[[Progress], None]) -> Progress:
-        """Push under the name that Docker has it by. Raises PushRefused, DockerUnreachable."""
+    async def push(self, image: Image, on_progress: OnProgress) -> Progress:
+        """Push an image under the first name that Docker has it by. Raises PushRefused, DockerUnreachable."""
 
         def push() -> Progress:
             references = self._names.docker_references(image)
-            found = next((r for r in references if self._images.inspect(r)), references[0])
-            return self._images.push(found, on_progress)
+            existing = (r for r in references if self._images.inspect(r))
+            return self._images.push(next(existing, references[0]), on_progress)
 
-        return await asyncio.get_running_loop().run_in_executor(self._pushers, push)
+        return await asyncio.get_running_loop().run_in_executor(self._pushes, push)
 
-    async def _list(self, question: Callable[[Images], _T], seconds: float) -> _T | Unreachable:
-        """A question that may take long, in threads of its own; first a short one, whether Docker answers at all."""
-        there = await self.ask(lambda images: images.ping())
-        if isinstance(there, Unreachable):
-            return there
-        return await self.ask(question, seconds, self._listers)
+    async def _call_slow(
+        self, function: Callable[[Images], _T], seconds: float
+    ) -> _T | Unreachable:
+        """Make a call that may take long, in a pool of its own, after a short one that shows if Docker answers."""
+        ping = await self.call(lambda images: images.ping())
+        if isinstance(ping, Unreachable):
+            return ping
+        return await self.call(function, seconds, self._lists)
 
-    async def ask(
+    async def call(
         self,
-        question: Callable[[Images], _T],
+        function: Callable[[Images], _T],
         seconds: float | None = None,
         threads: ThreadPoolExecutor | None = None,
     ) -> _T | Unreachable:
-        """Any other question, bounded in time. A daemon that hangs or refuses counts as unreachable.
+        """Call a function in a thread, with a timeout. Docker is unreachable if it hangs or answers with an error.
 
-        One that waits behind others is no sign of that, as long as those are answered.
+        The time in the queue does not count as long as Docker answers the calls before it.
         """
-        began, asked, limit = time.monotonic(), 0.0, seconds or DOCKER_CALL_SECONDS
+        queued, started, limit = time.monotonic(), 0.0, seconds or DOCKER_CALL_SECONDS
 
-        def ask() -> _T:
-            nonlocal asked
-            asked = time.monotonic()
-            return question(self._images)
+        def run() -> _T:
+            nonlocal started
+            started = time.monotonic()
+            return function(self._images)
 
-        answering = asyncio.get_running_loop().run_in_executor(threads or self._askers, ask)
+        future = asyncio.get_running_loop().run_in_executor(threads or self._calls, run)
         try:
-            while not answering.done():
-                silent = time.monotonic() - (asked or max(began, self._answered))
+            while not future.done():
+                silent = time.monotonic() - (started or max(queued, self._answered_at))
                 if silent >= limit:
                     raise TimeoutError
-                await asyncio.wait({answering}, timeout=limit - silent)
-            answer = answering.result()
+                await asyncio.wait({future}, timeout=limit - silent)
+            result = future.result()
         except (TimeoutError, DockerUnreachable, DockerRefused):
             self.is_answering = False
-            self._timed(time.monotonic() - began, "failed")
+            self._observe(time.monotonic() - queued, "failed")
             return Unreachable.DOCKER
         finally:
-            answering.cancel()
-        self.is_answering, self._answered = True, time.monotonic()
-        self._timed(self._answered - (asked or began), "ok")
-        return answer
+            future.cancel()
+        self.is_answering, self._answered_at = True, time.monotonic()
+        self._observe(self._answered_at - (started or queued), "ok")
+        return result

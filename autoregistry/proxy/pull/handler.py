@@ -10,15 +10,15 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
-from autoregistry.errors import AutoregistryError, BackendUnreachable, TagUnreadable
+from autoregistry.decision import LocalImage, RegistryImage, RegistryState, Unreachable, Verdict
+from autoregistry.errors import AutoregistryError, BackendUnreachable
 from autoregistry.events import Answer
 from autoregistry.names import Digest, Image, Manifest
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
 from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import UNKNOWN, Journal
-from autoregistry.proxy.pull.pushes import Pushes, registrys_cause
+from autoregistry.proxy.pull.journal import Journal
+from autoregistry.proxy.pull.pushes import Pushes, error_cause
 from autoregistry.settings import LONG_PATIENCE_SECONDS
 
 _DOCKER_VERSION = re.compile(r"docker/(\d+)\.(\d+)")
@@ -28,7 +28,7 @@ _IMPATIENT_DOCKER = (29, 7)
 _SERVED = {
     Verdict.UP_TO_DATE: Answer.UP_TO_DATE,
     Verdict.ONLY_IN_REGISTRY: Answer.ONLY_IN_REGISTRY,
-    Verdict.PUSHED_BY_HAND: Answer.PUSHED_BY_HAND,
+    Verdict.PUSHED_MANUALLY: Answer.PUSHED_MANUALLY,
     Verdict.DOCKER_UNREACHABLE: Answer.DOCKER_UNREACHABLE,
 }
 
@@ -84,8 +84,8 @@ class PullHandler:
         try:
             facts = await self._sync.compare(image, self._seen(ask, image, sending))
             # Anybody can ask for any name.
-            if facts.registry or isinstance(facts.local, LocalImage):
-                self._journal.pulled(image)
+            if facts.registry_digest or facts.docker_identity:
+                self._journal.set_pulled(image)
             if answer := _SERVED.get(facts.verdict):
                 held = await sending
                 return Reply(answer, await self._sentence(facts.verdict, held), held)
@@ -93,6 +93,8 @@ class PullHandler:
             await _discard(sending)
             raise
         await _discard(sending)
+        if facts.verdict is Verdict.UNREADABLE:
+            return Reply(Answer.BACKEND_UNREACHABLE, f"{image}: {facts.verdict.value}")
         if isinstance(facts.local, LocalImage):
             return await self._after_push(ask, image, facts.local.identity, facts.verdict)
         return _refusal(image, f"{facts.stale_because} (and now Docker does not answer)")
@@ -100,7 +102,7 @@ class PullHandler:
     async def _sentence(self, verdict: Verdict, held: BackendResponse) -> str:
         """The verdict's, and for an image that nobody has the likeliest reason."""
         if held.status == 404 and verdict is Verdict.ONLY_IN_REGISTRY:
-            builders = await self._questions.ask(lambda images: images.builders())
+            builders = await self._questions.call(lambda images: images.builders())
             if isinstance(builders, list) and builders:
                 kept = f"builder {builders[0]} keeps its images: docker buildx build --load"
                 return f"{verdict.value}; {kept}"
@@ -123,11 +125,8 @@ class PullHandler:
         if isinstance(candidates, Unreachable):
             return Reply(Answer.DOCKER_UNREACHABLE, Verdict.DOCKER_UNREACHABLE.value, held)
         for image in candidates:
-            self._sync.found_incomplete(repository)
-            try:
-                facts = await self._sync.compare(image)
-            except TagUnreadable:  # another tag of it may do
-                continue
+            self._sync.mark_incomplete(repository)
+            facts = await self._sync.compare(image)
             if facts.verdict.must_push and isinstance(facts.local, LocalImage):
                 await held.close()
                 return await self._after_push(ask, image, facts.local.identity, facts.verdict)
@@ -150,15 +149,14 @@ class PullHandler:
     async def own_push(self, ask: BackendRequest, repository: str) -> BackendResponse:
         """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""
         held = await self._backend.send(ask)
-        if held.status >= 500 and (cause := registrys_cause(await held.keep())):
-            self._sync.refused(repository, cause)
+        if held.status >= 500 and (cause := error_cause(await held.keep())):
+            self._sync.upload_failed(repository, cause)
         return held
 
     async def own_manifest(self, ask: BackendRequest, image: Image) -> BackendResponse | None:
         """Let our own push set its tag; None where somebody else has, while it was under way."""
-        async with self._sync.put(image):
-            late = self._sync.is_overtaken(image)
-            return None if late else await self.own_push(ask, image.repository)
+        async with self._sync.own_push(image) as may_set:
+            return await self.own_push(ask, image.repository) if may_set else None
 
     async def asked_by_push(self, ask: BackendRequest) -> BackendResponse:
         """What is there already. The unreadable counts as missing: the containerd store gives up over a 500."""
@@ -171,31 +169,21 @@ class PullHandler:
         """A part of an image, which the registry has, or has lost (killed while it wrote; cleaned up by hand)."""
         held = await self._backend.send(ask)
         if held.status == 404 or held.status >= 500:
-            self._sync.found_incomplete(repository)
+            self._sync.mark_incomplete(repository)
         return held
 
     async def hand_push(self, ask: BackendRequest, image: Image) -> BackendResponse:
         """Send somebody else's upload of a manifest on, and note what Docker had at that moment."""
         local = await self._questions.inspect(image)
-        with self._sync.set_by_hand(image):
-            async with self._sync.put(image):
-                held = await self._backend.send(ask)
+        async with self._sync.manual_push(image):
+            held = await self._backend.send(ask)
             if held.status < 300:
-                self._sync.overtaken(image)
-                match local:
-                    case LocalImage() if local.identity == held.digest:
-                        self._journal.set_by_us(image)  # it is what we would have pushed
-                    case LocalImage():
-                        self._journal.set_by_hand(image, local.identity)
-                    case None:
-                        self._journal.set_by_hand(image, None)
-                    case Unreachable():
-                        self._journal.set_by_hand(image, UNKNOWN)
+                self._sync.record_manual_push(image, local, held.digest)
         return held
 
     async def _seen(
         self, ask: BackendRequest, image: Image, sending: asyncio.Future[BackendResponse]
-    ) -> RegistryImage | None:
+    ) -> RegistryState:
         """What the registry has, read off the held answer where it says so."""
         held = await sending
         if ask.accepts_every_manifest:
@@ -211,8 +199,8 @@ class PullHandler:
         if held.status != 404:
             return True
         # registry:2 also says 404 where Accept lacks the type of what it has.
-        return not ask.accepts_every_manifest and bool(
-            await self._backend.ask(repository, str(digest))
+        return not ask.accepts_every_manifest and isinstance(
+            await self._backend.ask(repository, str(digest)), RegistryImage
         )
 
     def _patience_for(self, ask: BackendRequest) -> float:

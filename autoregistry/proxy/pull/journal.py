@@ -1,8 +1,8 @@
-"""What must not be forgotten when we are killed: one SQLite file.
+"""The journal: one SQLite file with what must survive a kill of the proxy.
 
-For each tag: who set it last and what Docker had then (a push by hand is respected), whether it is known to be
-stale and why, when it was last pulled and pushed. A damaged or unwritable file never stops the registry: it is
-put aside, or the journal is kept in memory, and one sentence says so.
+Per tag it keeps if a manual push set it and what Docker had then, the reason if it is stale, and the times of the last
+push and pull. A damaged or unwritable file never stops the registry: the file is renamed, or the journal continues in
+memory, and a notice reports it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from autoregistry.decision import TagRecord
 from autoregistry.names import Image
 
-FILE = "journal.sqlite"
+JOURNAL_FILE = "journal.sqlite"
 UNKNOWN = "unknown"
-"""Docker could not be asked what it had: the first image it is then seen to have counts as that."""
+"""In place of Docker's Id: Docker could not be reached. The image that it has when it is next reached counts."""
 
 CUT_OFF = "its push was cut off"
-"""Why a tag is stale while a push of it is under way; whoever reads it afterwards knows that it did not end."""
+"""The reason why a tag is stale while it is pushed. It remains in the journal if the push does not end."""
 
-_SCHEMA = """
+_JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS tags (
     repository TEXT NOT NULL,
     tag TEXT NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 
 
 class Journal:
-    """One journal; used from one thread."""
+    """One journal. It is used from one thread."""
 
     def __init__(self, directory: Path | None, notice: Callable[[str], None]) -> None:
         self._notice = notice
@@ -48,7 +48,7 @@ class Journal:
 
     def _open(self, directory: Path | None) -> sqlite3.Connection:
         if directory is not None:
-            path = directory / FILE
+            path = directory / JOURNAL_FILE
             try:
                 directory.mkdir(parents=True, exist_ok=True)
                 try:
@@ -61,12 +61,12 @@ class Journal:
                     for leftover in (f"{path}-wal", f"{path}-shm"):
                         Path(leftover).unlink(missing_ok=True)
                     self._notice(
-                        f"the journal was damaged ({exc}): put aside as {aside.name}, begun anew"
+                        f"the journal was damaged ({exc}): renamed to {aside.name}, and started again"
                     )
                     return _connect(str(path))
             except (OSError, sqlite3.Error) as exc:
                 self._notice(
-                    f"the journal {path} cannot be written ({exc}): kept in memory, and lost when we stop"
+                    f"the journal {path} cannot be written ({exc}): kept in memory until the proxy stops"
                 )
         return _connect(":memory:")
 
@@ -74,59 +74,57 @@ class Journal:
         self.flush()
         self._db.close()
 
-    def memory(self, image: Image) -> TagRecord:
-        """What is known about a tag."""
+    def record(self, image: Image) -> TagRecord:
+        """Return what the journal knows about a tag."""
         rows = self._read(
             "SELECT by_hand, docker_had, stale_because FROM tags WHERE repository = ? AND tag = ?",
             (image.repository, image.tag),
         )
         return TagRecord(bool(rows[0][0]), *rows[0][1:]) if rows else TagRecord()
 
-    def set_by_hand(self, image: Image, docker_had: str | None) -> None:
-        """Somebody else's push has set this tag while Docker had that image of the name."""
-        self._write(
-            image, by_hand=1, docker_had=docker_had, stale_because=None, pushed_at=time.time()
-        )
+    def set_pushed_manually(self, image: Image, docker_identity: str | None) -> None:
+        """Record that a manual push set a tag while Docker had an image of this Id under the name."""
+        self._write_push(image, by_hand=1, docker_had=docker_identity)
 
-    def set_by_us(self, image: Image) -> None:
-        """Our push has brought the registry to what Docker has."""
-        self._write(image, by_hand=0, docker_had=None, stale_because=None, pushed_at=time.time())
+    def set_pushed(self, image: Image) -> None:
+        """Record that a push has brought the registry to what Docker has."""
+        self._write_push(image, by_hand=0, docker_had=None)
 
-    def in_step(self, image: Image) -> None:
-        """The registry was seen to have what Docker has."""
+    def clear_stale(self, image: Image) -> None:
+        """Record that nothing is left to push."""
         self._write(image, stale_because=None)
 
-    def forget_hand(self, image: Image) -> None:
-        """Docker reports the name tagged, loaded or pulled again: it wins over a push by hand from now on."""
+    def forget_manual_push(self, image: Image) -> None:
+        """Record that Docker has tagged, loaded or pulled the name again: it now wins over the manual push."""
         statement = (
             "UPDATE tags SET by_hand = 0, docker_had = NULL WHERE repository = ? AND tag = ?"
         )
         self._execute(statement, (image.repository, image.tag))
 
     def set_stale(self, image: Image, because: str) -> None:
-        """Docker has another image than the registry, which is not to be served as long as that is so."""
+        """Record that the registry's image is older than Docker's, and must not be served until that changes."""
         self._write(image, stale_because=because)
 
-    def pulled(self, image: Image) -> None:
-        """Kept in memory until the next flush: a pull must not wait for the disk."""
+    def set_pulled(self, image: Image) -> None:
+        """Record the time of a pull. It is in memory until the next flush: a pull must not wait for the disk."""
         self._pulled[image] = time.time()
 
     def flush(self) -> None:
-        """Write down the pulls since the last flush."""
+        """Write the times of the pulls since the last flush."""
         pulled, self._pulled = self._pulled, {}
         for image, moment in pulled.items():
             self._write(image, pulled_at=moment)
 
     def note(self, name: str) -> str | None:
-        """A fact that concerns no tag, such as the time of Docker's last event."""
+        """Return a value that belongs to no tag, such as the time of Docker's last event."""
         rows = self._read("SELECT value FROM notes WHERE name = ?", (name,))
         return str(rows[0][0]) if rows else None
 
     def set_note(self, name: str, value: str) -> None:
         self._execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
 
-    def known(self) -> dict[Image, tuple[float | None, float | None]]:
-        """Every tag ever seen: when it was last pushed, and last pulled (seconds since the epoch)."""
+    def dates(self) -> dict[Image, tuple[float | None, float | None]]:
+        """Return the times when each known tag was last pushed and last pulled, in seconds since the epoch."""
         self.flush()
         rows = self._read("SELECT repository, tag, pushed_at, pulled_at FROM tags")
         return {Image(row[0], row[1]): (row[2], row[3]) for row in rows}
@@ -135,8 +133,11 @@ class Journal:
         try:
             return self._db.execute(query, tuple(values)).fetchall()
         except sqlite3.Error as exc:
-            self._give_up(exc)
+            self._continue_in_memory(exc)
             return []
+
+    def _write_push(self, image: Image, **columns: object) -> None:
+        self._write(image, stale_because=None, pushed_at=time.time(), **columns)
 
     def _write(self, image: Image, **columns: object) -> None:
         names = ", ".join(columns)
@@ -153,13 +154,13 @@ class Journal:
         try:
             self._db.execute(statement, values)
         except sqlite3.Error as exc:
-            self._give_up(exc)
+            self._continue_in_memory(exc)
             self._db.execute(statement, values)
 
-    def _give_up(self, cause: sqlite3.Error) -> None:
-        """The disk is full or gone, or the file was damaged under us: go on in memory, with all that can be read."""
+    def _continue_in_memory(self, cause: sqlite3.Error) -> None:
+        """Copy what can be read into memory: the disk is full or gone, or the file was damaged while in use."""
         self._notice(
-            f"the journal cannot be written ({cause}): kept in memory from now on, and lost when we stop"
+            f"the journal cannot be written ({cause}): kept in memory until the proxy stops"
         )
         fresh = _connect(":memory:")
         try:
@@ -168,7 +169,7 @@ class Journal:
                     marks = ", ".join("?" for _ in row)
                     fresh.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
         except sqlite3.Error:
-            pass  # what could be read was kept
+            pass  # the copy has what could be read
         self._db.close()
         self._db = fresh
 
@@ -179,7 +180,7 @@ def _connect(path: str) -> sqlite3.Connection:
         # WAL with NORMAL loses nothing when the process is killed (sqlite.org/pragma.html#pragma_synchronous).
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_SCHEMA)
+        db.executescript(_JOURNAL_SCHEMA)
         if (state := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(str(state))
     except sqlite3.Error:

@@ -1,8 +1,8 @@
-"""Flights: bring the registry to what Docker has.
+"""Pushes by Docker that bring the registry to what Docker has.
 
-One flight for a tag and an image of Docker's, joined by all who want just that; it belongs to nobody, so it
-survives the clients that asked for it. Flights of one tag run one after the other: two pushes of a tag at once
-leave the registry with half-written links.
+A push of one tag and one of Docker's images is a flight. All who wait for that image join it. It belongs to no client,
+so it survives the clients that asked for it. Flights of one tag run one after the other: two pushes of a tag at once
+leave half-written links in the registry.
 """
 
 from __future__ import annotations
@@ -11,13 +11,21 @@ import asyncio
 import json
 import os
 import time
-from collections import Counter
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from weakref import WeakValueDictionary
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 
-from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
+from autoregistry.decision import (
+    DockerState,
+    LocalImage,
+    RegistryImage,
+    RegistryState,
+    TagRecord,
+    Unreachable,
+    Unreadable,
+    Verdict,
+    decide,
+)
 from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.errors import (
     AutoregistryError,
@@ -28,38 +36,318 @@ from autoregistry.errors import (
 from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.pull.comparison import Comparison, Facts
+from autoregistry.proxy.pull.comparison import Comparison, read_both
 from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import CUT_OFF, Journal
+from autoregistry.proxy.pull.journal import CUT_OFF, UNKNOWN, Journal
 
 MAX_CAUSE = 300
+# A user who rebuilds faster than Docker pushes gets a reason, not an endless wait.
+MAX_PUSHES = 3
+PROGRESS_SECONDS = 0.2
+OVERTAKEN_SECONDS = 0.05
+# containerd sends HEAD, and after a 403 GET to learn the reason: both get the same one.
+FAILURE_SECONDS = 3.0
+# Any client can name repositories. A repository too few costs a push that comes one pull later.
+MAX_INCOMPLETE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """How a flight ended."""
+    """The result of a flight."""
 
     pushed_bytes: int
     seconds: float
     error: AutoregistryError | None = None
-    """Why the registry still lacks Docker's image; None where it has it."""
+    """The reason why the registry still lacks Docker's image. None if it has it."""
 
     def __str__(self) -> str:
         if not self.pushed_bytes:
-            return f"pushed in {self.seconds:.1f} s, its layers were there"
+            return f"pushed in {self.seconds:.1f} s, the registry had its layers"
         return f"pushed {self.pushed_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
 
 
+@dataclass(slots=True)
+class TagState:
+    """What is under way for one tag."""
+
+    users: int = 0
+    """Flights and requests that use this state now. It is kept while it has users, or flights to join."""
+    flights: dict[str, asyncio.Task[PushResult]] = field(default_factory=dict)
+    """By Docker's Id of the image."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the flight that compares and pushes."""
+    write: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a push sets the tag: the later push stands, and no link is written twice at once."""
+    manual_pushes: int = 0
+    """Manual pushes that may still set the tag."""
+    was_set_manually: bool = False
+    """A manual push has set the tag since a flight last compared it."""
+    upload_error: str = ""
+    """The reason why the registry failed an upload of our push. Docker reports only that it failed."""
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Return True while our push must not set the tag."""
+        return self.was_set_manually or self.manual_pushes > 0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One flight, and the pushes that it has made."""
+
+    image: Image
+    tag: TagState
+    because: Verdict
+    began: float = field(default_factory=time.monotonic)
+    pushes: int = 0
+    pushed_bytes: int = 0
+    pushed: tuple[str, str | None] = ("", None)
+    """Docker's Id and the registry's digest of the image that was pushed last."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
+class Pushes:
+    """Compares tags, pushes them, and keeps the journal up to date with the results."""
+
+    def __init__(self, docker: AsyncDocker, backend: Backend, journal: Journal, emit: Emit) -> None:
+        self._docker = docker
+        self._backend = backend
+        self._journal = journal
+        self._emit = emit
+        self._tags: dict[Image, TagState] = {}
+        self._incomplete: set[str] = set()
+
+    @contextmanager
+    def _tag(self, image: Image) -> Iterator[TagState]:
+        """Yield the state of a tag, and drop it afterwards if nothing else uses it."""
+        tag = self._tags.setdefault(image, TagState())
+        tag.users += 1
+        try:
+            yield tag
+        finally:
+            tag.users -= 1
+            if not tag.users and not tag.flights:
+                del self._tags[image]
+
+    async def compare(
+        self, image: Image, registry: Awaitable[RegistryState] | None = None
+    ) -> Comparison:
+        """Compare Docker and the registry, and clear a staleness that has ended. Raises BackendUnreachable.
+
+        `registry` is given when a response of the registry is already on its way.
+        """
+        local, remote = await read_both(image, self._docker, self._backend, registry)
+        record = self._record(image, local)
+        verdict = decide(local, remote, record)
+        comparison = Comparison(local, remote, verdict, record.stale_because)
+        # A flight may have marked the tag after this comparison began, and clears its own mark.
+        if comparison.ends_staleness and image not in self.in_flight:
+            self._journal.clear_stale(image)
+            if verdict is Verdict.UP_TO_DATE:  # a push that seemed to have failed did arrive
+                self._journal.set_pushed(image)
+                self._emit_finished(image, comparison, 0, 0.0)
+        return comparison
+
+    def _record(self, image: Image, local: DockerState) -> TagRecord:
+        """Return what is known about a tag.
+
+        If Docker could not be reached at the time of a manual push, the image that it has now counts.
+        """
+        record = self._journal.record(image)
+        if record.docker_identity == UNKNOWN and not isinstance(local, Unreachable):
+            record = replace(record, docker_identity=_identity(local))
+            self._journal.set_pushed_manually(image, record.docker_identity)
+        return replace(record, is_incomplete=image.repository in self._incomplete)
+
+    def mark_incomplete(self, repository: str) -> None:
+        """Note that the registry lacks a part of an image: the next pull of any tag of the repository pushes again."""
+        if len(self._incomplete) >= MAX_INCOMPLETE:
+            self._incomplete.clear()
+        self._incomplete.add(repository)
+
+    @asynccontextmanager
+    async def manual_push(self, image: Image) -> AsyncIterator[None]:
+        """Hold a tag while another client's push sets it. Our push waits until the result is known."""
+        with self._tag(image) as tag:
+            tag.manual_pushes += 1
+            try:
+                async with tag.write:
+                    yield
+            finally:
+                tag.manual_pushes -= 1
+
+    def record_manual_push(self, image: Image, local: DockerState, digest: str | None) -> None:
+        """Record that the manual push under way set the tag, and what Docker had when it began."""
+        with self._tag(image) as tag:
+            tag.was_set_manually = True
+        if isinstance(local, LocalImage) and local.identity == digest:
+            self._journal.set_pushed(image)  # our push would have set the same
+        else:
+            self._journal.set_pushed_manually(image, _identity(local))
+
+    @asynccontextmanager
+    async def own_push(self, image: Image) -> AsyncIterator[bool]:
+        """Hold a tag while our push sets it. Yield False if a manual push goes first, so that ours must not."""
+        with self._tag(image) as tag:
+            async with tag.write:
+                yield not tag.is_overtaken
+
+    def upload_failed(self, repository: str, cause: str) -> None:
+        """Note why the registry failed an upload. Uploads name no tag, so it counts for every push under way."""
+        for image, tag in self._tags.items():
+            if image.repository == repository:
+                tag.upload_error = cause
+
+    def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[PushResult]:
+        """Join the flight that brings Docker's image of this Id to the registry, or start it."""
+        with self._tag(image) as tag:
+            if identity not in tag.flights:
+                task = asyncio.create_task(self._fly(image, because), name=f"push {image}")
+                task.add_done_callback(lambda ended: self._land(image, identity, ended))
+                tag.flights[identity] = task
+            return tag.flights[identity]
+
+    def _land(self, image: Image, identity: str, ended: asyncio.Task[PushResult]) -> None:
+        if ended.cancelled() or ended.exception() or ended.result().error:
+            asyncio.get_running_loop().call_later(FAILURE_SECONDS, self._forget, image, identity)
+        else:
+            self._forget(image, identity)
+
+    def _forget(self, image: Image, identity: str) -> None:
+        with self._tag(image) as tag:
+            del tag.flights[identity]
+
+    @property
+    def in_flight(self) -> list[Image]:
+        flights = (
+            (image, task) for image, tag in self._tags.items() for task in tag.flights.values()
+        )
+        return sorted({image for image, task in flights if not task.done()})
+
+    async def drain(self, seconds: float) -> list[Image]:
+        """Wait for the flights under way, at most so long. Return the images of those that have not ended."""
+        flights = [task for tag in self._tags.values() for task in tag.flights.values()]
+        if flights:
+            await asyncio.wait(flights, timeout=seconds)
+        return self.in_flight
+
+    async def _fly(self, image: Image, because: Verdict) -> PushResult:
+        with self._tag(image) as tag:
+            async with tag.turn:
+                flight, tag.upload_error = _Flight(image, tag, because), ""
+                try:
+                    self._confirm(flight, await self._push_until_equal(flight))
+                except AutoregistryError as exc:
+                    exc.message = one_line(tag.upload_error or exc.message)
+                    if not isinstance(exc, BackendUnreachable) and not tag.is_overtaken:
+                        self._journal.set_stale(image, exc.message)
+                    self._emit(PushFailed(image, exc.message))
+                    return PushResult(0, flight.seconds, exc)
+                return PushResult(flight.pushed_bytes, flight.seconds)
+
+    async def _push_until_equal(self, flight: _Flight) -> Comparison:
+        """Push, and compare again after each push, until nothing is left to push. Return the last comparison."""
+        while True:
+            comparison = await self._compare_unchanged(flight)
+            local = comparison.local
+            if not isinstance(local, LocalImage) or not comparison.verdict.must_push:
+                return comparison
+            identity, digest = flight.pushed
+            if identity == local.identity:
+                # A daemon that is too old to list an index's children makes an arrived push look like another image.
+                if comparison.registry_digest == digest:
+                    return comparison
+                if not flight.tag.is_overtaken:
+                    raise PushRefused(_why_not_there(comparison.registry))
+                await asyncio.sleep(OVERTAKEN_SECONDS)  # the manual push is not recorded yet
+            elif flight.pushes == MAX_PUSHES:
+                raise PushRefused("Docker's image kept changing while it was pushed")
+            else:
+                await self._push_once(flight, local)
+
+    async def _compare_unchanged(self, flight: _Flight) -> Comparison:
+        """Compare, and again if a manual push has set the tag meanwhile."""
+        while True:
+            flight.tag.was_set_manually = False
+            comparison = await self.compare(flight.image)
+            if not flight.tag.was_set_manually:
+                return comparison
+
+    async def _push_once(self, flight: _Flight, local: LocalImage) -> None:
+        """Have Docker push. The journal calls the tag stale until a comparison confirms the push."""
+        self._journal.set_stale(flight.image, CUT_OFF)
+        self._incomplete.discard(flight.image.repository)
+        flight.tag.upload_error = ""
+        flight.pushes += 1
+        self._emit(PushStarted(flight.image, local.identity, flight.because.value))
+        try:
+            progress = await self._docker.push(flight.image, self._reporter(flight))
+        except PushRefused:
+            if not flight.tag.is_overtaken:
+                raise
+            return
+        flight.pushed_bytes += progress.done_bytes
+        flight.pushed = (local.identity, progress.digest)
+
+    def _confirm(self, flight: _Flight, comparison: Comparison) -> None:
+        """Record that the tag needs no push any more. Raises if the last comparison does not show that."""
+        if isinstance(comparison.local, Unreachable):
+            raise DockerUnreachable("Docker became unreachable before its push was confirmed")
+        if comparison.verdict is Verdict.UNREADABLE:
+            raise BackendUnreachable(f"{flight.image}: {comparison.verdict.value}")
+        self._journal.clear_stale(flight.image)
+        is_up_to_date = comparison.verdict is Verdict.UP_TO_DATE
+        if flight.pushes or (comparison.stale_because and is_up_to_date):
+            if comparison.verdict is not Verdict.PUSHED_MANUALLY:
+                self._journal.set_pushed(flight.image)
+            self._emit_finished(flight.image, comparison, flight.pushed_bytes, flight.seconds)
+
+    def _emit_finished(
+        self, image: Image, comparison: Comparison, pushed_bytes: int, seconds: float
+    ) -> None:
+        identity, digest = comparison.docker_identity, comparison.registry_digest
+        self._emit(PushFinished(image, identity, digest, pushed_bytes, seconds))
+
+    def _reporter(self, flight: _Flight) -> OnProgress:
+        """Return a callback for the thread that pushes. It also ends a push whose upload has failed."""
+        loop, began, last = asyncio.get_running_loop(), time.monotonic(), 0.0
+
+        def report(progress: Progress) -> None:
+            nonlocal last
+            if flight.tag.upload_error:
+                raise PushRefused(flight.tag.upload_error)  # the classic store would retry for 50 s
+            if (now := time.monotonic()) - last < PROGRESS_SECONDS:
+                return
+            last = now
+            event = PushProgress(
+                flight.image,
+                progress.done_bytes,
+                progress.total_bytes,
+                progress.done_layers,
+                progress.total_layers,
+                round(now - began, 1),
+            )
+            loop.call_soon_threadsafe(self._emit, event)
+
+        return report
+
+
 def one_line(text: str) -> str:
-    """A cause as it may stand in a status line: printable, one line, not endless."""
+    """Return a text that fits into a status line: printable ASCII, one line, bounded."""
     plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
     return " ".join(plain.split())[:MAX_CAUSE]
 
 
-def registrys_cause(error: bytes) -> str | None:
-    """Why the registry failed: distribution puts a driver's error into `detail`, as a text or as an errno."""
+def error_cause(body: bytes) -> str | None:
+    """Return the cause in the registry's error response.
+
+    distribution puts a storage driver's error into `detail`, as a text or as an errno.
+    """
     try:
-        first = json.loads(error)["errors"][0]
+        first = json.loads(body)["errors"][0]
         detail = first.get("detail")
         if isinstance(detail, str):
             return detail.rpartition(": ")[2]
@@ -70,193 +358,17 @@ def registrys_cause(error: bytes) -> str | None:
         return None
 
 
-# Somebody who rebuilds faster than Docker pushes gets a reason, not an endless wait.
-MAX_PUSHES = 3
-PROGRESS_SECONDS = 0.2
-OVERTAKEN_SECONDS = 0.05
-# containerd asks by HEAD, and after a 403 by GET to learn the reason: both get the same one.
-FAILURE_SECONDS = 3.0
+def _identity(local: DockerState) -> str | None:
+    """Return Docker's Id as the journal keeps it."""
+    if isinstance(local, Unreachable):
+        return UNKNOWN
+    return local.identity if local else None
 
 
-class Pushes:
-    """All flights of one proxy."""
-
-    def __init__(
-        self, questions: AsyncDocker, backend: Backend, journal: Journal, emit: Emit
-    ) -> None:
-        self._questions = questions
-        self._backend = backend
-        self._journal = journal
-        self._emit = emit
-        self._flights: dict[tuple[Image, str], asyncio.Task[PushResult]] = {}
-        self._refusals: dict[str, str] = {}
-        self._comparison = Comparison(questions, backend, journal)
-        self._overtaken: set[Image] = set()
-        self._by_hand: Counter[Image] = Counter()
-        self._turns: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
-        self._puts: WeakValueDictionary[Image, asyncio.Lock] = WeakValueDictionary()
-
-    async def compare(
-        self, image: Image, registry: Awaitable[RegistryImage | None] | None = None
-    ) -> Facts:
-        """What both stores have (`facts.py`); a tag that is seen to be stale no more is so from now on, and told.
-
-        Raises BackendUnreachable.
-        """
-        facts = await self._comparison.of(image, registry)
-        # A flight may have set the mark after we asked; it takes its own mark away.
-        if facts.is_stale_no_more and image not in self.in_flight:
-            self._journal.in_step(image)
-            if facts.verdict is Verdict.UP_TO_DATE:  # a push that was taken for failed had arrived
-                self._journal.set_by_us(image)
-                self._finished(image, facts, 0, 0.0)
-        return facts
-
-    def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[PushResult]:
-        """Join the flight that brings this image of Docker's to the registry, or start it."""
-        key = (image, identity)
-        if key not in self._flights:
-            self._flights[key] = task = asyncio.create_task(
-                self._fly(image, because), name=f"push {image}"
-            )
-            task.add_done_callback(lambda ended: self._land(key, ended))
-        return self._flights[key]
-
-    def _land(self, key: tuple[Image, str], ended: asyncio.Task[PushResult]) -> None:
-        failed = ended.cancelled() or ended.exception() or ended.result().error
-        if failed:
-            asyncio.get_running_loop().call_later(FAILURE_SECONDS, self._flights.pop, key)
-        else:
-            del self._flights[key]
-
-    @property
-    def in_flight(self) -> list[Image]:
-        return [image for (image, _), task in self._flights.items() if not task.done()]
-
-    def refused(self, repository: str, cause: str) -> None:
-        """The backend failed an upload to this repository; Docker will only say that it did."""
-        self._refusals[repository] = cause
-
-    def found_incomplete(self, repository: str) -> None:
-        """The registry could not give a part of what a tag of this repository names: the next pull has it pushed."""
-        self._comparison.found_incomplete(repository)
-
-    @contextmanager
-    def set_by_hand(self, image: Image) -> Iterator[None]:
-        """While somebody else sets this tag; a push of ours waits until it is known whether that stands."""
-        self._by_hand[image] += 1
-        try:
-            yield
-        finally:
-            self._by_hand[image] -= 1
-            self._by_hand += Counter()  # forgets those that are zero
-
-    def overtaken(self, image: Image) -> None:
-        """Somebody else has set this tag: a push of ours that is under way must not undo that."""
-        if image in self.in_flight:
-            self._overtaken.add(image)
-
-    def put(self, image: Image) -> asyncio.Lock:
-        """Held while a tag is set, by anybody: who came second stands, and no link is written twice at once."""
-        return self._puts.setdefault(image, asyncio.Lock())
-
-    def is_overtaken(self, image: Image) -> bool:
-        """Whether our push must not set this tag any more."""
-        return image in self._overtaken or image in self._by_hand
-
-    async def settle(self, seconds: float) -> list[Image]:
-        """Wait for the flights under way, so long at most; those that are left."""
-        if self._flights:
-            await asyncio.wait(list(self._flights.values()), timeout=seconds)
-        return self.in_flight
-
-    async def _fly(self, image: Image, because: Verdict) -> PushResult:
-        async with self._turns.setdefault(image, asyncio.Lock()):
-            began = time.monotonic()
-            try:
-                pushed_bytes = await self._until_in_step(image, because, began)
-            except AutoregistryError as exc:
-                cause = self._refusals.pop(image.repository, exc.message)
-                exc.message = one_line(cause)
-                if not isinstance(exc, BackendUnreachable) and not self.is_overtaken(image):
-                    self._journal.set_stale(image, exc.message)
-                self._emit(PushFailed(image, exc.message))
-                return PushResult(0, time.monotonic() - began, exc)
-            return PushResult(pushed_bytes, time.monotonic() - began)
-
-    async def _until_in_step(self, image: Image, because: Verdict, began: float) -> int:
-        """Push until both stores agree; the bytes that moved. Both are asked again after each push."""
-        pushes, pushed_bytes, pushed_identity, pushed_digest = 0, 0, None, None
-        while True:
-            self._overtaken.discard(image)
-            facts = await self.compare(image)
-            if image in self._overtaken:
-                continue  # what was compared is not there any more
-            if not isinstance(facts.local, LocalImage) or not facts.verdict.must_push:
-                break
-            if pushed_identity == facts.local.identity:
-                if facts.registry and facts.registry.digest == pushed_digest:
-                    break  # a daemon too old to list the children of an incomplete index
-                if self.is_overtaken(image):
-                    # Theirs is there, and not yet written down.
-                    await asyncio.sleep(OVERTAKEN_SECONDS)
-                    continue
-                raise PushRefused(await self._why_not_there(image, facts))
-            if pushes == MAX_PUSHES:
-                raise PushRefused("Docker's image kept changing while it was pushed")
-            self._journal.set_stale(image, CUT_OFF)
-            self._refusals.pop(image.repository, None)
-            self._comparison.made_whole(image.repository)
-            self._emit(PushStarted(image, facts.local.identity, because.value))
-            pushes += 1
-            try:
-                progress = await self._questions.push(image, self._reporter(image))
-            except PushRefused:
-                if not self.is_overtaken(image):
-                    raise
-                continue
-            pushed_bytes += progress.done_bytes
-            pushed_identity, pushed_digest = facts.local.identity, progress.digest
-        if isinstance(facts.local, Unreachable):
-            raise DockerUnreachable("Docker went away before its push was confirmed")
-        self._journal.in_step(image)
-        if pushes or (facts.stale_because and facts.verdict is Verdict.UP_TO_DATE):
-            if facts.verdict is not Verdict.PUSHED_BY_HAND:
-                self._journal.set_by_us(image)
-            self._finished(image, facts, pushed_bytes, time.monotonic() - began)
-        return pushed_bytes
-
-    def _finished(self, image: Image, facts: Facts, pushed_bytes: int, seconds: float) -> None:
-        identity = facts.local.identity if isinstance(facts.local, LocalImage) else ""
-        digest = facts.registry.digest if facts.registry else ""
-        self._emit(PushFinished(image, identity, digest, pushed_bytes, seconds))
-
-    async def _why_not_there(self, image: Image, facts: Facts) -> str:
-        """Why the registry has something else, or nothing, after a push that went well."""
-        if facts.registry is not None:
-            return "Docker pushed it, and yet the registry has another image"
-        if await self._backend.is_unreadable(image.repository, image.tag):
-            return "the registry cannot read what it was given: a file of its own is damaged; build it with any change"
-        return "Docker pushed it, and it did not arrive: Docker's localhost is another one; autoregistry up helps"
-
-    def _reporter(self, image: Image) -> OnProgress:
-        loop, began, last = asyncio.get_running_loop(), time.monotonic(), 0.0
-
-        def report(progress: Progress) -> None:
-            nonlocal last
-            if cause := self._refusals.get(image.repository):
-                raise PushRefused(cause)  # the classic store would try again for 50 s
-            if (now := time.monotonic()) - last < PROGRESS_SECONDS:
-                return
-            last = now
-            event = PushProgress(
-                image,
-                progress.done_bytes,
-                progress.total_bytes,
-                progress.done_layers,
-                progress.total_layers,
-                round(now - began, 1),
-            )
-            loop.call_soon_threadsafe(self._emit, event)
-
-        return report
+def _why_not_there(registry: RegistryState) -> str:
+    """Return the reason why the registry lacks the image after a push that Docker reported as successful."""
+    if isinstance(registry, RegistryImage):
+        return "Docker pushed it, but the registry has another image"
+    if isinstance(registry, Unreadable):
+        return "the registry cannot read what was pushed: one of its files is damaged; change the image and build again"
+    return "Docker pushed it, but to another registry: its localhost is not this machine; run: autoregistry up"

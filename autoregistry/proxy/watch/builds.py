@@ -66,7 +66,7 @@ class BuildWatcher:
 
     def _tagged(self, reference: str) -> None:
         if image := self._names.parse(reference):
-            self._journal.forget_hand(image)
+            self._journal.forget_manual_push(image)
             if not self.skips(image):
                 self._start(image)
                 self._background.once(f"check {image}", self._report_hidden(image, reference))
@@ -75,7 +75,7 @@ class BuildWatcher:
         """Handle a `load` or `import` that names only the image's Id."""
 
         async def names() -> list[str] | None:
-            response = await self._docker.ask(lambda images: images.names_of(identity))
+            response = await self._docker.call(lambda images: images.names_of(identity))
             return None if isinstance(response, Unreachable) else response
 
         for reference in await retry(names, DELIVERY_PAUSES_SECONDS) or []:
@@ -85,7 +85,7 @@ class BuildWatcher:
         """Report that Docker has another image under the spelling of the name that takes precedence."""
         if (first := self._names.docker_references(image)[0]) == reference:
             return
-        both = await self._docker.ask(
+        both = await self._docker.call(
             lambda images: [images.inspect(name) for name in (first, reference)]
         )
         if isinstance(both, Unreachable):
@@ -143,7 +143,7 @@ class BuildWatcher:
 
     async def _catch_up(self, since: float) -> None:
         """Deliver what was tagged while Docker was not followed, and what the registry has differently."""
-        while isinstance(images := await self._docker.ours(), Unreachable):  # noqa: ASYNC110
+        while isinstance(images := await self._docker.list_images(), Unreachable):  # noqa: ASYNC110
             await asyncio.sleep(CATCH_UP_PAUSE_SECONDS)
         for image in images:
             if not self.skips(image):

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 
 from autoregistry.cluster.nodes import Node, Nodes
+from autoregistry.decision import RegistryImage
 from autoregistry.errors import AutoregistryError
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.backend.client import Backend
@@ -85,7 +86,7 @@ class NodeStartWatcher:
         for reference, digests in held.items():
             if image := self._names.parse(reference):
                 current = await self._backend.ask(image.repository, image.tag)
-                if current is not None and current.digest not in digests:
+                if isinstance(current, RegistryImage) and current.digest not in digests:
                     await self._refresher.bring(image, current.digest, name)
         return True
 

@@ -47,7 +47,7 @@ class PlatformCheck:
 
     async def remark(self, image: Image) -> str:
         """Why no attached node can run it; empty where one can, where there is none, and where nobody knows."""
-        said = await self._questions.ask(lambda images: self._unfit(images, image))
+        said = await self._questions.call(lambda images: self._unfit(images, image))
         if isinstance(said, Unreachable) or not said:
             return ""
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdic
 from autoregistry.image_state import ImageState
 from autoregistry.proxy.api.inventory import state_of
 from autoregistry.proxy.api.node_inventory import NodeCopy
-from autoregistry.proxy.pull.comparison import Facts
+from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.journal import CUT_OFF
 
 LOCAL, OTHER = LocalImage("sha256:new"), RegistryImage("sha256:manual")
@@ -23,36 +23,40 @@ OLD_COPY = "an older copy is on k3d-dev-server-0"
 @pytest.mark.parametrize(
     ("facts", "state", "because"),
     [
-        (Facts(LOCAL, SAME, Verdict.UP_TO_DATE, None), ImageState.NODES_BEHIND, OLD_COPY),
+        (Comparison(LOCAL, SAME, Verdict.UP_TO_DATE, None), ImageState.NODES_BEHIND, OLD_COPY),
         (
-            Facts(None, OTHER, Verdict.ONLY_IN_REGISTRY, None),
+            Comparison(None, OTHER, Verdict.ONLY_IN_REGISTRY, None),
             ImageState.ONLY_IN_REGISTRY,
             f"{Verdict.ONLY_IN_REGISTRY.value}; {OLD_COPY}",
         ),
         (
-            Facts(LOCAL, OTHER, Verdict.PUSHED_BY_HAND, None),
+            Comparison(LOCAL, OTHER, Verdict.PUSHED_MANUALLY, None),
             ImageState.PUSHED_MANUALLY,
-            f"{Verdict.PUSHED_BY_HAND.value}; {OLD_COPY}",
+            f"{Verdict.PUSHED_MANUALLY.value}; {OLD_COPY}",
         ),
         (
-            Facts(UNREACHABLE, OTHER, Verdict.DOCKER_UNREACHABLE, None),
+            Comparison(UNREACHABLE, OTHER, Verdict.DOCKER_UNREACHABLE, None),
             ImageState.DOCKER_UNREACHABLE,
             f"{Verdict.DOCKER_UNREACHABLE.value}; {OLD_COPY}",
         ),
-        (Facts(LOCAL, OTHER, Verdict.DIFFERS, None), ImageState.BEHIND, Verdict.DIFFERS.value),
+        (Comparison(LOCAL, OTHER, Verdict.DIFFERS, None), ImageState.BEHIND, Verdict.DIFFERS.value),
         (
-            Facts(LOCAL, None, Verdict.MISSING, None),
+            Comparison(LOCAL, None, Verdict.MISSING, None),
             ImageState.ONLY_IN_DOCKER,
             Verdict.MISSING.value,
         ),
         (
-            Facts(None, None, Verdict.ONLY_IN_REGISTRY, None),
+            Comparison(None, None, Verdict.ONLY_IN_REGISTRY, None),
             ImageState.NOWHERE,
             "neither Docker nor the registry has it",
         ),
-        (Facts(LOCAL, OTHER, Verdict.DIFFERS, CUT_OFF), ImageState.BEHIND, Verdict.DIFFERS.value),
         (
-            Facts(LOCAL, OTHER, Verdict.DIFFERS, "the disk is full"),
+            Comparison(LOCAL, OTHER, Verdict.DIFFERS, CUT_OFF),
+            ImageState.BEHIND,
+            Verdict.DIFFERS.value,
+        ),
+        (
+            Comparison(LOCAL, OTHER, Verdict.DIFFERS, "the disk is full"),
             ImageState.STALE,
             f"{Verdict.DIFFERS.value}, and it could not be pushed: the disk is full",
         ),
@@ -60,11 +64,11 @@ OLD_COPY = "an older copy is on k3d-dev-server-0"
     ids=lambda value: str(value) if isinstance(value, ImageState) else "",
 )
 def test_an_old_copy_on_a_node_does_not_hide_a_difference_of_docker_and_the_registry(
-    facts: Facts, state: ImageState, because: str
+    facts: Comparison, state: ImageState, because: str
 ) -> None:
     assert state_of(facts, (CURRENT, OLD, NO_COPY)) == (state, because)
 
 
 def test_without_an_old_copy_the_verdict_is_the_state() -> None:
-    facts = Facts(LOCAL, SAME, Verdict.UP_TO_DATE, None)
+    facts = Comparison(LOCAL, SAME, Verdict.UP_TO_DATE, None)
     assert state_of(facts, (CURRENT, NO_COPY)) == (ImageState.IN_STEP, Verdict.UP_TO_DATE.value)

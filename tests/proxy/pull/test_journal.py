@@ -13,7 +13,7 @@ import pytest
 
 from autoregistry.decision import TagRecord
 from autoregistry.names import Image
-from autoregistry.proxy.pull.journal import FILE, Journal
+from autoregistry.proxy.pull.journal import JOURNAL_FILE, Journal
 
 APP = Image("shop/api", "dev")
 
@@ -33,44 +33,44 @@ def journal(tmp_path: Path, notices: list[str]) -> Iterator[Journal]:
 def _reopened(directory: Path) -> TagRecord:
     again = Journal(directory, print)
     try:
-        return again.memory(APP)
+        return again.record(APP)
     finally:
         again.close()
 
 
 def test_nothing_is_known_about_a_new_tag(journal: Journal) -> None:
-    assert TagRecord() == journal.memory(APP)
+    assert TagRecord() == journal.record(APP)
 
 
 def test_a_push_by_hand_is_kept(journal: Journal, tmp_path: Path) -> None:
-    journal.set_by_hand(APP, "sha256:ours")
+    journal.set_pushed_manually(APP, "sha256:ours")
 
-    assert TagRecord(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
+    assert TagRecord(pushed_manually=True, docker_identity="sha256:ours") == _reopened(tmp_path)
 
 
 def test_a_push_by_hand_is_forgotten_when_docker_changes_or_we_push(journal: Journal) -> None:
-    journal.set_by_hand(APP, "sha256:ours")
-    journal.forget_hand(APP)
-    changed = journal.memory(APP)
-    journal.set_by_hand(APP, "sha256:ours")
-    journal.set_by_us(APP)
+    journal.set_pushed_manually(APP, "sha256:ours")
+    journal.forget_manual_push(APP)
+    changed = journal.record(APP)
+    journal.set_pushed_manually(APP, "sha256:ours")
+    journal.set_pushed(APP)
 
-    assert [TagRecord(), TagRecord()] == [changed, journal.memory(APP)]
+    assert [TagRecord(), TagRecord()] == [changed, journal.record(APP)]
 
 
 def test_what_is_stale_is_kept_until_it_is_in_step(journal: Journal, tmp_path: Path) -> None:
     journal.set_stale(APP, "disk full")
     stale = _reopened(tmp_path)
-    journal.in_step(APP)
+    journal.clear_stale(APP)
 
     assert TagRecord(stale_because="disk full") == stale
-    assert TagRecord() == journal.memory(APP)
+    assert TagRecord() == journal.record(APP)
 
 
 def test_pulls_and_pushes_are_dated(journal: Journal) -> None:
-    journal.pulled(APP)
-    journal.set_by_us(APP)
-    pushed_at, pulled_at = journal.known()[APP]
+    journal.set_pulled(APP)
+    journal.set_pushed(APP)
+    pushed_at, pulled_at = journal.dates()[APP]
 
     assert pushed_at is not None
     assert pulled_at is not None
@@ -88,13 +88,13 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
         "from autoregistry.proxy.pull.journal import Journal\n"
         "from autoregistry.names import Image\n"
         f"j = Journal(pathlib.Path({str(tmp_path)!r}), print)\n"
-        "j.set_by_hand(Image('shop/api', 'dev'), 'sha256:ours')\n"
+        "j.set_pushed_manually(Image('shop/api', 'dev'), 'sha256:ours')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], check=False)
 
     assert ended.returncode == -signal.SIGKILL
-    assert TagRecord(by_hand=True, docker_had="sha256:ours") == _reopened(tmp_path)
+    assert TagRecord(pushed_manually=True, docker_identity="sha256:ours") == _reopened(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_put_aside_with_one_sentence(tmp_path: Path, damage: bytes) -> None:
-    (tmp_path / FILE).write_bytes(damage)
+    (tmp_path / JOURNAL_FILE).write_bytes(damage)
     notices: list[str] = []
 
     journal = Journal(tmp_path, notices.append)
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_written_is_replaced_by_memory(tmp_path: Path) -> 
     journal = Journal(tmp_path / "file" / "dir", notices.append)
     journal.set_stale(APP, "disk full")
 
-    assert TagRecord(stale_because="disk full") == journal.memory(APP)
+    assert TagRecord(stale_because="disk full") == journal.record(APP)
     assert len(notices) == 1
     assert "kept in memory" in notices[0]
     journal.close()
@@ -135,14 +135,14 @@ def test_a_disk_that_fills_up_does_not_lose_what_was_known(
     journal: Journal, notices: list[str], tmp_path: Path
 ) -> None:
     journal.set_stale(APP, "first")
-    pages = sqlite3.connect(tmp_path / FILE)
+    pages = sqlite3.connect(tmp_path / JOURNAL_FILE)
     pages.close()
     journal._db.execute("PRAGMA max_page_count = 1")
     for number in range(2000):
         journal.set_stale(Image("a", f"t{number}"), "x" * 200)
 
-    assert journal.memory(APP).stale_because == "first"
-    assert journal.memory(Image("a", "t1999")).stale_because == "x" * 200
+    assert journal.record(APP).stale_because == "first"
+    assert journal.record(Image("a", "t1999")).stale_because == "x" * 200
     assert len(notices) == 1
 
 
@@ -152,11 +152,11 @@ def test_a_file_that_is_damaged_under_us_ends_no_question(
     for number in range(500):
         journal.set_stale(Image("a", f"t{number}"), "x" * 200)
     journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    size = (tmp_path / FILE).stat().st_size
-    with (tmp_path / FILE).open("r+b") as file:
+    size = (tmp_path / JOURNAL_FILE).stat().st_size
+    with (tmp_path / JOURNAL_FILE).open("r+b") as file:
         file.seek(4096)
         file.write(b"\x99" * (size - 4096))
     journal._db.execute("PRAGMA cache_size = 0")
 
-    assert isinstance(journal.known(), dict)
+    assert isinstance(journal.dates(), dict)
     assert len(notices) == 1

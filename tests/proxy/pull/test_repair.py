@@ -39,7 +39,7 @@ async def test_docker_gone_before_its_push_began_is_a_refusal_and_never_the_old_
         refused, again = await lab.pull(), await lab.pull()
 
     assert (refused.status_code, refused.headers["Autoregistry"]) == (403, "push-failed")
-    assert "went away" in refused.reason_phrase
+    assert "became unreachable" in refused.reason_phrase
     assert again.status_code == 403
 
 
