@@ -136,10 +136,12 @@ class Attachment:
         """
         nodes = self.running_nodes(cluster)
         for node in self._nodes.of(cluster):
-            if node.away:
+            if node.unavailable_because:
                 is_paused = node.state == "paused"
                 fix = f"docker unpause {node.name}" if is_paused else f"k3d cluster start {cluster}"
-                raise ClusterRefused(f"{node.name} cannot be detached: {node.away}", fix)
+                raise ClusterRefused(
+                    f"{node.name} cannot be detached: {node.unavailable_because}", fix
+                )
         at_next_start = [node for node in nodes if not self._files.detach(node, self._mirror)]
         if any(node.is_server for node in nodes):
             withdraw(self._nodes, cluster)

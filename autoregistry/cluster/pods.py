@@ -1,6 +1,6 @@
-"""Which pods run which image, wait for it, or must be restarted to get it.
+"""The images that pods run or wait for, and the workloads to restart for an image.
 
-Pure: what `kubectl get ... -o json` printed in, values out. Who runs kubectl is `cluster/nodes.py`.
+Pure: parses the output of `kubectl get ... -o json`. `cluster/nodes.py` runs kubectl.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 # Reasons of a container that waits for its image (kubernetes pkg/kubelet/images/types.go, and kubelet's own).
-WAITING = frozenset(
+WAITING_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"}
 )
-RESTARTABLE = ("Deployment", "StatefulSet", "DaemonSet")
-# These make new pods by themselves, at their next run.
-NEXT_RUN = ("Job", "CronJob")
+RESTARTABLE_KINDS = ("Deployment", "StatefulSet", "DaemonSet")
+# These create new pods at their next run.
+NEXT_RUN_KINDS = ("Job", "CronJob")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Workload:
-    """What a pod belongs to, at the top: a Deployment rather than its ReplicaSet; the pod itself if to nothing."""
+    """The topmost owner of a pod: a Deployment rather than its ReplicaSet; the pod itself if it has no owner."""
 
     namespace: str
     kind: str
@@ -38,31 +38,33 @@ class ContainerUse:
     pod: str
     node: str
     reference: str
-    """As the pod's specification says it, `localhost:5000/shop/api:dev`."""
+    """The image in the pod's specification, `localhost:5000/shop/api:dev`."""
     digest: str
-    """What it runs, `sha256:...`; empty where it does not run yet."""
+    """The digest it runs, `sha256:...`; empty if it does not run yet."""
     pull_policy: str
     waiting_because: str = ""
     uid: str = ""
-    """The pod's, by which an Event of Kubernetes refers to it."""
+    """The pod's UID, which Kubernetes Events refer to."""
 
 
-def uses(listed: dict[str, Any]) -> list[ContainerUse]:
-    """The containers, init containers included, of what `get pods,replicasets,jobs -A -o json` lists."""
-    items = listed.get("items", [])
+def parse_container_uses(listing: dict[str, Any]) -> list[ContainerUse]:
+    """Return the containers, with init containers, in the output of `get pods,replicasets,jobs -A -o json`."""
+    items = listing.get("items", [])
     owners = {
         (item["metadata"]["namespace"], item["kind"], item["metadata"]["name"]): item
         for item in items
         if item["kind"] != "Pod"
     }
-    return [use for item in items if item["kind"] == "Pod" for use in _of_pod(item, owners)]
+    return [use for item in items if item["kind"] == "Pod" for use in _pod_uses(item, owners)]
 
 
-def _of_pod(pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Iterator[ContainerUse]:
+def _pod_uses(
+    pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]
+) -> Iterator[ContainerUse]:
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
     if metadata.get("deletionTimestamp"):
         return
-    workload = _top(pod, owners)
+    workload = _workload(pod, owners)
     states = {
         state["name"]: state
         for kind in ("initContainerStatuses", "containerStatuses")
@@ -78,41 +80,41 @@ def _of_pod(pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Ite
             reference=container["image"],
             digest=str(state.get("imageID", "")).rpartition("@")[2],
             pull_policy=container.get("imagePullPolicy", ""),
-            waiting_because=reason if reason in WAITING else "",
+            waiting_because=reason if reason in WAITING_REASONS else "",
             uid=str(metadata.get("uid", "")),
         )
 
 
-def _top(item: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Workload:
+def _workload(item: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Workload:
     namespace = item["metadata"]["namespace"]
     for owner in item["metadata"].get("ownerReferences") or []:
         if owner.get("controller"):
             key = (namespace, str(owner["kind"]), str(owner["name"]))
-            return _top(owners[key], owners) if key in owners else Workload(*key)
+            return _workload(owners[key], owners) if key in owners else Workload(*key)
     return Workload(namespace, str(item["kind"]), str(item["metadata"]["name"]))
 
 
 @dataclass(frozen=True, slots=True)
-class Restarts:
-    """What a restart for an image means in one cluster."""
+class RestartPlan:
+    """The workloads of one cluster that run an outdated copy of an image."""
 
     restart: tuple[Workload, ...]
     next_run: tuple[Workload, ...]
-    """Jobs and CronJobs: they get the image when they run the next time."""
-    bare: tuple[Workload, ...]
-    """Pods that belong to nothing, and kinds that `kubectl rollout restart` does not know."""
+    """Jobs and CronJobs, which get the image at their next run."""
+    not_restartable: tuple[Workload, ...]
+    """Pods without an owner, and kinds that `kubectl rollout restart` does not support."""
 
 
-def restarts(
-    found: Iterable[ContainerUse],
+def plan_restarts(
+    uses: Iterable[ContainerUse],
     references: frozenset[str],
     current: frozenset[str],
     namespace: str = "",
-) -> Restarts:
-    """Exactly the workloads whose pods run one of these references with a digest that is not current."""
+) -> RestartPlan:
+    """Return exactly the workloads whose pods run one of these references with a digest that is not current."""
     outdated = {
         use.workload
-        for use in found
+        for use in uses
         if use.reference in references
         and use.digest
         and use.digest not in current
@@ -122,10 +124,9 @@ def restarts(
         kind: tuple(sorted(w for w in outdated if w.kind == kind))
         for kind in {w.kind for w in outdated}
     }
-    return Restarts(
-        restart=tuple(w for kind in RESTARTABLE for w in kinds.get(kind, ())),
-        next_run=tuple(w for kind in NEXT_RUN for w in kinds.get(kind, ())),
-        bare=tuple(
-            w for kind in kinds if kind not in (*RESTARTABLE, *NEXT_RUN) for w in kinds[kind]
-        ),
+    known_kinds = (*RESTARTABLE_KINDS, *NEXT_RUN_KINDS)
+    return RestartPlan(
+        restart=tuple(w for kind in RESTARTABLE_KINDS for w in kinds.get(kind, ())),
+        next_run=tuple(w for kind in NEXT_RUN_KINDS for w in kinds.get(kind, ())),
+        not_restartable=tuple(w for kind in kinds if kind not in known_kinds for w in kinds[kind]),
     )

@@ -1,4 +1,4 @@
-"""Restarting what runs an old copy, telling pods what they wait for: what is done to a cluster's objects."""
+"""Changes to a cluster's objects: restarting workloads, waking pods, and Kubernetes Events on pods."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import groupby
 
 from autoregistry.cluster.nodes import Node, Nodes
-from autoregistry.cluster.pods import ContainerUse, Restarts, Workload, restarts
+from autoregistry.cluster.pods import ContainerUse, RestartPlan, Workload, plan_restarts
 from autoregistry.errors import AutoregistryError
 
 REPORTER = "autoregistry"
+
+
+def by_cluster(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    """Return the nodes of each cluster, in the order of the clusters' names."""
+    groups = groupby(sorted(nodes), key=lambda node: node.cluster)
+    return {cluster: list(members) for cluster, members in groups}
 
 
 def outdated(
@@ -20,50 +27,64 @@ def outdated(
     cluster: str,
     members: Iterable[Node],
     references: frozenset[str],
+    *,
     namespace: str = "",
-) -> Restarts:
-    """What runs another digest of these references than its node holds now, once refreshed; of these nodes."""
+    digest: str = "",
+) -> RestartPlan:
+    """Return what runs on these nodes with another digest than the node has, or than `digest` if it is given.
+
+    Nodes that cannot list their images are left out. Raises ClusterRefused.
+    """
     old: list[ContainerUse] = []
-    uses = nodes.uses(cluster)
+    uses = nodes.container_uses(cluster)
     for node in members:
-        mine = [use for use in uses if use.node == node.name and use.reference in references]
-        if mine:
-            with suppress(AutoregistryError):  # it is slow, or going down
-                held = nodes.held(node)
-                current = {digest for r in references for digest in held.get(r, ())}
-                old += [use for use in mine if current and use.digest not in current]
-    return restarts(old, references, frozenset(), namespace)
+        on_node = [use for use in uses if use.node == node.name and use.reference in references]
+        if on_node:
+            with suppress(AutoregistryError):  # it is slow, or stopping
+                current = {digest} if digest else _digests(nodes, node, references)
+                old += [use for use in on_node if current and use.digest not in current]
+    return plan_restarts(old, references, frozenset(), namespace)
 
 
-def restart(nodes: Nodes, cluster: str, workload: Workload) -> None:
-    """`kubectl rollout restart`. Raises ClusterRefused."""
-    what = f"{workload.kind.lower()}/{workload.name}"
-    nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, what)
+def _digests(nodes: Nodes, node: Node, references: frozenset[str]) -> set[str]:
+    images = nodes.images_on(node)
+    return {digest for reference in references for digest in images.get(reference, ())}
+
+
+def restart(nodes: Nodes, cluster: str, workloads: Iterable[Workload]) -> dict[Workload, str]:
+    """`kubectl rollout restart` each workload. Return those that could not be restarted, with the cause."""
+    failed = {}
+    for workload in workloads:
+        target = f"{workload.kind.lower()}/{workload.name}"
+        try:
+            nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, target)
+        except AutoregistryError as exc:  # it may have been deleted
+            failed[workload] = exc.message
+    return failed
 
 
 def restart_outdated(
-    nodes: Nodes, registry: str, references: frozenset[str], without: set[str]
+    nodes: Nodes, registry: str, references: frozenset[str], excluded: set[str]
 ) -> list[tuple[str, Workload]]:
-    """Restart what runs an old copy on attached nodes, but for these; the clusters, and what was restarted."""
-    done = []
-    attached = [node for node in nodes.attached(registry) if node.name not in without]
-    for cluster in sorted({node.cluster for node in attached}):
-        members = [node for node in attached if node.cluster == cluster]
-        with suppress(AutoregistryError):  # its server is away: there is nothing to restart
-            for workload in outdated(nodes, cluster, members, references).restart:
-                with suppress(
-                    AutoregistryError
-                ):  # it is gone: the others are restarted all the same
-                    restart(nodes, cluster, workload)
-                    done.append((cluster, workload))
-    return done
+    """Restart what runs an old copy on attached nodes, except on `excluded` ones. Return cluster and workload.
+
+    Clusters whose API server does not answer are left out.
+    """
+    restarted = []
+    attached = [node for node in nodes.attached(registry) if node.name not in excluded]
+    for cluster, members in by_cluster(attached).items():
+        with suppress(AutoregistryError):
+            plan = outdated(nodes, cluster, members, references)
+            failed = restart(nodes, cluster, plan.restart)
+            restarted += [(cluster, w) for w in plan.restart if w not in failed]
+    return restarted
 
 
-def wake(nodes: Nodes, cluster: str, waiting: Iterable[ContainerUse], digest: str) -> None:
-    """Have the kubelet look at pods whose image has come. Raises ClusterRefused.
+def wake_pods(nodes: Nodes, cluster: str, waiting: Iterable[ContainerUse], digest: str) -> None:
+    """Make the kubelet check pods whose image is there now. Raises ClusterRefused.
 
-    By itself it does every 10 to 15 s (kubernetes pkg/kubelet/pod_workers.go, backOffPeriod); a pod that has changed
-    it looks at at once.
+    The kubelet checks a pod that waits every 10 to 15 s (kubernetes pkg/kubelet/pod_workers.go, backOffPeriod), and a
+    pod that has changed at once.
     """
     by_namespace: dict[str, set[str]] = {}
     for use in waiting:
@@ -73,8 +94,10 @@ def wake(nodes: Nodes, cluster: str, waiting: Iterable[ContainerUse], digest: st
         nodes.kubectl(cluster, *words, f"{REPORTER}/pulled={digest}")
 
 
-def tell(nodes: Nodes, cluster: str, use: ContainerUse, reason: str, message: str) -> None:
-    """A Kubernetes Event on a pod: `kubectl describe pod` shows it. Raises ClusterRefused."""
+def create_pod_event(
+    nodes: Nodes, cluster: str, use: ContainerUse, reason: str, message: str
+) -> None:
+    """Create a Kubernetes Event on a pod, which `kubectl describe pod` shows. Raises ClusterRefused."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     namespace = use.workload.namespace
     event = {

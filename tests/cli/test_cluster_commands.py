@@ -83,7 +83,7 @@ def test_stopped_cluster_cannot_be_detached(engine: FakeEngine, typed: Type) -> 
 @pytest.mark.parametrize(
     ("state", "away", "fix"),
     [
-        ("exited", "it does not run", "k3d cluster start dev"),
+        ("exited", "it is not running", "k3d cluster start dev"),
         ("paused", "it is paused", "docker unpause k3d-dev-agent-0"),
     ],
 )

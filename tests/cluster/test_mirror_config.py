@@ -16,7 +16,7 @@ from autoregistry.cluster.mirror_config import (
     parse_hosts_toml,
     registries_yaml,
 )
-from autoregistry.cluster.nodes import held
+from autoregistry.cluster.nodes import parse_images
 
 BY_NAME = Mirror.of(5001, "autoregistry")
 BY_HOST = Mirror.of(5001, None)
@@ -126,4 +126,4 @@ def test_images_of_a_node_are_read_by_reference() -> None:
     assert {
         "localhost:5000/a:dev": frozenset({"sha256:1"}),
         "localhost:5000/b:x": frozenset({"sha256:2"}),
-    } == held(listed)  # type: ignore[arg-type]  # a literal's inferred type
+    } == parse_images(listed)  # type: ignore[arg-type]  # a literal's inferred type

@@ -1,4 +1,4 @@
-"""What crictl says, in few words."""
+"""Nodes: the causes of failed commands, availability, and mirrors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ YAML = f"mirrors: {{'{NAME}': {{endpoint: ['http://autoregistry:5000']}}}}\n"
 
 
 class Silent(Containers):
-    """Containers in which every command ends like this."""
+    """Containers in which every command has this result; with None, Docker does not answer."""
 
     def __init__(self, ran: ExecResult | None) -> None:
         self._ran = ran
@@ -45,13 +45,13 @@ class Silent(Containers):
             ' desc = failed to pull and unpack image \\"localhost:5000/app:dev\\": failed to resolve reference'
             ' \\"localhost:5000/app:dev\\": localhost:5000/app:dev: not found" image="localhost:5000/app:dev"',
             "localhost:5000/app:dev: not found",
-            id="as older ones end",
+            id="as older versions end",
         ),
         pytest.param("killed", "killed", id="something else"),
-        pytest.param("", "it said nothing", id="nothing"),
+        pytest.param("", "no error message", id="nothing"),
     ],
 )
-def test_the_cause_of_a_failed_pull_is_said_without_what_precedes_each(
+def test_the_cause_of_a_failed_pull_is_reported_without_its_prefixes(
     stderr: str, cause: str
 ) -> None:
     with pytest.raises(ClusterRefused) as raised:
@@ -60,18 +60,21 @@ def test_the_cause_of_a_failed_pull_is_said_without_what_precedes_each(
     assert raised.value.message == f"a cannot pull {IMAGE}: {cause}"
 
 
-def test_a_node_that_hangs_is_named_and_not_docker() -> None:
+def test_the_error_of_a_node_that_hangs_names_the_node_and_not_docker() -> None:
     with pytest.raises(ClusterRefused) as raised:
-        Nodes(Silent(None)).held(node("a"))
+        Nodes(Silent(None)).images_on(node("a"))
 
     assert raised.value.message == "a did not answer crictl images"
 
 
 @pytest.mark.parametrize(
-    ("state", "away"), [("running", ""), ("paused", "it is paused"), ("exited", "it does not run")]
+    ("state", "expected"),
+    [("running", ""), ("paused", "it is paused"), ("exited", "it is not running")],
 )
-def test_a_node_says_why_it_cannot_be_asked(state: str, away: str) -> None:
-    assert away == Node("dev", "a", "agent", "net", state == "running", "k3s", state).away
+def test_a_node_gives_the_reason_why_it_is_unavailable(state: str, expected: str) -> None:
+    stopped = Node("dev", "a", "agent", "net", state == "running", "k3s", state)
+
+    assert expected == stopped.unavailable_because
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_a_node_says_why_it_cannot_be_asked(state: str, away: str) -> None:
         pytest.param({}, [], id="nothing"),
     ],
 )
-def test_where_a_node_pulls_from(
+def test_the_endpoints_of_a_node_are_read_from_its_files(
     tmp_path: Path, files: dict[str, str], expected: list[str]
 ) -> None:
     engine = NodeFiles(tmp_path)

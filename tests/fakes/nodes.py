@@ -1,4 +1,4 @@
-"""The nodes of k3d clusters in memory: what they hold, what their pods wait for, what they were made to pull."""
+"""The nodes of k3d clusters in memory: their images, their pods, and the pulls they were asked for."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class FakeNodes(Nodes):
     images: dict[Node, dict[str, frozenset[str]]] = field(default_factory=dict)
     pods: list[ContainerUse] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
-    """Why a node of that name cannot pull."""
+    """The reason why a node of that name cannot pull."""
     hung: dict[str, threading.Event] = field(default_factory=dict)
-    """Nodes whose pulls hang until then."""
-    said: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
-    """(cluster, words of kubectl, its input)"""
+    """The names of nodes whose pulls hang until the event is set."""
+    kubectl_calls: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    """(cluster, arguments of kubectl, input)"""
     pulled: list[tuple[str, str]] = field(default_factory=list)
 
     others: list[Node] = field(default_factory=list)
     """Nodes that are not attached."""
     silent: set[str] = field(default_factory=set)
-    """Names of nodes that do not say what they hold."""
+    """Names of nodes that cannot list their images."""
 
     mute: set[str] = field(default_factory=set)
-    """Names of nodes that do not say where they pull from."""
+    """Names of nodes that hang when their endpoints are read."""
     failures: int = 0
-    """How often Docker does not say which nodes there are."""
+    """How often Docker fails to list the nodes."""
 
     def all(self) -> list[Node]:
         if self.failures:
@@ -56,19 +56,19 @@ class FakeNodes(Nodes):
 
     def endpoints(self, node: Node, name: str) -> list[str]:
         if node.name in self.mute:
-            raise ClusterRefused(f"{node.name} did not say where it pulls from")
+            raise ClusterRefused(f"{node.name} did not answer when its mirrors were read")
         return ["http://autoregistry:5000/v2"] if node in self.images else []
 
-    def held(self, node: Node) -> dict[str, frozenset[str]]:
+    def images_on(self, node: Node) -> dict[str, frozenset[str]]:
         if node.name in self.silent:
             raise DockerRefused(f"{node.name} cannot list its images: deadline exceeded")
         return self.images[node]
 
-    def uses(self, cluster: str) -> list[ContainerUse]:
+    def container_uses(self, cluster: str) -> list[ContainerUse]:
         return self.pods
 
     def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str:
-        self.said.append((cluster, words, input or ""))
+        self.kubectl_calls.append((cluster, words, input or ""))
         return ""
 
     def pull(self, node: Node, reference: str) -> None:

@@ -12,7 +12,7 @@ from autoregistry.cli.commands import completion
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import Restarts, Workload
+from autoregistry.cluster.pods import RestartPlan, Workload
 from autoregistry.cluster.workloads import outdated
 from autoregistry.cluster.workloads import restart as rollout_restart
 from autoregistry.errors import AutoregistryError, ClusterRefused, SettingInvalid
@@ -77,7 +77,7 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
         found = {}
         for name in sorted({node.cluster for node in nodes}):
             members = [node for node in nodes if node.cluster == name]
-            found[name] = outdated(clusters.nodes, name, members, references, namespace)
+            found[name] = outdated(clusters.nodes, name, members, references, namespace=namespace)
         for name, concerned in found.items():
             _restart(clusters, name, concerned, dry_run=dry_run)
         if not any(concerned.restart for concerned in found.values()):
@@ -105,8 +105,10 @@ def _attached(clusters: Environment, only: str | None) -> list[Node]:
     if found := [node for node in nodes if only in (None, node.cluster)]:
         names = {node.cluster for node in found}
         for node in clusters.nodes.all():
-            if node.away and node.cluster in names:
-                stderr.print(f"{node.name}: {node.away}; it follows when it comes back")
+            if node.unavailable_because and node.cluster in names:
+                stderr.print(
+                    f"{node.name}: {node.unavailable_because}; it follows when it comes back"
+                )
         return found
     serve = named()
     road = f" --via host --port {serve.port}" if serve else ""
@@ -131,13 +133,13 @@ def _refresh(clusters: Environment, nodes: list[Node], image: Image) -> bool:
     wanted = {
         (use.node, use.reference)
         for name in {node.cluster for node in nodes}
-        for use in clusters.nodes.uses(name)
+        for use in clusters.nodes.container_uses(name)
         if use.reference in references
     }
 
     def pull(node: Node) -> bool:
         try:
-            held = clusters.nodes.held(node)
+            held = clusters.nodes.images_on(node)
             mine = [r for r in references if r in held or (node.name, r) in wanted]
             for reference in mine:
                 clusters.nodes.pull(node, reference)
@@ -152,14 +154,15 @@ def _refresh(clusters: Environment, nodes: list[Node], image: Image) -> bool:
         return all(list(threads.map(pull, nodes)))
 
 
-def _restart(clusters: Environment, name: str, found: Restarts, *, dry_run: bool) -> None:
+def _restart(clusters: Environment, name: str, found: RestartPlan, *, dry_run: bool) -> None:
+    failed = {} if dry_run else rollout_restart(clusters.nodes, name, found.restart)
+    for workload, cause in failed.items():
+        raise ClusterRefused(f"{workload} was not restarted: {cause}", "autoregistry doctor")
     for workload in found.restart:
-        if not dry_run:
-            rollout_restart(clusters.nodes, name, workload)
         stdout.print(f"{name}  {'would restart' if dry_run else 'restarted'} {workload}")
     for workload in found.next_run:
         stderr.print(f"{name}  {workload}: at its next run")
-    for workload in found.bare:
+    for workload in found.not_restartable:
         stderr.print(f"{name}  {workload} {_by_hand(workload)}")
 
 

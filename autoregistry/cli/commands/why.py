@@ -121,7 +121,7 @@ def _uses(names: RegistryNames, image: Image) -> list[ContainerUse]:
     found = []
     try:
         for cluster in sorted({node.cluster for node in nodes.attached(names.primary)}):
-            found += [use for use in nodes.uses(cluster) if use.reference in references]
+            found += [use for use in nodes.container_uses(cluster) if use.reference in references]
     except AutoregistryError:
         return found  # a cluster that cannot be asked is the doctor's to explain
     return found

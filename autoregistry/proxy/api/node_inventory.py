@@ -78,7 +78,7 @@ class NodeInventory:
                 self._images = dict.fromkeys(self._images)
             else:
                 self._all, attached = listed
-                reads = [self._run(partial(self._nodes.held, node)) for node in attached]
+                reads = [self._run(partial(self._nodes.images_on, node)) for node in attached]
                 self._images = dict(zip(attached, await asyncio.gather(*reads), strict=True))
             self._updated_at = time.monotonic()
 

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.cluster.pods import ContainerUse
-from autoregistry.cluster.workloads import restart_outdated, wake
+from autoregistry.cluster.workloads import restart_outdated, wake_pods
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.names import Image, RegistryNames
@@ -129,10 +129,14 @@ class NodeRefresher:
             this.is_over = True
         for node in [node for node in this.busy if not tasks[node].done()]:
             self._tell(this, node, LATE_SECONDS, f"it is still at it after {LATE_SECONDS:.0f} s")
-        away = {node.name for node in nodes if node.away and node.cluster in this.concerned}
+        away = {
+            node.name
+            for node in nodes
+            if node.unavailable_because and node.cluster in this.concerned
+        }
         for node in await self._everybody(image) if away else ():  # it may be back by now
-            if node.away and node.name in away:
-                self._tell(this, node, 0.0, node.away)
+            if node.unavailable_because and node.name in away:
+                self._tell(this, node, 0.0, node.unavailable_because)
         return this
 
     async def _everybody(self, image: Image) -> list[Node]:
@@ -177,7 +181,7 @@ class NodeRefresher:
 
     async def _pull(self, this: _Rollout, node: Node) -> tuple[bool, bool]:
         """Whether it had to, and whether a pull of before may yet end last. Raises AutoregistryError."""
-        held = await self._ask(self._nodes.held, node)
+        held = await self._ask(self._nodes.images_on, node)
         asking = self._go_on(self._pods(this, node))
         holding = [r for r in this.references if r in held]
         old = [r for r in holding if this.digest not in held[r]]
@@ -192,7 +196,7 @@ class NodeRefresher:
             await self._ask(self._nodes.pull, node, reference)
         if waiting:
             with suppress(AutoregistryError):  # they are gone, or wake up by themselves
-                await self._ask(wake, self._nodes, node.cluster, waiting, this.digest)
+                await self._ask(wake_pods, self._nodes, node.cluster, waiting, this.digest)
         starting = [use for use in await asking if not use.waiting_because]
         return bool(old), any(not use.digest or not holding for use in starting)
 
@@ -204,7 +208,7 @@ class NodeRefresher:
         return [u for u in found if u.node == node.name and u.reference in this.references]
 
     async def _uses(self, cluster: str) -> list[ContainerUse]:
-        return await self._in_thread(lambda: self._nodes.uses(cluster)) or []
+        return await self._in_thread(lambda: self._nodes.container_uses(cluster)) or []
 
     def _tell(self, this: _Rollout, node: Node, seconds: float, cause: str) -> None:
         event = NodeRefreshed(node.cluster, node.name, this.image, this.digest, seconds, cause)

@@ -82,7 +82,7 @@ class NodeStartWatcher:
         if node is None:
             return False
         loop = asyncio.get_running_loop()
-        held = await loop.run_in_executor(self._threads, self._nodes.held, node)
+        held = await loop.run_in_executor(self._threads, self._nodes.images_on, node)
         for reference, digests in held.items():
             if image := self._names.parse(reference):
                 current = await self._backend.ask(image.repository, image.tag)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.cluster.pods import ContainerUse
-from autoregistry.cluster.workloads import tell
+from autoregistry.cluster.workloads import create_pod_event
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image, RegistryNames
@@ -89,9 +89,9 @@ class PodEvents:
                 {node.cluster for node in self._nodes.attached(self._names.primary)}
             ):
                 with suppress(AutoregistryError):
-                    for use in self._nodes.uses(cluster):
+                    for use in self._nodes.container_uses(cluster):
                         if use.reference in references and _waits(use):
-                            tell(self._nodes, cluster, use, reason, message)
+                            create_pod_event(self._nodes, cluster, use, reason, message)
 
 
 def _waits(use: ContainerUse) -> bool:

@@ -48,7 +48,7 @@ async def test_a_node_with_a_pod_that_waits_pulls_though_it_holds_nothing(lab: L
     await until(lambda: _refreshed(lab))
 
     assert lab.nodes.pulled == [("b", APP)]
-    woken = [words for _, words, _ in lab.nodes.said]
+    woken = [words for _, words, _ in lab.nodes.kubectl_calls]
     assert [words[:3] for words in woken] == [("annotate", "pods", "app-1")]
 
 
@@ -66,7 +66,7 @@ async def test_a_node_that_cannot_pull_is_named_and_holds_nobody_up(lab: Lab) ->
 
 
 @pytest.mark.parametrize(
-    ("state", "cause"), [("paused", "it is paused"), ("exited", "it does not run")]
+    ("state", "cause"), [("paused", "it is paused"), ("exited", "it is not running")]
 )
 async def test_a_node_that_is_down_is_named_where_others_use_the_image(
     lab: Lab, state: str, cause: str
@@ -183,9 +183,9 @@ async def test_a_node_that_recovers_while_another_is_slow_has_its_pods_restarted
         lab.nodes.silent.clear()
         await until(lambda: ("a", APP) in lab.nodes.pulled)
         wakes.set()
-        await until(lambda: lab.nodes.said)
+        await until(lambda: lab.nodes.kubectl_calls)
 
-    assert lab.nodes.said[0][1][:2] == ("rollout", "restart")
+    assert lab.nodes.kubectl_calls[0][1][:2] == ("rollout", "restart")
 
 
 async def test_a_question_about_an_older_image_does_not_hold_up_the_newer_one() -> None:
@@ -251,7 +251,7 @@ async def test_a_node_that_does_not_say_where_it_pulls_from_is_named(lab: Lab) -
     await lab.pull()
     await until(lambda: len(_refreshed(lab)) == 2)
 
-    assert {("a", "did not say where it pulls from"), ("b", "")} == set(_refreshed(lab))
+    assert {("a", "did not answer when its mirrors were read"), ("b", "")} == set(_refreshed(lab))
 
 
 async def test_a_node_that_comes_back_pulls_what_has_changed_meanwhile(lab: Lab) -> None:
@@ -303,10 +303,10 @@ async def test_what_runs_an_old_copy_is_restarted_where_that_was_asked_for(idle_
     lab.nodes.pods = [ContainerUse(workload, "app-1", "a", APP, "sha256:old", "IfNotPresent")]
     async with lab.serving():
         await lab.pull()
-        await until(lambda: lab.nodes.said)
+        await until(lambda: lab.nodes.kubectl_calls)
 
     words = ("rollout", "restart", "--namespace", "shop", "deployment/app")
-    assert [("dev", words, "")] == lab.nodes.said
+    assert [("dev", words, "")] == lab.nodes.kubectl_calls
     assert [WorkloadRestarted("dev", "deployment/app in shop", Image("app", "dev"))] == [
         e for e in lab.events if isinstance(e, WorkloadRestarted)
     ]
@@ -328,12 +328,12 @@ async def test_what_runs_on_a_node_that_was_late_is_restarted_then(
         await lab.pull()
         await until(lambda: _refreshed(lab) == [("a", "it is still at it after 0 s")])
         await asyncio.sleep(0.2)
-        before = list(lab.nodes.said)
+        before = list(lab.nodes.kubectl_calls)
         wakes.set()
-        await until(lambda: lab.nodes.said)
+        await until(lambda: lab.nodes.kubectl_calls)
 
     assert before == []
-    assert lab.nodes.said[0][1][:2] == ("rollout", "restart")
+    assert lab.nodes.kubectl_calls[0][1][:2] == ("rollout", "restart")
 
 
 async def test_pods_that_wait_are_told_how_far_the_push_is_and_why_it_failed(
@@ -346,9 +346,9 @@ async def test_pods_that_wait_are_told_how_far_the_push_is_and_why_it_failed(
     lab.nodes.pods = [waiting("a", APP), waiting("a", f"{NAME}/other:dev")]
 
     await lab.pull()
-    await until(lambda: len(lab.nodes.said) >= 2)
+    await until(lambda: len(lab.nodes.kubectl_calls) >= 2)
 
-    told = [json.loads(said) for _, words, said in lab.nodes.said if words[0] == "create"]
+    told = [json.loads(said) for _, words, said in lab.nodes.kubectl_calls if words[0] == "create"]
     assert [event["reason"] for event in told] == ["Pushing", "PushFailed"]
     assert told[0]["message"].startswith("autoregistry: pushing app:dev, ")
     assert told[1]["message"] == "autoregistry: app:dev could not be pushed: disk full"

@@ -31,7 +31,7 @@ class SlowForBroken(FakeNodes):
         return super().kubectl(cluster, *words, input=input)
 
     def messages(self) -> list[str]:
-        return [json.loads(said)["message"] for _, _, said in self.said]
+        return [json.loads(said)["message"] for _, _, said in self.kubectl_calls]
 
 
 async def test_an_image_that_fails_again_and_again_keeps_no_other_from_being_told(
