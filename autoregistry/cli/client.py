@@ -1,7 +1,7 @@
-"""The road from a command to the running proxy: its published port, or where that is not ours, `docker exec`.
+"""The client of the running proxy. It uses the published port, or `docker exec` if the port leads elsewhere.
 
-With a daemon on another machine, in a devcontainer, or in a CI job that has only the socket, 127.0.0.1:5000 is
-not the proxy's. What answers there has to say that it is ours before it is asked anything else.
+With a daemon on another machine, in a devcontainer, or in a CI job that only has the socket, 127.0.0.1:5000 is not the
+proxy's port. So the server at that port must first identify itself as the proxy of this Docker.
 """
 
 from __future__ import annotations
@@ -18,32 +18,28 @@ import httpx
 from autoregistry import api_paths
 from autoregistry.cli import docker
 from autoregistry.engine.containers import Containers
-from autoregistry.errors import (
-    AutoregistryError,
-    DockerRefused,
-    ProxyUnreachable,
-)
-from autoregistry.stack.current import find_stack
+from autoregistry.errors import AutoregistryError, DockerRefused, ProxyUnreachable
+from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import PROXY, Options
 
 _CONNECT_SECONDS = 1.0
-_ANSWER_SECONDS = 60.0
-# Runs in the proxy's container: method, path, body; the status comes first, then the answer as it comes.
-_ASK = """
+_RESPONSE_SECONDS = 60.0
+# Runs in the proxy's container with a method, a path and a body; prints the status, then the response as it comes.
+_REQUEST_SCRIPT = """
 import http.client, sys
 method, path, body = sys.argv[1:4]
 connection = http.client.HTTPConnection("127.0.0.1", 5000, timeout=None)
 headers = {"Host": "localhost", "Content-Type": "application/json"}
 connection.request(method, path, body or None, headers)
-answer = connection.getresponse()
-print(answer.status, flush=True)
-for line in answer:
+response = connection.getresponse()
+print(response.status, flush=True)
+for line in response:
     print(line.decode(), end="", flush=True)
 """
 
 
 class Client:
-    """Asks one proxy, by whichever road leads there; without containers only by its port."""
+    """Sends requests to one proxy, by its port or by `docker exec`; without `containers` only by its port."""
 
     def __init__(self, containers: Containers | None, options: Options) -> None:
         self._containers = containers
@@ -51,12 +47,12 @@ class Client:
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{options.port}",
             headers={"Host": options.name},
-            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(_RESPONSE_SECONDS, connect=_CONNECT_SECONDS),
             trust_env=False,
-            # There is no TLS; to read the certificates of all authorities takes 0.1 s.
+            # There is no TLS, and loading the certificates of all authorities takes 0.1 s.
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
-        self._is_near: bool | None = None
+        self._has_port: bool | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -64,113 +60,123 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    @property
-    def is_near(self) -> bool:
-        """Whether the published port leads to our proxy from here."""
-        if self._is_near is None:
+    def check_port(self) -> bool:
+        """Return True if the published port on this machine leads to our proxy. The result is kept."""
+        if self._has_port is None:
             try:
-                answer = self._http.get(api_paths.HEALTH)
-                self._is_near = answer.status_code == 200 and self._is_ours(answer.json())
+                response = self._http.get(api_paths.HEALTH)
+                self._has_port = response.status_code == 200 and self._is_ours(response.json())
             except (httpx.HTTPError, ValueError):
-                self._is_near = False
-        return self._is_near
+                self._has_port = False
+        return self._has_port
 
-    def _is_ours(self, said: object) -> bool:
-        """A proxy of this Docker: with another context chosen, that of the one before may still run here."""
-        if not isinstance(said, dict) or "version" not in said:
+    def _is_ours(self, health: object) -> bool:
+        """Return False for a proxy of another Docker, such as that of the context that was used before."""
+        if not isinstance(health, dict) or "version" not in health:
             return False
-        daemon, ours = said.get("daemon"), self._containers
-        return ours is None or not daemon or daemon == ours.daemon_identity()
+        daemon, containers = health.get("daemon"), self._containers
+        return containers is None or not daemon or daemon == containers.daemon_identity()
 
-    def is_there(self) -> bool:
-        """Whether it answers now, by either road."""
-        self._is_near = None
+    def is_available(self) -> bool:
+        """Return True if the proxy answers now, by its port or by `docker exec`."""
+        self._has_port = None
         try:
             self.get_json(api_paths.HEALTH)
         except AutoregistryError:
             return False
         return True
 
-    def get_json(self, path: str) -> Any:  # noqa: ANN401  # the caller knows what it asked for
-        """GET, as JSON. Raises ProxyUnreachable."""
+    def get_json(self, path: str) -> Any:  # noqa: ANN401  # the caller knows the endpoint
+        """Return the JSON of a GET. Raises ProxyUnreachable."""
         return self._json("GET", path, None)
 
     def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401  # as above
-        """POST JSON, and the answer's. Raises ProxyUnreachable."""
+        """Send JSON by POST and return the response's. Raises ProxyUnreachable."""
         return self._json("POST", path, body)
 
     def events(self, path: str = api_paths.EVENTS) -> Iterator[dict[str, Any]]:
-        """The data of each server-sent event, until the proxy goes away."""
+        """Yield the payload of each server-sent event, until the proxy stops. Raises ProxyUnreachable."""
         for line in self._lines(path):
             if line.startswith("data:"):
                 yield json.loads(line.removeprefix("data:"))
 
     def _json(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401  # as above
-        text = "" if body is None else json.dumps(body)
-        if self._containers is None or self.is_near:
+        content = "" if body is None else json.dumps(body)
+        if self._containers is None or self.check_port():
+            headers = {"Content-Type": "application/json"}
             try:
-                headers = {"Content-Type": "application/json"}
-                answer = self._http.request(method, path, content=text or None, headers=headers)
+                response = self._http.request(
+                    method, path, content=content or None, headers=headers
+                )
             except httpx.HTTPError as exc:
                 raise self._unreachable(str(exc)) from exc
-            return self._read(answer.status_code, answer.text)
+            return self._parse(response.status_code, response.text)
         try:
-            ran = self._containers.exec(PROXY, _command(method, path, text))
+            result = self._containers.exec(PROXY, _exec_command(method, path, content))
         except DockerRefused as exc:
             raise self._unreachable(exc.message) from exc
-        status, _, answered = ran.stdout.partition("\n")
-        if ran.code != 0 or not status.isdecimal():
-            raise self._unreachable((ran.stderr.strip().splitlines() or ["it does not answer"])[-1])
-        return self._read(int(status), answered)
+        status, _, text = result.stdout.partition("\n")
+        if result.code != 0 or not status.isdecimal():
+            raise self._unreachable((result.stderr.strip().splitlines() or ["no response"])[-1])
+        return self._parse(int(status), text)
 
     def _lines(self, path: str) -> Iterator[str]:
-        if self._containers is None or self.is_near:
+        if self._containers is None or self.check_port():
             timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
             try:
-                with self._http.stream("GET", path, timeout=timeout) as answer:
-                    yield from answer.iter_lines()
+                with self._http.stream("GET", path, timeout=timeout) as response:
+                    yield from response.iter_lines()
             except httpx.HTTPError as exc:
                 raise self._unreachable(str(exc)) from exc
         else:
             try:
-                yield from self._containers.exec_lines(PROXY, _command("GET", path, ""))
+                yield from self._containers.exec_lines(PROXY, _exec_command("GET", path, ""))
             except DockerRefused as exc:
                 raise self._unreachable(exc.message) from exc
 
-    def _read(self, status: int, text: str) -> Any:  # noqa: ANN401  # as above
+    def _parse(self, status: int, text: str) -> Any:  # noqa: ANN401  # as above
         if status >= 400:
-            raise self._unreachable(f"it answered {status}: {text.strip()[:200]}")
+            raise self._unreachable(f"status {status}: {text.strip()[:200]}")
         try:
             return json.loads(text)
         except ValueError as exc:
-            raise self._unreachable("its answer is not JSON") from exc
+            raise self._unreachable("the response is not JSON") from exc
 
     def _unreachable(self, cause: str) -> AutoregistryError:
+        if self._containers is not None:
+            current = find_stack(self._containers)
+            if current.proxy is None or not current.proxy.is_running:
+                return ProxyUnreachable(f"{PROXY} is not running", start_command(current))
         return ProxyUnreachable(
-            f"the proxy at {self._options.name} cannot be asked: {cause}", "autoregistry status"
+            f"the proxy at {self._options.name} does not answer: {cause}", "autoregistry status"
         )
 
 
 def proxy_client() -> Client:
-    """The client of the proxy that `up` made in this Docker, or of the `serve` named by AUTOREGISTRY_NAME.
+    """Return a client of the proxy of `up`, or of the `serve` that AUTOREGISTRY_NAME names.
 
     It is closed when the command ends.
     """
-    return click.get_current_context().with_resource(_found())
+    return click.get_current_context().with_resource(_client())
 
 
-def named() -> Options | None:
-    """Of the `serve` that AUTOREGISTRY_NAME names: what is known of it, its port."""
+def serve_options() -> Options | None:
+    """Return the options of the `serve` that AUTOREGISTRY_NAME names; only its port is known."""
     port = os.environ.get("AUTOREGISTRY_NAME", "").rpartition(":")[2]
     return Options(port=int(port)) if port.isdecimal() else None
 
 
-def _found() -> Client:
-    if (options := named()) is not None:
+def start_command(current: CurrentStack) -> str:
+    """Return the command that starts the stack."""
+    return f"{current.compose_command} up -d" if current.compose_command else "autoregistry up"
+
+
+def _client() -> Client:
+    if (options := serve_options()) is not None:
         return Client(None, options)
     containers = Containers(docker.daemon())
     return Client(containers, find_stack(containers).options)
 
 
-def _command(method: str, path: str, body: str) -> list[str]:
-    return ["python", "-I", "-S", "-c", _ASK, method, path, body]
+def _exec_command(method: str, path: str, body: str) -> list[str]:
+    return ["python", "-I", "-S", "-c", _REQUEST_SCRIPT, method, path, body]

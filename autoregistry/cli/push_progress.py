@@ -1,7 +1,7 @@
-"""How running pushes look: a bar for each in a terminal, a line when something happened; plain lines without one.
+"""The display of events: a bar for each running push in a terminal, and a line for everything else.
 
-A line says something once: three nodes that pull an image ask the same question, and each asks a second time, by
-the digest it was told. The log has all of it.
+Repeated lines are left out: three nodes that pull an image send the same request, and each sends a second one by
+digest. The log has all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from autoregistry.cli.output import line, show_line, stderr
+from autoregistry.cli.output import event_line, show_line, stderr
 from autoregistry.events import (
     Answer,
     Event,
@@ -36,13 +36,14 @@ from autoregistry.events import (
 )
 from autoregistry.names import Digest
 
-_NARROW = 100
-_BESIDE_THE_NAME = 58
-_SAME_SECONDS = 5.0
+_NARROW_TERMINAL = 100
+_BAR_AND_SIZES = 58
+"""Columns of a bar without the name of its image."""
+_REPEAT_SECONDS = 5.0
 
 
 class _Size(ProgressColumn):
-    """How many of how many megabytes; nothing as long as Docker has not said."""
+    """Pushed and total megabytes; empty until Docker reports them."""
 
     def render(self, task: Task) -> Text:
         if not task.total:
@@ -51,17 +52,17 @@ class _Size(ProgressColumn):
 
 
 class _Speed(ProgressColumn):
-    """Of the last seconds, not of the whole."""
+    """The speed of the last seconds."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed / 1e6:.1f} MB/s" if task.speed else "", "cyan")
 
 
 def columns(width: int) -> list[ProgressColumn]:
-    """Of a bar, in a terminal of this width."""
+    """Return the columns of a bar in a terminal of this width."""
     return [
         TextColumn("{task.description}", style="bold"),
-        BarColumn(10 if width < _NARROW else 30),
+        BarColumn(10 if width < _NARROW_TERMINAL else 30),
         _Size(),
         _Speed(),
         TextColumn("{task.fields[words]}", style="dim"),
@@ -70,76 +71,79 @@ def columns(width: int) -> list[ProgressColumn]:
 
 
 @contextmanager
-def board() -> Iterator[Board]:
-    """Shows what it is told, for as long as the context lasts."""
+def event_display() -> Iterator[EventDisplay]:
+    """Return a display on stderr that is closed at the end of the context."""
     if not stderr.is_terminal:
-        yield Board(None)
+        yield EventDisplay(None)
         return
     with Progress(*columns(stderr.width), console=stderr, transient=True) as progress:
-        shown = Board(progress)
+        display = EventDisplay(progress)
         try:
-            yield shown
+            yield display
         finally:
-            shown.close()
+            display.close()
 
 
-class Board:
-    """One bar a push, and one a node that follows; everything else is a line above. Told from any thread."""
+class EventDisplay:
+    """Shows one bar for each push and each node that pulls, and lines above the bars. Used from any thread."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
-        self._said: dict[str, float] = {}
+        self._shown_at: dict[str, float] = {}
         self._lock = threading.Lock()
         self._is_closed = False
 
     def close(self) -> None:
-        """Say nothing any more: what is told now would stand beside the answer."""
+        """Show no more events, so that they do not mix with the results."""
         with self._lock:
             self._is_closed = True
 
     def show(self, event: Event, *, with_lines: bool = True) -> None:
-        """Take an event."""
+        """Show an event."""
         with self._lock:
             if self._is_closed:
                 return
             match event:
                 case PushStarted(image):
-                    self._bar(str(image), str(image), "Docker begins")
+                    self._bar(str(image), str(image), "starting")
                 case PushProgress():
                     self._advance(event)
                 case PushFinished(image) | PushFailed(image):
                     self._end(str(image))
                 case NodeRefreshing(_, node, image):
-                    what = "it" if stderr.width < _NARROW else image
+                    what = "it" if stderr.width < _NARROW_TERMINAL else image
                     self._bar(f"{image} {node}", node, f"pulls {what}")
                 case NodeRefreshed(_, node, image):
                     self._end(f"{image} {node}")
                 case _:
                     pass
-            if with_lines and not self._is_known(event) and (text := line(event)) is not None:
+            if (
+                with_lines
+                and not self._is_repeated(event)
+                and (text := event_line(event)) is not None
+            ):
                 show_line(stderr, text)
 
-    def away(self) -> None:
-        """The proxy went away: nothing is known of its pushes until it is back."""
+    def proxy_lost(self) -> None:
+        """Remove all bars, because the proxy does not answer."""
         for task in self._tasks.values():
             if self._progress:
                 self._progress.remove_task(task)
         self._tasks.clear()
-        stderr.print("the proxy is away, waiting for it", style="yellow")
+        stderr.print("the proxy does not answer; waiting for it to return", style="yellow")
 
-    def _is_known(self, event: Event) -> bool:
-        """Whether the same was said a moment ago."""
+    def _is_repeated(self, event: Event) -> bool:
+        """Return True if the same line was shown a moment ago."""
         if not isinstance(event, PullAnswered):
             return False
         is_by_digest = isinstance(event.manifest.reference, Digest)
         if is_by_digest and event.answer is Answer.UP_TO_DATE:
             return True
-        now, what = time.monotonic(), f"{event.manifest} {event.sentence}"
-        self._said = {said: at for said, at in self._said.items() if now - at < _SAME_SECONDS}
-        is_known = what in self._said
-        self._said.setdefault(what, now)
-        return is_known
+        now, line = time.monotonic(), f"{event.manifest} {event.sentence}"
+        recent = {text: at for text, at in self._shown_at.items() if now - at < _REPEAT_SECONDS}
+        self._shown_at = {line: now, **recent}
+        return line in recent
 
     def _advance(self, event: PushProgress) -> None:
         if self._progress is None:
@@ -150,20 +154,20 @@ class Board:
             task, completed=event.done_bytes, total=event.total_bytes, words=words
         )
 
-    def _bar(self, what: str, name: str, words: str, seconds: float = 0.0) -> TaskID:
+    def _bar(self, key: str, name: str, words: str, seconds: float = 0.0) -> TaskID:
         if self._progress is None:
             return TaskID(0)
-        if what not in self._tasks:
-            shown = _end_of(name, stderr.width - _BESIDE_THE_NAME)
-            self._tasks[what] = self._progress.add_task(shown, total=None, words=words)
+        if key not in self._tasks:
+            short = _shorten(name, stderr.width - _BAR_AND_SIZES)
+            self._tasks[key] = self._progress.add_task(short, total=None, words=words)
             self._progress.tasks[-1].start_time = self._progress.get_time() - seconds
-        return self._tasks[what]
+        return self._tasks[key]
 
-    def _end(self, what: str) -> None:
-        if self._progress and what in self._tasks:
-            self._progress.remove_task(self._tasks.pop(what))
+    def _end(self, key: str) -> None:
+        if self._progress and key in self._tasks:
+            self._progress.remove_task(self._tasks.pop(key))
 
 
-def _end_of(name: str, room: int) -> str:
-    """The part of a name that tells it from others, where there is no room for all of it."""
-    return name if len(name) <= room else f"…{name[1 - room :]}"
+def _shorten(name: str, width: int) -> str:
+    """Return the end of a name that is too long: names differ there."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"

@@ -1,4 +1,4 @@
-"""`autoregistry serve --log-format json`: what it says, for programs."""
+"""The log of `autoregistry serve --log-format json`, for programs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def test_each_event_is_one_line_that_can_be_read_back(
     event: Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _show_json(event)
-    (said,) = capsys.readouterr().err.splitlines()
-    assert from_json(json.loads(said)) == event
-    assert json.loads(said)["at"] > 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert from_json(json.loads(line)) == event
+    assert json.loads(line)["at"] > 0
 
 
 def test_progress_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What `watch`, `push`, `images` and `why` print of a running proxy, asked by its port alone."""
+"""The output of `watch`, `push`, `images`, `why` and `status` for a running proxy that is reached by its port."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from autoregistry.events import Notice
 from autoregistry.names import RegistryNames
 from autoregistry.settings import Address, Settings
 from tests.fakes.docker import FakeDocker
+from tests.fakes.engine import FakeEngine
 from tests.fakes.nodes import node
 from tests.fakes.registry import FakeRegistry
 from tests.helpers.commands import Type
@@ -26,7 +27,7 @@ APP = f"{NAME}/shop/api:dev"
 
 
 class Background:
-    """An event loop in a thread: commands are synchronous, and ask from outside."""
+    """An event loop in a thread, because commands are synchronous."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -51,9 +52,9 @@ class Background:
 
 @pytest.fixture
 def background() -> Iterator[Background]:
-    made = Background()
-    yield made
-    made.close()
+    loop = Background()
+    yield loop
+    loop.close()
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def lab(tmp_path: Path, background: Background, monkeypatch: pytest.MonkeyPatch)
     background.do(registry.__aexit__(None, None, None))
 
 
-def test_push_says_how_each_image_ended(lab: Lab, typed: Type) -> None:
+def test_push_prints_the_result_of_each_image(lab: Lab, typed: Type) -> None:
     lab.docker.build(APP, "v1")
 
     first, again = typed("push", "shop/*"), typed("push", "shop/api:dev")
@@ -87,32 +88,34 @@ def test_push_says_how_each_image_ended(lab: Lab, typed: Type) -> None:
     assert again.stdout == "shop/api:dev  the registry has Docker's image\n"
 
 
-def test_a_push_that_fails_is_an_error_with_its_cause(lab: Lab, typed: Type) -> None:
+def test_a_failed_push_is_an_error_with_its_cause(lab: Lab, typed: Type) -> None:
     lab.docker.build(APP, "v1")
     lab.docker.push_error = "no space left on device"
 
-    said = typed("push", "shop/api:dev")
+    result = typed("push", "shop/api:dev")
 
-    assert said.exit_code == 1
-    assert "shop/api:dev  no space left on device" in said.stderr
-    assert said.stderr.endswith(
+    assert result.exit_code == 1
+    assert "shop/api:dev  no space left on device" in result.stderr
+    assert result.stderr.endswith(
         "error: could not be pushed: shop/api:dev\nhint: autoregistry logs --tail 20\n"
     )
 
 
-def test_an_image_that_docker_does_not_have_is_an_error(lab: Lab, typed: Type) -> None:
+def test_pushing_an_image_that_docker_does_not_have_is_an_error(lab: Lab, typed: Type) -> None:
     lab.docker.build(APP, "v1")
 
-    said = typed("push", "shop/*", "other:dev")
+    result = typed("push", "shop/*", "other:dev")
 
-    assert said.exit_code == 1
-    assert said.stdout.startswith("shop/api:dev  pushed ")
-    assert said.stderr.endswith(
-        "error: Docker has no image other:dev under our name\nhint: autoregistry images\n"
+    assert result.exit_code == 1
+    assert result.stdout.startswith("shop/api:dev  pushed ")
+    assert result.stderr.endswith(
+        "error: Docker has no image that matches other:dev\nhint: autoregistry images\n"
     )
 
 
-def test_images_puts_the_stores_side_by_side(lab: Lab, typed: Type, background: Background) -> None:
+def test_images_compares_docker_the_registry_and_the_nodes(
+    lab: Lab, typed: Type, background: Background
+) -> None:
     lab.nodes.images = {node("a"): {APP: frozenset({"sha256:old"})}}
     none = typed("images")
     lab.docker.build(APP, "v1")
@@ -121,23 +124,23 @@ def test_images_puts_the_stores_side_by_side(lab: Lab, typed: Type, background: 
     long = f"a-team/{'long-' * 20}name:dev"
     lab.docker.build(f"{NAME}/{long}", "v1")
 
-    said = typed("images")
+    result = typed("images")
 
-    assert none.stderr == f"no image yet: docker build -t {NAME}/app:dev .\n"
-    heads, first, second = (line.split() for line in said.stdout.splitlines())
+    assert none.stderr == f"no images yet; run: docker build -t {NAME}/app:dev .\n"
+    heads, first, second = (line.split() for line in result.stdout.splitlines())
     assert heads == ["IMAGE", "STATE", "DOCKER", "REGISTRY", "NODES", "PUSHED", "PULLED"]
     assert first[:2] == [long, "only-in-docker"]
     assert second[:2] == ["shop/api:dev", "behind"]
     assert "0/1" in second
 
 
-def test_images_as_json_is_pinned(lab: Lab, typed: Type) -> None:
+def test_the_json_of_images_is_stable(lab: Lab, typed: Type) -> None:
     image = lab.docker.build(APP, "v1")
     lab.nodes.images = {node("a"): {}}
 
-    said = json.loads(typed("images", "--json").stdout)
+    result = json.loads(typed("images", "--json").stdout)
 
-    assert said == {
+    assert result == {
         "name": NAME,
         "images": [
             {
@@ -183,7 +186,7 @@ def test_images_as_json_is_pinned(lab: Lab, typed: Type) -> None:
     ],
     ids=["nowhere", "only in Docker", "in step", "behind"],
 )
-def test_why_says_what_the_next_pull_will_do(
+def test_why_describes_the_next_pull(
     lab: Lab,
     typed: Type,
     background: Background,
@@ -200,32 +203,36 @@ def test_why_says_what_the_next_pull_will_do(
     if rebuilt:
         lab.docker.build(APP, "v2")
 
-    said = typed("why", APP)
+    result = typed("why", APP)
 
-    assert said.exit_code == 0, said.output
-    assert said.stdout.startswith(f"{APP}  {words[0]}: ")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{APP}  {words[0]}: ")
     for word in words:
-        assert word in said.stdout
+        assert word in result.stdout
 
 
-def test_why_tells_when_the_callers_docker_is_not_the_one_that_is_watched(
-    lab: Lab, typed: Type
-) -> None:
+def test_why_reports_that_the_registry_uses_another_docker(lab: Lab, typed: Type) -> None:
     lab.docker.build(APP, "v1")
 
-    assert "is not the one that is watched: docker context ls" in typed("why", APP).stdout
+    assert (
+        "is not the Docker that the registry uses; run: docker context ls"
+        in typed("why", APP).stdout
+    )
 
 
-def test_why_does_without_a_docker_of_its_own(
+def test_why_works_without_a_local_docker(
     lab: Lab, typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/listens/there.sock")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/docker.sock")
     lab.docker.build(APP, "v1")
 
-    said = typed("why", APP)
+    result = typed("why", APP)
 
-    assert said.exit_code == 0
-    assert "your Docker                              cannot be asked from here" in said.stdout
+    assert result.exit_code == 0
+    assert (
+        "your Docker                              does not answer; run: docker info"
+        in result.stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,13 +249,13 @@ def test_why_does_without_a_docker_of_its_own(
         (("linux/arm64",), "", "linux/arm64"),
     ],
 )
-def test_an_image_that_no_node_can_run_is_named(
+def test_a_platform_that_no_node_can_run_is_reported(
     platforms: tuple[str, ...], architecture: str, remark: str
 ) -> None:
     assert ImageFacts("sha256:1", platforms, architecture, ()).remark() == remark
 
 
-def test_push_names_an_image_that_no_node_can_run(lab: Lab, typed: Type) -> None:
+def test_push_warns_of_a_platform_that_no_node_can_run(lab: Lab, typed: Type) -> None:
     lab.nodes.images = {node("a"): {}}
     lab.docker.platform = "linux/arm64"
     lab.docker.build(APP, "v1")
@@ -264,7 +271,7 @@ def test_push_names_an_image_that_no_node_can_run(lab: Lab, typed: Type) -> None
     ]
 
 
-def test_why_names_the_nodes_that_are_down_or_silent(lab: Lab, typed: Type) -> None:
+def test_why_lists_nodes_that_are_stopped_or_do_not_answer(lab: Lab, typed: Type) -> None:
     down, elsewhere = (replace(node(*n), is_running=False) for n in (("c",), ("x", "other")))
     lab.nodes.images = {node("a"): {}, node("b"): {}}
     lab.nodes.silent, lab.nodes.others = {"b"}, [down, elsewhere]
@@ -273,46 +280,56 @@ def test_why_names_the_nodes_that_are_down_or_silent(lab: Lab, typed: Type) -> N
     lines = [line.split() for line in typed("why", APP).stdout.splitlines()]
 
     assert ["b", "-", "does", "not", "answer"] in lines
-    assert ["c", "stopped;", "it", "follows", "when", "it", "comes", "back"] in lines
+    assert ["c", "stopped;", "it", "is", "updated", "when", "it", "starts", "again"] in lines
     assert "x" not in [words[0] for words in lines]
 
 
-def test_why_of_what_is_no_image_of_ours_is_wrong_usage(lab: Lab, typed: Type) -> None:
-    said = typed("why", "NOT AN IMAGE")
+def test_why_of_an_invalid_name_is_a_usage_error(lab: Lab, typed: Type) -> None:
+    result = typed("why", "NOT AN IMAGE")
 
-    assert said.exit_code == 2
-    assert said.stderr.endswith("hint: autoregistry images\n")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("hint: autoregistry images\n")
 
 
 @pytest.mark.parametrize("words", [["images"], ["why", APP], ["push", APP], ["watch"]])
-def test_a_proxy_that_is_not_there_is_one_error(
+def test_commands_report_a_proxy_that_does_not_answer(
     typed: Type, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.setenv("AUTOREGISTRY_NAME", "localhost:9")
 
-    said = typed(*words)
+    result = typed(*words)
 
-    assert said.exit_code == 1
-    assert said.stderr.startswith("error: the proxy at localhost:9 cannot be asked: ")
-    assert said.stderr.endswith("hint: autoregistry status\n")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the proxy at localhost:9 does not answer: ")
+    assert result.stderr.endswith("hint: autoregistry status\n")
 
 
-def test_status_of_a_serve_in_the_foreground_asks_for_no_containers(lab: Lab, typed: Type) -> None:
+@pytest.mark.parametrize("words", [["images"], ["why", APP], ["push", APP], ["watch"]])
+def test_commands_report_that_the_stack_is_not_running(
+    engine: FakeEngine, typed: Type, words: list[str]
+) -> None:
+    result = typed(*words)
+
+    assert result.exit_code == 1
+    assert result.stderr == "error: autoregistry is not running\nhint: autoregistry up\n"
+
+
+def test_status_of_a_serve_in_the_foreground_shows_no_containers(lab: Lab, typed: Type) -> None:
     lab.docker.build(APP, "v1")
     typed("push", "shop/api:dev")
     port = lab.proxy.server.addresses[0][1]
 
-    shown = typed("status").stdout.splitlines()
+    lines = typed("status").stdout.splitlines()
 
-    assert shown[0] == f"  registry             localhost:{port}  autoregistry serve"
-    assert shown[2].startswith("  pushed               shop/api:dev  ")
-    assert len(shown) == 3
+    assert lines[0] == f"  registry             localhost:{port}  autoregistry serve"
+    assert lines[2].startswith("  pushed               shop/api:dev  ")
+    assert len(lines) == 3
 
 
-def test_status_of_a_serve_that_does_not_answer_says_what_to_type(
+def test_status_of_a_serve_that_does_not_answer_ends_with_the_command_to_start_it(
     typed: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTOREGISTRY_NAME", "localhost:9")
 
     last = typed("status").stdout.splitlines()[-1]
-    assert last == "not up as it should be; try: autoregistry serve --listen 127.0.0.1:9"
+    assert last == "the registry is not working; run: autoregistry serve --listen 127.0.0.1:9"

@@ -1,4 +1,4 @@
-"""What `watch` and `push` draw: a bar for each push, and each thing once."""
+"""The display of `watch` and `push`: a bar for each push, and no repeated lines."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from autoregistry.cli import push_progress as board
+from autoregistry.cli import push_progress
 from autoregistry.cli.output import stderr
-from autoregistry.cli.push_progress import Board, columns
+from autoregistry.cli.push_progress import EventDisplay, columns
 from autoregistry.events import (
     Answer,
     NodeRefreshed,
@@ -33,11 +33,11 @@ BY_DIGEST = PullAnswered(
 def _draw(monkeypatch: pytest.MonkeyPatch, width: int, *events: object) -> str:
     drawn = io.StringIO()
     console = Console(file=drawn, force_terminal=True, width=width, no_color=True)
-    monkeypatch.setattr(board, "stderr", console)
+    monkeypatch.setattr(push_progress, "stderr", console)
     progress = Progress(*columns(width), console=console)
-    shown = Board(progress)
+    display = EventDisplay(progress)
     for event in events:
-        shown.show(event)  # type: ignore[arg-type]
+        display.show(event)  # type: ignore[arg-type]
     drawn.truncate(0)
     drawn.seek(0)
     console.print(progress.get_renderable())
@@ -45,7 +45,7 @@ def _draw(monkeypatch: pytest.MonkeyPatch, width: int, *events: object) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_a_bar_says_how_far_a_push_is_in_one_line(
+def test_a_bar_shows_the_progress_of_a_push_in_one_line(
     monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     drawn = _draw(monkeypatch, width, PushStarted(IMAGE, "sha256:1", "it differs"), HALF)
@@ -57,45 +57,47 @@ def test_a_bar_says_how_far_a_push_is_in_one_line(
     assert "feature-0123" in drawn
 
 
-def test_who_looks_on_later_sees_how_long_a_push_has_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_display_opened_later_shows_the_duration_of_the_push(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert "0:00:12" in _draw(monkeypatch, 80, HALF)
 
 
-def test_a_bar_goes_when_its_push_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_is_removed_when_its_push_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = PushFinished(IMAGE, "sha256:1", "sha256:2", 512_000_000, 20.0)
 
     assert _draw(monkeypatch, 80, HALF, ended) == ""
 
 
-def test_a_node_that_follows_has_a_bar_until_it_has_the_image(
+def test_a_node_has_a_bar_until_it_has_pulled_the_image(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begun = NodeRefreshing("dev", "k3d-dev-agent-0", Image("app", "dev"))
+    started = NodeRefreshing("dev", "k3d-dev-agent-0", Image("app", "dev"))
     ended = NodeRefreshed("dev", "k3d-dev-agent-0", Image("app", "dev"), "sha256:1", 2.0)
 
-    drawn = _draw(monkeypatch, 80, begun, HALF)
+    drawn = _draw(monkeypatch, 80, started, HALF)
 
     assert "k3d-dev-agent-0" in drawn
     assert "pulls it" in drawn
     assert len(drawn.splitlines()) == 2
-    assert _draw(monkeypatch, 80, begun, ended) == ""
+    assert _draw(monkeypatch, 80, started, ended) == ""
 
 
-def test_the_same_question_of_three_nodes_is_one_line() -> None:
-    shown = Board(None)
+def test_the_same_request_of_three_nodes_is_one_line() -> None:
+    display = EventDisplay(None)
 
-    with stderr.capture() as said:
+    with stderr.capture() as output:
         for event in (PULLED, BY_DIGEST, PULLED, BY_DIGEST, PULLED):
-            shown.show(event)
+            display.show(event)
 
-    assert said.get() == "a:dev  there\n"
+    assert output.get() == "a:dev  there\n"
 
 
-def test_nothing_is_said_beside_the_answer() -> None:
-    shown = Board(None)
-    shown.close()
+def test_a_closed_display_shows_nothing() -> None:
+    display = EventDisplay(None)
+    display.close()
 
-    with stderr.capture() as said:
-        shown.show(PULLED)
+    with stderr.capture() as output:
+        display.show(PULLED)
 
-    assert said.get() == ""
+    assert output.get() == ""

@@ -79,19 +79,19 @@ def test_hint_attaches_to_the_serve_that_the_variable_names(
 
 
 @pytest.mark.parametrize(
-    ("daemon", "is_near"),
+    ("daemon", "has_port"),
     [(IDENTITY, True), ("another", False), ("", True)],
     ids=["ours", "another Docker's", "an older proxy without an identity"],
 )
 def test_proxy_of_another_docker_is_not_used(
-    engine: FakeEngine, daemon: str, *, is_near: bool
+    engine: FakeEngine, daemon: str, *, has_port: bool
 ) -> None:
     """It still runs after the Docker context has changed."""
     engine.served = {"version": "0.1.0", "daemon": daemon}
     port = int(engine.host.rpartition(":")[2])
 
     with Client(Containers(engine.daemon), Options(port=port)) as client:
-        assert client.is_near is is_near
+        assert client.check_port() is has_port
 
 
 @pytest.mark.parametrize("payload", [[], "yes", None])

@@ -176,8 +176,8 @@ def test_status_for_people_fits_80_columns(up: FakeEngine, typed: Type) -> None:
         f"  Docker               28.5.2, containerd store, {up.host}",
         f"✓ autoregistry         running, healthy, {IMAGE}",
         "✓ autoregistry-backend running, healthy, registry:2",
-        "✓ cluster dev          1 of 1 nodes attached, by Docker's network",
-        "✗ cluster other        not joined; try: autoregistry cluster attach other",
+        "✓ cluster dev          1 of 1 nodes attached, via Docker's network",
+        "✗ cluster other        not connected; run: autoregistry cluster attach other",
         "  disk                 1.2 MB",
         "  pushed               shop/api:dev  12.3 MB  sha256:0123456789ab",
     ]
@@ -190,7 +190,7 @@ def test_status_where_nothing_is_names_the_command(typed: Type) -> None:
     assert shown[2:] == [
         "✗ autoregistry         absent",
         "✗ autoregistry-backend absent",
-        "not up as it should be; try: autoregistry up",
+        "the registry is not working; run: autoregistry up",
     ]
 
 
@@ -239,7 +239,7 @@ def test_logs_are_the_proxys(up: FakeEngine, typed: Type) -> None:
     assert typed("logs").stdout == up.log
     typed("down")
     assert typed("logs").stderr == (
-        "error: the proxy is not there, so it has no log\nhint: autoregistry up\n"
+        "error: autoregistry is not running, so there is no log\nhint: autoregistry up\n"
     )
 
 

@@ -46,6 +46,6 @@ def _serve_name(mirrors: Iterable[Mirror | None]) -> str | None:
     ports = {m.names.port for m in mirrors if m is not None and m.route is Route.HOST}
     for port in sorted(ports or {Options().port}):
         with Client(None, Options(port=port)) as client:
-            if client.is_near:
+            if client.check_port():
                 return Options(port=port).name
     return None

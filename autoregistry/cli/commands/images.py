@@ -1,4 +1,4 @@
-"""`autoregistry images`: every image under our name, and which store has what of it."""
+"""`autoregistry images`: every image under the registry's name, in Docker, in the registry and on the nodes."""
 
 from __future__ import annotations
 
@@ -13,64 +13,63 @@ from autoregistry.cli.client import proxy_client
 from autoregistry.cli.output import show_table, stderr, stdout
 from autoregistry.errors import BackendUnreachable
 
-_SHORT = 12
-_NARROW = 110
+_SHORT_DIGEST = 12
+_WIDTH_WITH_DATES = 110
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def images(as_json: bool) -> None:
-    """List images: what Docker, the registry and the nodes have.
+    """List images, and compare Docker, the registry and the nodes.
 
     \b
     Example:
       autoregistry images
     """
-    said = proxy_client().get_json(api_paths.STATUS)
-    refuse_silent_backend(said)
+    status = proxy_client().get_json(api_paths.STATUS)
+    require_backend(status)
     if as_json:
-        stdout.print(
-            json.dumps({"name": said["name"], "images": said["images"]}, indent=2), soft_wrap=True
-        )
+        listed = {"name": status["name"], "images": status["images"]}
+        stdout.print(json.dumps(listed, indent=2), soft_wrap=True)
         return
-    if not said["images"]:
-        stderr.print(f"no image yet: docker build -t {said['name']}/app:dev .")
+    if not status["images"]:
+        stderr.print(f"no images yet; run: docker build -t {status['name']}/app:dev .")
         return
     heads: tuple[str, ...] = ("IMAGE", "STATE", "DOCKER", "REGISTRY", "NODES", "PUSHED", "PULLED")
-    rows = [_cells(row) for row in said["images"]]
-    if stdout.is_terminal and stdout.width < _NARROW:  # rather without dates than without names
+    rows = [_cells(row) for row in status["images"]]
+    if stdout.is_terminal and stdout.width < _WIDTH_WITH_DATES:
         heads, rows = heads[:-2], [cells[:-2] for cells in rows]
     show_table(heads, rows)
 
 
-def refuse_silent_backend(said: dict[str, Any]) -> None:
-    """Raise where the proxy could not ask the registry: that it has nothing to show means nothing then."""
-    backend = said["health"]["backend"]
+def require_backend(status: dict[str, Any]) -> None:
+    """Raise BackendUnreachable if the proxy could not read the registry, so that its lists mean nothing."""
+    backend = status["health"]["backend"]
     if backend != "ok":
         raise BackendUnreachable(backend, "autoregistry status")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    nodes = [held for held in row["nodes"] if held["digest"]]
-    current = sum(held["is_current"] for held in nodes)
+    copies = [copy for copy in row["nodes"] if copy["digest"]]
+    current = sum(copy["is_current"] for copy in copies)
     return (
         row["image"],
         row["state"],
-        short(row["docker"]),
-        short(row["registry"]),
-        f"{current}/{len(nodes)}" if nodes else "-",
+        short_digest(row["docker"]),
+        short_digest(row["registry"]),
+        f"{current}/{len(copies)}" if copies else "-",
         ago(row["pushed_at"]),
         ago(row["pulled_at"]),
     )
 
 
-def short(digest: str) -> str:
-    """Enough of a digest to tell two apart."""
-    return digest.removeprefix("sha256:")[:_SHORT] or "-"
+def short_digest(digest: str) -> str:
+    """Return the first characters of a digest, or `-` if there is none."""
+    return digest.removeprefix("sha256:")[:_SHORT_DIGEST] or "-"
 
 
 def ago(moment: float | None) -> str:
-    """How long it is since then, in the largest unit."""
+    """Return the time since a moment in the largest unit, or `-` if there is none."""
     if moment is None:
         return "-"
     seconds = max(0.0, time.time() - moment)

@@ -1,4 +1,4 @@
-"""`autoregistry logs`: what the proxy says."""
+"""`autoregistry logs`: the log of the proxy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from autoregistry.stack.model import PROXY
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
+@click.option("-f", "--follow", is_flag=True, help="Show new lines until interrupted.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
 def logs(*, follow: bool, tail: int | None) -> None:
-    """Show what the proxy says: one line per pull, with its verdict.
+    """Show the log of the proxy: one line per pull, with its result.
 
     \b
     Examples:
@@ -24,6 +24,6 @@ def logs(*, follow: bool, tail: int | None) -> None:
     """
     containers = Containers(docker.daemon())
     if containers.inspect(PROXY) is None:
-        raise StackRefused("the proxy is not there, so it has no log", "autoregistry up")
+        raise StackRefused(f"{PROXY} is not running, so there is no log", "autoregistry up")
     for line in containers.logs(PROXY, tail=tail, follow=follow):
         stdout.print(line)

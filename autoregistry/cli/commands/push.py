@@ -1,4 +1,4 @@
-"""`autoregistry push`: by hand what a pull, or a build, does by itself."""
+"""`autoregistry push`: push images now instead of at a pull or a build."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoregistry import api_paths
 from autoregistry.cli.client import Client, proxy_client
 from autoregistry.cli.commands import completion
 from autoregistry.cli.output import stderr, stdout
-from autoregistry.cli.push_progress import Board, board
+from autoregistry.cli.push_progress import EventDisplay, event_display
 from autoregistry.errors import AutoregistryError, ImageUnavailable, PushRefused
 from autoregistry.event_json import from_json
 from autoregistry.events import PushFailed, PushFinished, PushProgress, PushStarted
@@ -27,10 +27,10 @@ _IN_STEP = "the registry has Docker's image"
     "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
 )
 def push(images: tuple[str, ...]) -> None:
-    """Push images now, and wait for it; patterns are allowed.
+    """Push images now, and wait until they are pushed. Patterns are allowed.
 
-    Joins the very push that a pull would cause, so nothing is pushed twice. Docker's image wins over one that was
-    pushed by hand.
+    A push that a pull or a build has already started is joined, not repeated. Docker's image replaces one that was
+    pushed manually.
 
     \b
     Examples:
@@ -38,39 +38,37 @@ def push(images: tuple[str, ...]) -> None:
       autoregistry push "shop/*"
     """
     client = proxy_client()
-    with board() as shown:
-        # For the display alone: how it ended is what the proxy answers.
-        threading.Thread(target=_show, args=(client, shown), daemon=True).start()
+    with event_display() as display:
+        # Only for the display: the results come from the response.
+        threading.Thread(target=_show_pushes, args=(client, display), daemon=True).start()
         while True:
-            said = client.post(api_paths.PUSH, {"images": list(images), "wait": _WAIT_SECONDS})
-            if not any(state["state"] == PushState.PUSHING for state in said["images"]):
+            response = client.post(api_paths.PUSH, {"images": list(images), "wait": _WAIT_SECONDS})
+            if not any(push["state"] == PushState.PUSHING for push in response["images"]):
                 break
-    _show_ends(said["images"])
-    if said["unmatched"]:
-        missing = ", ".join(said["unmatched"])
-        raise ImageUnavailable(
-            f"Docker has no image {missing} under our name", "autoregistry images"
-        )
+    _show_results(response["images"])
+    if response["unmatched"]:
+        names = ", ".join(response["unmatched"])
+        raise ImageUnavailable(f"Docker has no image that matches {names}", "autoregistry images")
 
 
-def _show_ends(states: list[dict[str, Any]]) -> None:
-    """How each push ended. Raises PushRefused where one failed."""
-    failed = [state for state in states if state["state"] == PushState.FAILED]
-    for state in states:
-        if state in failed:
-            stderr.print(f"{state['image']}  {state['cause']}", style="red")
+def _show_results(pushes: list[dict[str, Any]]) -> None:
+    """Print the result of each push. Raises PushRefused if one failed."""
+    failed = [push for push in pushes if push["state"] == PushState.FAILED]
+    for push in pushes:
+        if push in failed:
+            stderr.print(f"{push['image']}  {push['cause']}", style="red")
         else:
-            stdout.print(f"{state['image']}  {state.get('sentence', _IN_STEP)}")
-        if state.get("remark"):
-            stderr.print(f"{state['image']}  {state['remark']}", style="yellow")
+            stdout.print(f"{push['image']}  {push.get('sentence', _IN_STEP)}")
+        if push.get("remark"):
+            stderr.print(f"{push['image']}  {push['remark']}", style="yellow")
     if failed:
-        names = ", ".join(state["image"] for state in failed)
+        names = ", ".join(push["image"] for push in failed)
         raise PushRefused(f"could not be pushed: {names}", "autoregistry logs --tail 20")
 
 
-def _show(client: Client, shown: Board) -> None:
+def _show_pushes(client: Client, display: EventDisplay) -> None:
     with suppress(AutoregistryError):
-        for said in client.events():
-            event = from_json(said)
+        for payload in client.events():
+            event = from_json(payload)
             if isinstance(event, PushStarted | PushProgress | PushFinished | PushFailed):
-                shown.show(event, with_lines=isinstance(event, PushStarted))
+                display.show(event, with_lines=isinstance(event, PushStarted))

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from autoregistry.cli.client import named
+from autoregistry.cli.client import serve_options
 from autoregistry.cli.commands import completion
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import stderr, stdout
@@ -110,7 +110,7 @@ def _attached(clusters: Environment, only: str | None) -> list[Node]:
                     f"{node.name}: {node.unavailable_because}; it follows when it comes back"
                 )
         return found
-    serve = named()
+    serve = serve_options()
     road = f" --via host --port {serve.port}" if serve else ""
     raise ClusterRefused(
         f"{only or 'no k3d cluster'} is not attached" if only else "no k3d cluster is attached",
@@ -120,7 +120,7 @@ def _attached(clusters: Environment, only: str | None) -> list[Node]:
 
 def _names(clusters: Environment) -> tuple[str, ...]:
     """What images are tagged with: for the `serve` that AUTOREGISTRY_NAME names, or for `up`."""
-    return RegistryNames.local((named() or clusters.options()).port).all
+    return RegistryNames.local((serve_options() or clusters.options()).port).all
 
 
 def _references(clusters: Environment, image: Image) -> list[str]:

@@ -13,7 +13,7 @@ import click
 from rich.text import Text
 
 from autoregistry.cli import docker
-from autoregistry.cli.output import line, stderr
+from autoregistry.cli.output import event_line, stderr
 from autoregistry.errors import SettingInvalid
 from autoregistry.event_json import to_json
 from autoregistry.events import Event
@@ -159,12 +159,12 @@ def serve(
 
 
 def _show_line(event: Event) -> None:
-    if (text := line(event)) is not None:
+    if (text := event_line(event)) is not None:
         stderr.print(text)
 
 
 def _show_json(event: Event) -> None:
-    if line(event) is not None:  # what is not worth a line is not worth one in any form
+    if event_line(event) is not None:  # what is not worth a line is not worth one in any form
         said = {"at": round(time.time(), 3), **to_json(event)}
         stderr.print(Text(json.dumps(said)))
 

@@ -1,4 +1,4 @@
-"""`autoregistry status`: what runs, in which Docker, for which clusters, and how it is."""
+"""`autoregistry status`: the containers, the Docker daemon, the clusters, and their health."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from autoregistry import __version__, api_paths
 from autoregistry.cli import docker
-from autoregistry.cli.client import Client, named
+from autoregistry.cli.client import Client, serve_options, start_command
 from autoregistry.cli.environment import ClusterRow, Environment, cluster_rows
 from autoregistry.cli.output import stdout
 from autoregistry.cluster.mirror_config import Route
@@ -23,118 +23,117 @@ from autoregistry.image_state import NodeState
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
 
-_DATA = "/var/lib/registry"
-_SHOWN_PUSHES = 5
+_REGISTRY_DATA = "/var/lib/registry"
+_MAX_PUSHES = 5
 _SERVE = "autoregistry serve"
 _MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ContainerStatus:
     """One of the two containers."""
 
     name: str
     state: str
-    """Docker's word, or `absent`."""
+    """Docker's state, or `absent`."""
     health: str
     image: str
     version: str
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         return self.state == "running" and self.health in ("healthy", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What `status` says; `--json` is this, field by field."""
+class StackStatus:
+    """Everything that `status` shows; the fields are the keys of `--json`."""
 
     name: str
-    """What images are tagged with."""
+    """The registry's name in image references."""
     published: list[str]
     run_by: str
-    """`autoregistry`, `docker compose`, `autoregistry serve`, or nothing."""
+    """`autoregistry`, `docker compose`, `autoregistry serve`, or empty."""
     start: str
-    """The command that brings it up."""
+    """The command that starts it."""
     version: str
     docker: dict[str, str]
-    containers: list[Piece]
+    containers: list[ContainerStatus]
     proxy: dict[str, Any] | None
-    """What the proxy says of itself; None where it cannot be asked."""
+    """The health of the proxy; None if it does not answer."""
     clusters: list[ClusterRow]
     """Every k3d cluster of this Docker, attached or not."""
     nodes: list[dict[str, str]]
-    """Those of attached clusters that are down, or do not answer."""
+    """The nodes of attached clusters that are stopped, or do not answer."""
     disk_bytes: int | None
     pushes: list[dict[str, Any]]
 
     @property
     def is_up(self) -> bool:
         return self.proxy is not None and (
-            self.run_by == _SERVE or all(piece.is_well for piece in self.containers)
+            self.run_by == _SERVE or all(container.is_healthy for container in self.containers)
         )
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(*, as_json: bool) -> None:
-    """Show what runs, where, and for which clusters.
+    """Show the containers, the Docker daemon, the clusters and the last pushes.
 
-    To ask a `serve` in the foreground set AUTOREGISTRY_NAME=localhost:PORT; so for all commands that ask the proxy.
+    For a `serve` in the foreground, set AUTOREGISTRY_NAME=localhost:PORT, as for all commands that use the proxy.
 
     \b
     Examples:
       autoregistry status
       autoregistry status --json
     """
-    report = gather(docker.daemon())
+    result = read_status(docker.daemon())
     if as_json:
-        clusters = [row.to_json() for row in report.clusters]
-        stdout.print(json.dumps({**asdict(report), "clusters": clusters}, indent=2))
+        clusters = [row.to_json() for row in result.clusters]
+        stdout.print(json.dumps({**asdict(result), "clusters": clusters}, indent=2))
     else:
-        for line in lines(report):
+        for line in _lines(result):
             stdout.print(line)
 
 
-def gather(daemon: Daemon) -> Report:
-    """Ask Docker, and then the proxy. Raises DockerUnreachable."""
+def read_status(daemon: Daemon) -> StackStatus:
+    """Read the status from Docker and from the proxy. Raises DockerUnreachable."""
     containers = Containers(daemon)
-    info, found = daemon.info(), find_stack(containers)
-    serve = named()
+    info, current = daemon.info(), find_stack(containers)
+    serve = serve_options()
     client = None
     if serve is not None:
         client = Client(None, serve)
-    elif found.proxy is not None and found.proxy.is_running:
-        client = Client(containers, found.options)
-    said, nodes, pushes = _proxy_says(client)
+    elif current.proxy is not None and current.proxy.is_running:
+        client = Client(containers, current.options)
+    health, nodes, pushes = _read_proxy(client)
     clusters = cluster_rows(Environment(daemon, containers, Nodes(containers)))
-    return Report(
-        name=(serve or found.options).name,
-        published=list(found.proxy.ports.get("5000/tcp", ())) if found.proxy else [],
-        run_by=_SERVE if serve is not None else _run_by(found),
-        start=_start(serve, found, clusters),
+    return StackStatus(
+        name=(serve or current.options).name,
+        published=list(current.proxy.ports.get("5000/tcp", ())) if current.proxy else [],
+        run_by=_SERVE if serve is not None else _run_by(current),
+        start=_serve_command(serve, clusters) if serve else start_command(current),
         version=__version__,
         docker=_docker(daemon, info),
-        containers=[_piece(PROXY, found.proxy), _piece(BACKEND, found.backend)],
-        proxy=said,
+        containers=[_container(PROXY, current.proxy), _container(BACKEND, current.backend)],
+        proxy=health,
         clusters=clusters,
         nodes=nodes,
-        disk_bytes=_disk(containers, found.backend),
+        disk_bytes=_disk_bytes(containers, current.backend),
         pushes=pushes,
     )
 
 
-def _start(serve: Options | None, found: CurrentStack, clusters: list[ClusterRow]) -> str:
-    if serve is not None:
-        is_host = any(row.route is Route.HOST for row in clusters)
-        return f"{_SERVE} --listen {'0.0.0.0' if is_host else '127.0.0.1'}:{serve.port}"  # noqa: S104 - nodes come by it
-    return f"{found.compose_command} up -d" if found.compose_command else "autoregistry up"
+def _serve_command(serve: Options, clusters: list[ClusterRow]) -> str:
+    is_host = any(row.route is Route.HOST for row in clusters)
+    address = "0.0.0.0" if is_host else "127.0.0.1"  # noqa: S104 - nodes connect to it
+    return f"{_SERVE} --listen {address}:{serve.port}"
 
 
-def _proxy_says(
+def _read_proxy(
     client: Client | None,
 ) -> tuple[dict[str, Any] | None, list[dict[str, str]], list[dict[str, Any]]]:
-    """Its health, the nodes that are not well, the last pushes."""
+    """Return the health of the proxy, the nodes that are stopped or do not answer, and the last pushes."""
     if client is None:
         return None, [], []
     with client:
@@ -143,24 +142,24 @@ def _proxy_says(
         except ProxyUnreachable:
             return None, [], []
         try:
-            said = client.get_json(api_paths.STATUS)
+            payload = client.get_json(api_paths.STATUS)
         except ProxyUnreachable:
-            said = {}
-    nodes = list(said.get("nodes") or [])
+            payload = {}
+    nodes = list(payload.get("nodes") or [])
     silent = [node for node in nodes if node["state"] == NodeState.NO_ANSWER]
-    return health, silent + stopped(nodes), list(said.get("pushes") or [])[:_SHOWN_PUSHES]
+    return health, silent + stopped_nodes(nodes), list(payload.get("pushes") or [])[:_MAX_PUSHES]
 
 
-def stopped(nodes: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The nodes that are down where others of their cluster run attached; a cluster may be stopped as a whole."""
+def stopped_nodes(nodes: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the stopped nodes of clusters of which another node runs attached."""
     up = {node["cluster"] for node in nodes if node["state"] in (NodeState.OK, NodeState.NO_ANSWER)}
     return [node for node in nodes if node["state"] == NodeState.STOPPED and node["cluster"] in up]
 
 
-def _run_by(found: CurrentStack) -> str:
-    if not found.containers:
+def _run_by(current: CurrentStack) -> str:
+    if not current.containers:
         return ""
-    return "docker compose" if found.compose_command else "autoregistry"
+    return "docker compose" if current.compose_command else "autoregistry"
 
 
 def _docker(daemon: Daemon, info: DaemonInfo) -> dict[str, str]:
@@ -173,76 +172,72 @@ def _docker(daemon: Daemon, info: DaemonInfo) -> dict[str, str]:
     }
 
 
-def _piece(name: str, container: Container | None) -> Piece:
+def _container(name: str, container: Container | None) -> ContainerStatus:
     if container is None:
-        return Piece(name, "absent", "", "", "")
+        return ContainerStatus(name, "absent", "", "", "")
     version = container.labels.get(VERSION, "")
-    return Piece(name, container.state, container.health, container.image, version)
+    return ContainerStatus(name, container.state, container.health, container.image, version)
 
 
-def _disk(containers: Containers, backend: Container | None) -> int | None:
-    """What the registry's volume holds, by its own word: Docker's takes seconds on a full disk."""
+def _disk_bytes(containers: Containers, backend: Container | None) -> int | None:
+    """Return the size of the registry's volume, measured inside: Docker takes seconds for it on a full disk."""
     if backend is None or not backend.is_running:
         return None
     try:
-        ran = containers.exec(backend.name, ["du", "-sk", _DATA])
+        result = containers.exec(backend.name, ["du", "-sk", _REGISTRY_DATA])
     except DockerRefused:
         return None
-    size = ran.stdout.partition("\t")[0]
-    return int(size) * 1024 if ran.code == 0 and size.isdecimal() else None
+    size = result.stdout.partition("\t")[0]
+    return int(size) * 1024 if result.code == 0 and size.isdecimal() else None
 
 
-def lines(report: Report) -> list[Text]:
-    """The report for people, at most 80 columns wide where the names allow."""
-    docker = report.docker
-    where = _SERVE if report.run_by == _SERVE else f"on {', '.join(report.published) or 'no port'}"
-    shown = [
-        _row("registry", f"{report.name}  {where}"),
-        _row("Docker", f"{docker['version']}, {docker['store']} store, {docker['host']}"),
+def _lines(status: StackStatus) -> list[Text]:
+    """Return the status as lines of at most 80 columns, if the names are short enough."""
+    daemon, is_serve = status.docker, status.run_by == _SERVE
+    where = _SERVE if is_serve else f"on {', '.join(status.published) or 'no port'}"
+    rows = [
+        _row("registry", f"{status.name}  {where}"),
+        _row("Docker", f"{daemon['version']}, {daemon['store']} store, {daemon['host']}"),
     ]
-    for piece in report.containers if report.run_by != _SERVE else ():
-        words = ", ".join(w for w in (piece.state, piece.health, piece.image) if w)
-        shown.append(_row(piece.name, words, is_well=piece.is_well))
-    if report.proxy is not None:
-        said = {what: str(report.proxy.get(what, "ok")) for what in ("docker", "backend")}
-        shown += [
-            _row(f"its {what}", word, is_well=False) for what, word in said.items() if word != "ok"
-        ]
-    if report.run_by == "docker compose":
-        shown.append(_row("run by", report.run_by))
-    shown += [
-        _row(
-            f"cluster {c.name}",
-            _cluster(c),
-            is_well=c.attached == c.nodes > 0 and not c.is_unreachable,
-        )
-        for c in report.clusters
-    ]
-    shown += [_row(node["node"], node["state"], is_well=False) for node in report.nodes]
-    if report.disk_bytes is not None:
-        shown.append(_row("disk", f"{report.disk_bytes / 1e6:.1f} MB"))
-    shown += [_row("pushed", _push(push)) for push in report.pushes]
-    if not report.is_up:
-        shown.append(Text(f"not up as it should be; try: {report.start}", "yellow"))
-    return shown
+    for container in () if is_serve else status.containers:
+        words = (container.state, container.health, container.image)
+        text = ", ".join(word for word in words if word)
+        rows.append(_row(container.name, text, is_ok=container.is_healthy))
+    for part in ("docker", "backend"):
+        health = str((status.proxy or {}).get(part, "ok"))
+        if health != "ok":
+            rows.append(_row(f"proxy's {part}", health, is_ok=False))
+    if status.run_by == "docker compose":
+        rows.append(_row("run by", status.run_by))
+    rows += [_cluster_row(cluster) for cluster in status.clusters]
+    rows += [_row(node["node"], node["state"], is_ok=False) for node in status.nodes]
+    if status.disk_bytes is not None:
+        rows.append(_row("disk", f"{status.disk_bytes / 1e6:.1f} MB"))
+    rows += [_row("pushed", _push(push)) for push in status.pushes]
+    if not status.is_up:
+        rows.append(Text(f"the registry is not working; run: {status.start}", "yellow"))
+    return rows
 
 
-def _push(said: dict[str, Any]) -> str:
-    """A finished push, as the proxy tells it; what an older one leaves out is left out."""
-    size = f"  {said['pushed_bytes'] / 1e6:.1f} MB" if said.get("pushed_bytes") else ""
-    return f"{said.get('image', '')}{size}  {str(said.get('digest', ''))[:19]}"
+def _push(push: dict[str, Any]) -> str:
+    """Return a finished push as text, without the fields that an older proxy does not send."""
+    size = f"  {push['pushed_bytes'] / 1e6:.1f} MB" if push.get("pushed_bytes") else ""
+    return f"{push.get('image', '')}{size}  {str(push.get('digest', ''))[:19]}"
 
 
-def _cluster(row: ClusterRow) -> str:
-    if not row.running:
-        return "stopped"
-    if not row.attached:
-        return f"not attached; try: autoregistry cluster attach {row.name}"
-    if row.is_unreachable:
-        return f"not joined; try: autoregistry cluster attach {row.name}"
-    return f"{row.attached} of {row.nodes} nodes attached, by {row.via}"
+def _cluster_row(cluster: ClusterRow) -> Text:
+    if not cluster.running:
+        text = "stopped"
+    elif not cluster.attached:
+        text = f"not attached; run: autoregistry cluster attach {cluster.name}"
+    elif cluster.is_unreachable:
+        text = f"not connected; run: autoregistry cluster attach {cluster.name}"
+    else:
+        text = f"{cluster.attached} of {cluster.nodes} nodes attached, via {cluster.via}"
+    is_ok = cluster.attached == cluster.nodes > 0 and not cluster.is_unreachable
+    return _row(f"cluster {cluster.name}", text, is_ok=is_ok)
 
 
-def _row(name: str, words: str, *, is_well: bool | None = None) -> Text:
-    mark = Text(" ") if is_well is None else _MARKS[is_well]
-    return Text.assemble(mark, " ", (f"{name:<21}", "bold"), words)
+def _row(name: str, text: str, *, is_ok: bool | None = None) -> Text:
+    mark = Text(" ") if is_ok is None else _MARKS[is_ok]
+    return Text.assemble(mark, " ", (f"{name:<21}", "bold"), text)

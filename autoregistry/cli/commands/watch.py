@@ -1,4 +1,4 @@
-"""`autoregistry watch`: what the proxy does, as it does it."""
+"""`autoregistry watch`: the events of the proxy as they happen."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import click
 from autoregistry import api_paths
 from autoregistry.cli.client import Client, proxy_client
 from autoregistry.cli.output import stdout
-from autoregistry.cli.push_progress import Board, board
+from autoregistry.cli.push_progress import EventDisplay, event_display
 from autoregistry.errors import AutoregistryError
 from autoregistry.event_json import from_json
 
-_AGAIN_SECONDS = 1.0
+_RECONNECT_SECONDS = 1.0
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for programs.")
 def watch(as_json: bool) -> None:
-    """Show pulls with their verdicts, pushes with their progress, and the nodes as they follow.
+    """Show pulls and their results, pushes and their progress, and the nodes that pull a new image.
 
-    Until interrupted; comes back by itself when the proxy was restarted.
+    Runs until interrupted, and reconnects when the proxy was restarted.
 
     \b
     Example:
@@ -32,26 +32,29 @@ def watch(as_json: bool) -> None:
     """
     client = proxy_client()
     if as_json:
-        for said in following(client, Board(None).away):
-            stdout.print(json.dumps(said), soft_wrap=True)
+        for payload in follow_events(client, EventDisplay(None).proxy_lost):
+            stdout.print(json.dumps(payload), soft_wrap=True)
         return
-    with board() as shown:
-        for said in following(client, shown.away):
-            if (event := from_json(said)) is not None:
-                shown.show(event)
+    with event_display() as display:
+        for payload in follow_events(client, display.proxy_lost):
+            if (event := from_json(payload)) is not None:
+                display.show(event)
 
 
-def following(client: Client, away: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    """Every event from now on, also over a restart of the proxy. Raises ProxyUnreachable at the start only."""
+def follow_events(client: Client, on_disconnect: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    """Yield every event from now on, also after a restart of the proxy.
+
+    Raises ProxyUnreachable only before the first event.
+    """
     after, has_begun = "", False
     while True:
         try:
-            for said in client.events(f"{api_paths.EVENTS}?after={after}"):
-                has_begun, after = True, str(said.get("id", after))
-                yield said
+            for payload in client.events(f"{api_paths.EVENTS}?after={after}"):
+                has_begun, after = True, str(payload.get("id", after))
+                yield payload
         except AutoregistryError:
             if not has_begun:
                 raise
-        away()
-        while not client.is_there():
-            time.sleep(_AGAIN_SECONDS)
+        on_disconnect()
+        while not client.is_available():
+            time.sleep(_RECONNECT_SECONDS)

@@ -1,8 +1,9 @@
-"""`autoregistry why IMAGE`: which store has what, why, and what the next pull will do."""
+"""`autoregistry why IMAGE`: the copies of an image, the reason for its state, and what the next pull does."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +14,9 @@ from rich.text import Text
 from autoregistry import api_paths
 from autoregistry.cli.client import proxy_client
 from autoregistry.cli.commands import completion
-from autoregistry.cli.commands.images import ago, refuse_silent_backend, short
-from autoregistry.cli.commands.status import stopped
-from autoregistry.cli.docker import image_facts
+from autoregistry.cli.commands.images import ago, require_backend, short_digest
+from autoregistry.cli.commands.status import stopped_nodes
+from autoregistry.cli.docker import ImageFacts, image_facts
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import show_line, stdout
 from autoregistry.cluster.pods import ContainerUse
@@ -23,14 +24,16 @@ from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingIn
 from autoregistry.image_state import ImageState, next_pull
 from autoregistry.names import Image, RegistryNames
 
-_SHOWN_PULLS = 3
+_MAX_PULLS = 3
+_Fact = tuple[str, str, str]
+"""A name, a digest or number, and a remark."""
 
 
 @click.command()
 @click.argument("image", shell_complete=completion.images)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def why(image: str, as_json: bool) -> None:
-    """Say who has what of an image, why, and what to type.
+    """Show where an image is, why it is in its state, and the next command.
 
     \b
     Example:
@@ -38,97 +41,111 @@ def why(image: str, as_json: bool) -> None:
     """
     client = proxy_client()
     status = client.get_json(api_paths.STATUS)
-    refuse_silent_backend(status)
+    require_backend(status)
     names = RegistryNames(status["name"], tuple(status["names"][1:]))
     wanted = names.parse_user_input(image)
     if wanted is None:
-        raise SettingInvalid(f"{image} is not an image of {names.primary}", "autoregistry images")
+        raise SettingInvalid(
+            f"{image} is not a valid image name for {names.primary}", "autoregistry images"
+        )
     rows = client.get_json(f"{api_paths.STATUS}?image={wanted}")["images"]
     if not rows:
         raise BackendUnreachable("the registry does not answer", "autoregistry status")
     row = rows[0]
-    pulls = [said for said in status["pulls"] if said["manifest"] == str(wanted)][:_SHOWN_PULLS]
+    pulls = [pull for pull in status["pulls"] if pull["manifest"] == str(wanted)][:_MAX_PULLS]
     uses = _uses(names, wanted)
     sentence, command = _next(row, uses, names.primary)
     if as_json:
-        facts = {
-            **row,
-            "pulls": pulls,
-            "pods": [asdict(use) for use in uses],
-            "next": sentence,
-            "type": command,
-        }
+        pods = [asdict(use) for use in uses]
+        facts = {**row, "pulls": pulls, "pods": pods, "next": sentence, "type": command}
         stdout.print(json.dumps(facts, indent=2), soft_wrap=True)
         return
-    is_so = f"  {row['state']}: {row['because']}"
-    show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), is_so))
-    mine = image_facts(Environment.current().daemon, names, wanted)
-    is_known = status["health"]["docker"] == "ok"
-    is_other = mine is not None and is_known and mine.is_another(row["docker"])
-    _line("Docker", short(row["docker"]), mine.remark() if mine and not is_other else "")
-    if mine is None:
-        _line("your Docker", "", "cannot be asked from here: docker info")
+    state = f"  {row['state']}: {row['because']}"
+    show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), state))
+    local = image_facts(Environment.current().daemon, names, wanted)
+    for fact in _facts(status, row, local, uses, pulls):
+        _show_fact(*fact)
+    stdout.print(sentence + (f"; run:\n  {command}" if command else ""))
+
+
+def _facts(
+    status: dict[str, Any],
+    row: dict[str, Any],
+    local: ImageFacts | None,
+    uses: list[ContainerUse],
+    pulls: list[dict[str, Any]],
+) -> Iterator[_Fact]:
+    """Yield one fact for each store, node, pod and pull; `local` is the image in the Docker of this command."""
+    has_docker = status["health"]["docker"] == "ok"
+    is_other = local is not None and has_docker and local.is_another(row["docker"])
+    yield "Docker", short_digest(row["docker"]), local.remark() if local and not is_other else ""
+    if local is None:
+        yield "your Docker", "", "does not answer; run: docker info"
     elif is_other:
-        _line(
-            "your Docker", short(mine.identity), "is not the one that is watched: docker context ls"
-        )
-    _line("registry", short(row["registry"]), f"pushed {ago(row['pushed_at'])}")
-    for held in row["nodes"]:
-        _line(held["node"], short(held["digest"]), _of_node(held))
-    for node in stopped(status["nodes"]):
-        _line(node["node"], "", "stopped; it follows when it comes back")
+        remark = "is not the Docker that the registry uses; run: docker context ls"
+        yield "your Docker", short_digest(local.identity), remark
+    pushed = f"pushed {ago(row['pushed_at'])}" if row["pushed_at"] else ""
+    yield "registry", short_digest(row["registry"]), pushed
+    for copy in row["nodes"]:
+        yield copy["node"], short_digest(copy["digest"]), _copy_remark(copy)
+    for node in stopped_nodes(status["nodes"]):
+        yield node["node"], "", "stopped; it is updated when it starts again"
     for use in uses:
-        _line(f"pod {use.pod}", short(use.digest), _of_use(use, row["registry"]))
-    for said in pulls:
-        _line(
-            f"pull {ago(said['at'])}", str(said["status"]), f"{said['client']}: {said['sentence']}"
+        yield f"pod {use.pod}", short_digest(use.digest), _use_remark(use, row["registry"])
+    for pull in pulls:
+        yield (
+            f"pull {ago(pull['at'])}",
+            str(pull["status"]),
+            f"{pull['client']}: {pull['sentence']}",
         )
-    for builder in mine.builders if mine and row["state"] == ImageState.NOWHERE else ():
-        _line("buildx", "", f"builder {builder} keeps its images: docker buildx build --load ...")
-    stdout.print(sentence + (f":\n  {command}" if command else ""))
+    if local and row["state"] == ImageState.NOWHERE:
+        for builder in local.builders:
+            remark = f"builder {builder} keeps its images: docker buildx build --load ..."
+            yield "buildx", "", remark
 
 
-def _line(about: str, digest: str, more: str) -> None:
-    """One fact; in a terminal that is too narrow the last part goes on below itself."""
+def _show_fact(name: str, value: str, remark: str) -> None:
+    """Print one fact; in a narrow terminal the remark wraps in its own column."""
     if not stdout.is_terminal:
-        stdout.print(f"  {about:<26} {digest:<13} {more}")
+        stdout.print(f"  {name:<26} {value:<13} {remark}")
         return
     row = Table.grid(
         Column(min_width=28, no_wrap=True), Column(min_width=13), Column(), padding=(0, 1, 0, 0)
     )
-    row.add_row(Text(f"  {about}", "dim"), Text(digest), Text(more))
+    row.add_row(Text(f"  {name}", "dim"), Text(value), Text(remark))
     stdout.print(row, soft_wrap=False)
 
 
-def _of_node(held: dict[str, Any]) -> str:
-    if not held["is_known"]:
+def _copy_remark(copy: dict[str, Any]) -> str:
+    if not copy["is_known"]:
         return "does not answer"
-    return "" if held["is_current"] or not held["digest"] else "an old copy"
+    return "" if copy["is_current"] or not copy["digest"] else "an old copy"
 
 
-def _next(row: dict[str, Any], uses: list[ContainerUse], name: str) -> tuple[str, str]:
-    """What the next pull will do, and the command that helps."""
-    state = ImageState(row["state"])
-    if state is ImageState.IN_STEP and any(use.digest not in ("", row["registry"]) for use in uses):
-        return "pods run an older image, and go on doing so", f"autoregistry restart {row['image']}"
-    return next_pull(state, row["image"], name)
-
-
-def _uses(names: RegistryNames, image: Image) -> list[ContainerUse]:
-    """The pods of attached clusters that use it."""
-    nodes = Environment.current().nodes
-    references = names.docker_references(image)
-    found = []
-    try:
-        for cluster in sorted({node.cluster for node in nodes.attached(names.primary)}):
-            found += [use for use in nodes.container_uses(cluster) if use.reference in references]
-    except AutoregistryError:
-        return found  # a cluster that cannot be asked is the doctor's to explain
-    return found
-
-
-def _of_use(use: ContainerUse, current: str) -> str:
+def _use_remark(use: ContainerUse, current: str) -> str:
     if use.waiting_because:
         return f"{use.workload}, waits: {use.waiting_because}"
     state = "runs it" if use.digest == current else "runs an older image"
     return f"{use.workload}, {state}, {use.pull_policy}"
+
+
+def _next(row: dict[str, Any], uses: list[ContainerUse], registry: str) -> tuple[str, str]:
+    """Return what the next pull does, and the command that helps."""
+    state = ImageState(row["state"])
+    if state is ImageState.IN_STEP and any(use.digest not in ("", row["registry"]) for use in uses):
+        command = f"autoregistry restart {row['image']}"
+        return "pods run an older image until they are restarted", command
+    return next_pull(state, row["image"], registry)
+
+
+def _uses(names: RegistryNames, image: Image) -> list[ContainerUse]:
+    """Return the pods of attached clusters that use the image."""
+    nodes = Environment.current().nodes
+    references = names.docker_references(image)
+    uses: list[ContainerUse] = []
+    try:
+        for cluster in sorted({node.cluster for node in nodes.attached(names.primary)}):
+            uses += [use for use in nodes.container_uses(cluster) if use.reference in references]
+    except AutoregistryError:
+        return uses  # `doctor` explains why a cluster does not answer
+    return uses

@@ -121,7 +121,7 @@ def test_a_node_that_pulls_while_the_tag_changes_has_the_last_build(clusters: Cl
         clusters.engine.cli("tag", f"{clusters.name}/{two}", image)
         wait_for(lambda: f"{name}  pushed in" in _log(clusters), "the push")
         assert _held(clusters, node, name) == ""
-    wait_for(lambda: f"{name}  {node} has it now" in _log(clusters), "the last build", 60)
+    wait_for(lambda: f"{name}  {node} pulled it in " in _log(clusters), "the last build", 60)
     clusters.kubectl("delete", "pod", "raced", "--now")
 
     rows = {row["image"]: row for row in clusters.status()["images"]}

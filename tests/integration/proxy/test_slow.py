@@ -204,5 +204,5 @@ def test_a_gigabyte_streams_through_in_flat_memory(
 
         assert push.returncode == 0
         assert int(layer["size"]) == got
-        assert "pushed by hand" in serve.log
+        assert "pushed manually" in serve.log
         assert peak < 100 * MEGABYTE, f"{peak / MEGABYTE:.0f} MB"

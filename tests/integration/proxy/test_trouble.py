@@ -179,7 +179,7 @@ def test_a_users_own_docker_push_passes_and_counts_as_by_hand(
 
     engine.cli("push", f"{serve.name}/{image}")
 
-    assert f"{image}  pushed by hand (docker/" in serve.log
+    assert f"{image}  pushed manually (docker/" in serve.log
     assert serve.pull(image).headers["Autoregistry"] == "up-to-date"
     assert uploads(registry, image) == 1
 
