@@ -1,21 +1,20 @@
-"""What can go wrong, said once: a message that names the thing, and the next command to type.
+"""The errors that users can see. Each has a message that names the thing, and the next command to type.
 
     AutoregistryError
     ├── DockerUnreachable    the daemon cannot be reached, or does not answer in time
     ├── DockerRefused        the daemon answered with an error
-    │   ├── PushRefused      ... in the middle of a push
-    │   └── ImageUnavailable an image is not there, and can be neither pulled nor built
-    ├── BackendUnreachable   the registry behind us does not answer
-    │   └── TagUnreadable    ... for one tag, which it has, and cannot read
-    ├── ProxyUnreachable     a command cannot ask the running proxy
-    ├── ListenFailed         the address to listen on cannot be had
-    ├── LoopBroken           Docker's `localhost:PORT` is somebody else, so its pushes would not reach us
-    ├── StackRefused         the containers cannot be made, or are not ours to change
-    │   └── PortTaken        ... because the port belongs to somebody else
-    ├── ClusterRefused       a cluster is not there, or cannot be made or changed
-    └── SettingInvalid       a flag or a variable makes no sense (exit code 2)
+    │   ├── PushRefused      ... during a push
+    │   └── ImageUnavailable an image does not exist, and can be neither pulled nor built
+    ├── BackendUnreachable   the backend registry does not answer, or cannot read a tag
+    ├── ProxyUnreachable     a command cannot reach the running proxy
+    ├── ListenFailed         the address to listen on is not available
+    ├── LoopbackBroken       Docker's `localhost:PORT` is not this proxy, so its pushes do not arrive
+    ├── StackRefused         the containers cannot be created, or are not ours to change
+    │   └── PortTaken        ... because another process uses the port
+    ├── ClusterRefused       a cluster does not exist, or cannot be created or changed
+    └── SettingInvalid       a flag or an environment variable is invalid (exit code 2)
 
-Only `cli/` shows them to people; foreign errors are turned into these where they are met (`engine/daemon.py`,
+Only `cli/` shows them to users. Errors of libraries are translated where they occur (`engine/daemon.py`,
 `proxy/backend/client.py`).
 """
 
@@ -23,7 +22,7 @@ from __future__ import annotations
 
 
 class AutoregistryError(Exception):
-    """The root. `hint` is the next command to type, or empty where there is none."""
+    """The base class. `hint` is the next command to type, or empty."""
 
     exit_code = 1
 
@@ -42,46 +41,42 @@ class DockerRefused(AutoregistryError):
 
 
 class PushRefused(DockerRefused):
-    """A push began and ended with an error; the message is Docker's own cause."""
+    """A push ended with an error. The message is Docker's."""
 
 
 class ImageUnavailable(DockerRefused):
-    """An image is not there, and can be neither pulled nor built."""
+    """An image does not exist, and can be neither pulled nor built."""
 
 
 class BackendUnreachable(AutoregistryError):
-    """The registry behind us does not answer."""
-
-
-class TagUnreadable(BackendUnreachable):
-    """The registry has this tag, and cannot read it."""
+    """The backend registry does not answer, or cannot read a tag."""
 
 
 class ProxyUnreachable(AutoregistryError):
-    """A command cannot ask the running proxy."""
+    """A command cannot reach the running proxy."""
 
 
 class ListenFailed(AutoregistryError):
-    """The address to listen on cannot be had."""
+    """The address to listen on is not available."""
 
 
-class LoopBroken(AutoregistryError):
-    """Docker's `localhost:PORT` is somebody else: a push would go elsewhere, for ever."""
+class LoopbackBroken(AutoregistryError):
+    """Docker's `localhost:PORT` is not this proxy: its pushes go elsewhere."""
 
 
 class StackRefused(AutoregistryError):
-    """The containers of `up` cannot be made, or are not ours to change."""
+    """The containers of `up` cannot be created, or are not ours to change."""
 
 
 class PortTaken(StackRefused):
-    """The port that should be ours belongs to somebody else."""
+    """Another process uses the port of the registry."""
 
 
 class ClusterRefused(AutoregistryError):
-    """A cluster is not there, or cannot be made or changed."""
+    """A cluster does not exist, or cannot be created or changed."""
 
 
 class SettingInvalid(AutoregistryError):
-    """A flag or an environment variable makes no sense."""
+    """A flag or an environment variable is invalid."""
 
     exit_code = 2

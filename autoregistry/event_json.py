@@ -18,6 +18,7 @@ from autoregistry.names import Digest, Image, Manifest, parse_image
 _CLASSES: dict[str, type] = {
     re.sub(r"(?<!^)([A-Z])", r"-\1", cls.__name__).lower(): cls for cls in get_args(Event)
 }
+_CLASSES["hand-push-seen"] = _CLASSES.pop("manual-push-seen")  # programs read the older name
 _TYPES = {cls: name for name, cls in _CLASSES.items()}
 _ANSWERS = {answer.word: answer for answer in Answer}
 

@@ -1,4 +1,4 @@
-"""What happened, as frozen values. Who shows them, counts them or keeps them is not known here."""
+"""Events of the proxy, as frozen values. The code that emits them does not know who shows, counts or stores them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from autoregistry.names import Image, Manifest
 
 
 class Answer(Enum):
-    """How a request ended: the word for header, log, journal and page, and the status where the answer is ours.
+    """The result of a request: its word in header, log, journal and page, and the status of a response of our own.
 
-    Status None: the backend's own answer was forwarded.
+    Status None: the backend's response was forwarded.
     """
 
     UP_TO_DATE = ("up-to-date", None)
@@ -31,7 +31,7 @@ class Answer(Enum):
     CLIENT_STALLED = ("client-stalled", 408)
     NO_REQUEST = ("no-request", 408)
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503)
-    UNREADABLE = ("unreadable-request", 400)
+    MALFORMED_REQUEST = ("unreadable-request", 400)
 
     def __init__(self, word: str, status: int | None) -> None:
         self.word = word
@@ -40,7 +40,7 @@ class Answer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PullSeen:
-    """A manifest was asked for."""
+    """A client requested a manifest."""
 
     manifest: Manifest
     client: str
@@ -48,7 +48,7 @@ class PullSeen:
 
 @dataclass(frozen=True, slots=True)
 class PullAnswered:
-    """... and this was the answer."""
+    """A request for a manifest was answered."""
 
     manifest: Manifest
     client: str
@@ -60,7 +60,7 @@ class PullAnswered:
 
 @dataclass(frozen=True, slots=True)
 class PushStarted:
-    """Docker was told to push."""
+    """Docker was asked to push."""
 
     image: Image
     identity: str
@@ -69,7 +69,7 @@ class PushStarted:
 
 @dataclass(frozen=True, slots=True)
 class PushProgress:
-    """How far it is. Bytes are of the layers that move, as Docker counts them."""
+    """The progress of a push. Bytes are those of the layers that move, as Docker counts them."""
 
     image: Image
     done_bytes: int
@@ -77,7 +77,7 @@ class PushProgress:
     done_layers: int
     total_layers: int
     seconds: float = 0.0
-    """Since Docker was told to push: who looks only now shall see it as well."""
+    """Since the start of the push, for clients that connect in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,15 @@ class PushFinished:
 
 @dataclass(frozen=True, slots=True)
 class PushFailed:
-    """It has not, and why."""
+    """The registry does not have Docker's image. `cause` gives the reason."""
 
     image: Image
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
-class HandPushSeen:
-    """Somebody else's push set a tag."""
+class ManualPushSeen:
+    """Another client's push set a tag."""
 
     image: Image
     client: str
@@ -110,7 +110,7 @@ class HandPushSeen:
 
 @dataclass(frozen=True, slots=True)
 class NodeRefreshing:
-    """A node of a cluster is made to pull what has changed."""
+    """A node of a cluster starts to pull an image that has changed."""
 
     cluster: str
     node: str
@@ -119,7 +119,7 @@ class NodeRefreshing:
 
 @dataclass(frozen=True, slots=True)
 class NodeRefreshed:
-    """A node of a cluster pulled what had changed; or could not, and why."""
+    """A node of a cluster pulled an image that had changed, or failed to."""
 
     cluster: str
     node: str
@@ -127,12 +127,12 @@ class NodeRefreshed:
     digest: str
     seconds: float
     cause: str = ""
-    """Why it could not; empty where it did."""
+    """The reason of the failure, or an empty string."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRestarted:
-    """A workload that ran an old copy was restarted, `deployment/api in shop`."""
+    """A workload that ran an old copy was restarted. `workload` is like `deployment/api in shop`."""
 
     cluster: str
     workload: str
@@ -141,7 +141,7 @@ class WorkloadRestarted:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something people should know, in one sentence."""
+    """A message to the user, in one sentence."""
 
     sentence: str
 
@@ -153,7 +153,7 @@ Event = (
     | PushProgress
     | PushFinished
     | PushFailed
-    | HandPushSeen
+    | ManualPushSeen
     | NodeRefreshing
     | NodeRefreshed
     | WorkloadRestarted

@@ -15,7 +15,7 @@ from autoregistry.errors import AutoregistryError
 from autoregistry.events import (
     Answer,
     Event,
-    HandPushSeen,
+    ManualPushSeen,
     NodeRefreshed,
     Notice,
     PullAnswered,
@@ -66,7 +66,7 @@ def event_line(event: Event) -> Text | None:
             return _line(image, f"pushed {size}in {seconds:.1f} s", "green")
         case PushFailed(image, cause):
             return _line(image, f"could not be pushed: {cause}", "red")
-        case HandPushSeen(image, client, _):
+        case ManualPushSeen(image, client, _):
             return _line(image, f"pushed manually ({client})", "dim")
         case NodeRefreshed(_, node, image, _, seconds, cause):
             result = f"could not pull it: {cause}" if cause else f"pulled it in {seconds:.1f} s"

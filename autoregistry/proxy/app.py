@@ -28,7 +28,7 @@ from autoregistry.engine.networks import Networks
 from autoregistry.events import (
     Emit,
     Event,
-    HandPushSeen,
+    ManualPushSeen,
     NodeRefreshed,
     Notice,
     PushFinished,
@@ -250,7 +250,7 @@ class Proxy:
     def _react(self, event: Event) -> None:
         """Connect the parts: a changed tag goes to the nodes, a push is checked for its platform."""
         match event:
-            case PushFinished(image, _, digest) | HandPushSeen(image, _, digest):
+            case PushFinished(image, _, digest) | ManualPushSeen(image, _, digest):
                 if self.settings.refresh:
                     self._refresher.changed(image, digest)
             case PushStarted(image):

@@ -11,7 +11,7 @@ from rich.console import Console
 from autoregistry.cli import output
 from autoregistry.cli.output import event_line
 from autoregistry.errors import ClusterRefused
-from autoregistry.events import HandPushSeen
+from autoregistry.events import ManualPushSeen
 from autoregistry.names import Image
 
 
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 
 def test_only_the_name_of_a_line_is_bold() -> None:
-    text = event_line(HandPushSeen(Image("shop/api", "dev"), "crane", "sha256:aa"))
+    text = event_line(ManualPushSeen(Image("shop/api", "dev"), "crane", "sha256:aa"))
 
     assert text is not None
     styles = {text.plain[span.start : span.end].strip(): span.style for span in text.spans}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoregistry.events import (
     Answer,
     Event,
-    HandPushSeen,
+    ManualPushSeen,
     NodeRefreshed,
     NodeRefreshing,
     Notice,
@@ -29,7 +29,7 @@ EVENTS: list[Event] = [
     PushProgress(IMAGE, 1, 2, 3, 4),
     PushFinished(IMAGE, "sha256:1", "sha256:2", 5, 0.5),
     PushFailed(IMAGE, "disk full"),
-    HandPushSeen(IMAGE, "crane", "sha256:3"),
+    ManualPushSeen(IMAGE, "crane", "sha256:3"),
     NodeRefreshing("dev", "k3d-dev-server-0", IMAGE),
     NodeRefreshed("dev", "k3d-dev-server-0", IMAGE, "sha256:2", 0.2, ""),
     WorkloadRestarted("dev", "deployment/api in shop", IMAGE),

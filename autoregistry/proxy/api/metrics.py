@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from autoregistry.events import (
     Answer,
     Event,
-    HandPushSeen,
+    ManualPushSeen,
     NodeRefreshed,
     Notice,
     PullAnswered,
@@ -102,7 +102,7 @@ class Metrics:
                 self._pushed_bytes.inc(pushed_bytes)
             case PushFailed():
                 self._failures.inc()
-            case HandPushSeen():
+            case ManualPushSeen():
                 self._hand_pushes.inc()
             case NodeRefreshed(seconds=seconds, cause=cause):
                 self._refreshes.labels("failed" if cause else "ok").observe(seconds)

@@ -133,7 +133,7 @@ class _Handler(web.RequestHandler):
             sentence = f"more than {self.max_headers} headers"
         else:
             sentence = "not a request in HTTP/1.1: " + (message or "").partition("\n")[0][:200]
-        response = error_response(Answer.UNREADABLE, sentence)
+        response = error_response(Answer.MALFORMED_REQUEST, sentence)
         response.force_close()
         return response
 
@@ -171,7 +171,7 @@ class GuardedConnection(asyncio.Protocol):
             self._head_bytes += len(data)
         self._inner.data_received(data)
         if is_head and not self._active and self._head_bytes > _HEAD_BYTES:
-            self._dismiss(Answer.UNREADABLE, f"no head in {_HEAD_BYTES // 1024} KiB")
+            self._dismiss(Answer.MALFORMED_REQUEST, f"no head in {_HEAD_BYTES // 1024} KiB")
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received() if self._inner is not None else None

@@ -75,7 +75,7 @@ def refusal(
 ) -> web.Response:
     """The answer to a request that came to no good end; whoever sends a body may be the cause of the registry's."""
     if isinstance(cause, BodyTruncated):
-        response = error_response(Answer.UNREADABLE, str(cause))
+        response = error_response(Answer.MALFORMED_REQUEST, str(cause))
         response.force_close()  # what follows on this connection may be the rest of it
         return response
     stalled = cause if isinstance(cause, ClientStalled) else body and body.stalled

@@ -14,7 +14,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from autoregistry.errors import BackendUnreachable, ListenFailed
-from autoregistry.events import Answer, Emit, HandPushSeen, Notice, PullAnswered, PullSeen
+from autoregistry.events import Answer, Emit, ManualPushSeen, Notice, PullAnswered, PullSeen
 from autoregistry.names import Blob, Image, Manifest, Request, Upload, parse_target
 from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES, Backend
 from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
@@ -204,7 +204,7 @@ class Server:
         async def push() -> BackendResponse:
             held = await self._pulls.hand_push(ask, image)
             if held.status < 300:
-                self._emit(HandPushSeen(image, admission.client_name(request), held.digest or ""))
+                self._emit(ManualPushSeen(image, admission.client_name(request), held.digest or ""))
             return held
 
         # Shielded: the backend may have taken it by the time the client hangs up.

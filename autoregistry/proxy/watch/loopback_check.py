@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from autoregistry.errors import DockerUnreachable, LoopBroken
+from autoregistry.errors import DockerUnreachable, LoopbackBroken
 from autoregistry.events import Emit, Event, Notice, PullAnswered, PullSeen
 from autoregistry.proxy.retry import retry
 
@@ -28,7 +28,7 @@ class LoopbackCheck:
         self._emit = emit
         self._nonce = secrets.token_hex(8)
         self._has_arrived = False
-        self.broken: LoopBroken | None = None
+        self.broken: LoopbackBroken | None = None
         """Set if Docker's pushes would not reach this proxy."""
 
     def recognises(self, event: Event) -> bool:
@@ -59,7 +59,7 @@ class LoopbackCheck:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
         if not self._has_arrived:
-            self.broken = LoopBroken(
+            self.broken = LoopbackBroken(
                 f"Docker's {self._name} is not this proxy: Docker would push elsewhere",
                 "autoregistry up  (it runs the proxy where Docker is)",
             )
