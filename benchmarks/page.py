@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.integration.helpers.browser import Tab, browser
-from tests.integration.helpers.stage import AT, Stage, pushing
+from dev.browser import Tab, open_browser
+from tests.integration.helpers.stage import AT, Stage, push_progress
 
 IMAGES = 500
 PULLS = 1000
@@ -41,15 +41,15 @@ PARTS = {
 async def _phase(tab: Tab, work: Callable[[], Awaitable[None]]) -> dict[str, float]:
     """What the page's main thread did meanwhile, in milliseconds of its own processor time."""
     await tab.evaluate("gaps.length = 0")
-    tab.heard = {DATA: asyncio.Queue(), DONE: asyncio.Queue()}
+    tab.events = {DATA: asyncio.Queue(), DONE: asyncio.Queue()}
     await tab.send("Tracing.start", traceConfig={"includedCategories": TRACED.split(",")})
     await work()
     gap = await tab.evaluate("Math.max(...gaps)")
     await tab.send("Tracing.end")
-    await tab.heard[DONE].get()
+    await tab.events[DONE].get()
     events = []
-    while not tab.heard[DATA].empty():
-        events += tab.heard[DATA].get_nowait()["value"]
+    while not tab.events[DATA].empty():
+        events += tab.events[DATA].get_nowait()["value"]
     main = _main_thread(events)
     ours = [e for e in events if (e["pid"], e["tid"]) == main and "tdur" in e]
     tasks = [e["tdur"] / 1000 for e in ours if e["name"].endswith("RunTask")]
@@ -91,7 +91,7 @@ async def measure() -> dict[str, dict[str, float]]:
 
     async def pulls() -> None:
         for number in range(PULLS):
-            stage.tell(stage.pull(images[number % IMAGES], "up-to-date"))
+            stage.send(stage.pull(images[number % IMAGES], "up-to-date"))
             if number % 10 == 0:
                 await asyncio.sleep(0.02)
         newest = images[(PULLS - 1) % IMAGES]
@@ -101,11 +101,11 @@ async def measure() -> dict[str, dict[str, float]]:
     async def pushes() -> None:
         for percent in range(100):
             for image in images[:4]:
-                stage.tell(pushing(image, percent, 100, AT + percent / 10))
+                stage.send(push_progress(image, percent, 100, AT + percent / 10))
             await asyncio.sleep(0.02)
 
     async def rebuilt() -> None:
-        for row in stage.said["images"]:
+        for row in stage.status["images"]:
             row["state"] = "in-step" if row["state"] == "behind" else "behind"
         await tab.evaluate(COME_BACK)
         await tab.until("document.title === '(450) autoregistry'", "all rows anew")
@@ -118,16 +118,16 @@ async def measure() -> dict[str, dict[str, float]]:
             await asyncio.sleep(0.1)
 
     with tempfile.TemporaryDirectory() as home:
-        async with browser(Path(home) / "browser") as tab, stage.serving():
-            await tab.look(1280, 900, "light")
-            rows, stage.said["images"] = stage.said["images"], []
+        async with open_browser(Path(home) / "browser") as tab, stage.serving():
+            await tab.set_window(1280, 900, "light")
+            rows, stage.status["images"] = stage.status["images"], []
             await tab.open(stage.url)
             await tab.until(
                 "document.querySelector('#health').textContent.includes('live')", "live"
             )
             await tab.evaluate(GAPS)
             found["nothing"] = await _phase(tab, nothing)
-            stage.said["images"] = rows
+            stage.status["images"] = rows
             found[f"{IMAGES} images appear"] = await _phase(tab, shown)
             found[f"{PULLS:,} pulls arrive"] = await _phase(tab, pulls)
             found["four pushes move"] = await _phase(tab, pushes)

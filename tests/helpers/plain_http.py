@@ -1,4 +1,4 @@
-"""HTTP without TLS, for clients in tests: httpx reads the certificates of all authorities for each client it makes.
+"""HTTP without TLS, for clients in tests: httpx reads all CA certificates for each client.
 
 That takes 0.1 s of a processor, longer than most pushes of the fakes.
 """
@@ -8,4 +8,4 @@ from __future__ import annotations
 import ssl
 
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Knows no authority: any TLS would fail."""
+"""A context without CA certificates: every TLS connection would fail."""

@@ -23,7 +23,7 @@ NODE_ACCEPT = ", ".join((*MANIFEST_TYPES, "*/*"))
 
 @dataclass
 class Lab:
-    """A proxy between a registry and a Docker, and a client in front."""
+    """A proxy between a fake registry and a fake Docker, and a client in front."""
 
     registry: FakeRegistry
     docker: FakeDocker

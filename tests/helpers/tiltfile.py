@@ -1,4 +1,4 @@
-"""The Tiltfile, how another one loads it as an extension, and the commands of its buttons."""
+"""The Tiltfile, the text that loads it as an extension, and the commands of its buttons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people type, against a running proxy, a real Docker and a real registry."""
+"""The commands with a running proxy, a real Docker and a real registry."""
 
 from __future__ import annotations
 
@@ -19,45 +19,43 @@ pytestmark = pytest.mark.engine
 MEGABYTE = 1 << 20
 
 
-def _start(serve: Serve, *words: str) -> Program:
+def _start(serve: Serve, *arguments: str) -> Program:
     environment = {
         **os.environ,
         "DOCKER_HOST": serve.docker.host,
         "AUTOREGISTRY_NAME": serve.name,
     }
-    return Program(*words, env=environment)
+    return Program(*arguments, env=environment)
 
 
-def _type(serve: Serve, *words: str) -> str:
-    """What a command answers."""
-    process = _start(serve, *words)
-    said, story = process.communicate(timeout=60)
-    assert process.returncode == 0, story
-    return said
+def _run(serve: Serve, *arguments: str) -> str:
+    """Return the stdout of a command."""
+    process = _start(serve, *arguments)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    return stdout
 
 
-def test_push_joins_the_pull_and_the_stores_are_shown(
-    engine: Docker, registry: Registry, serve: Serve
-) -> None:
+def test_push_joins_a_running_pull(engine: Docker, registry: Registry, serve: Serve) -> None:
     image = f"{engine.store}/typed:dev"
     build(engine, f"{serve.name}/{image}", "v1", random_bytes=4 * MEGABYTE)
-    assert "only-in-docker: Docker's image is missing" in _type(serve, "why", image)
+    assert "only-in-docker: Docker's image is missing" in _run(serve, "why", image)
 
     pushing = _start(serve, "push", f"{engine.store}/typed*")
     pulled = serve.pull(image)
-    said, story = pushing.communicate(timeout=60)
+    stdout, stderr = pushing.communicate(timeout=60)
 
     assert pulled.status_code == 200
-    assert pushing.returncode == 0, story
-    assert said.startswith(f"{image}  ")
+    assert pushing.returncode == 0, stderr
+    assert stdout.startswith(f"{image}  ")
     assert uploads(registry, image) == 1
-    row = next(line.split() for line in _type(serve, "images").splitlines() if image in line)
+    row = next(line.split() for line in _run(serve, "images").splitlines() if image in line)
     assert row[1] == "in-step"
     build(engine, f"{serve.name}/{image}", "v2")
-    assert "the next pull waits until Docker has pushed the image" in _type(serve, "why", image)
+    assert "the next pull waits until Docker has pushed the image" in _run(serve, "why", image)
 
 
-def test_watch_tells_a_push_from_its_start_to_its_end(
+def test_watch_prints_a_push_from_its_start_to_its_end(
     engine: Docker, registry: Registry, tmp_path: Path
 ) -> None:
     with (
@@ -72,16 +70,16 @@ def test_watch_tells_a_push_from_its_start_to_its_end(
         reading = Thread(target=lambda: seen.extend(map(json.loads, watching.stdout or ())))
         reading.start()
         try:
-            wait_for(lambda: "hello" in [said["type"] for said in seen], "watch to be there")
+            wait_for(lambda: "hello" in [event["type"] for event in seen], "watch to connect")
             slow.pull(image)
-            wait_for(lambda: "push-finished" in [said["type"] for said in seen], "the push")
+            wait_for(lambda: "push-finished" in [event["type"] for event in seen], "the push")
         finally:
             watching.terminate()
             watching.communicate()
             reading.join(10)
 
-    told = [said["type"] for said in seen if said.get("image") == image]
-    assert told[0] == "push-started"
-    assert told.count("push-progress") > 1
-    done = [int(str(said["done_bytes"])) for said in seen if said["type"] == "push-progress"]
+    types = [event["type"] for event in seen if event.get("image") == image]
+    assert types[0] == "push-started"
+    assert types.count("push-progress") > 1
+    done = [int(str(event["done_bytes"])) for event in seen if event["type"] == "push-progress"]
     assert done == sorted(done)

@@ -1,4 +1,4 @@
-"""A rootless Docker: a daemon of an ordinary user's, in a user and a network namespace of its own."""
+"""A rootless Docker: a daemon of an ordinary user, in its own user and network namespaces."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ _TUN = Path("/dev/net/tun")
 
 @contextmanager
 def rootless_daemon() -> Iterator[Docker]:
-    """One that is begun and ended here. Raises LabError where this machine cannot have it."""
+    """Run one. Raises LabError where this machine cannot have it."""
     debian.install("docker.io", "rootlesskit", "uidmap", "slirp4netns", "iproute2", "iptables")
     if not _TUN.exists():
         raise LabError(f"a rootless Docker needs {_TUN}")
-    _TUN.chmod(0o666)  # as udev has it on every machine with one
+    _TUN.chmod(0o666)  # as udev sets it
     if subprocess.run(["id", USER], capture_output=True, check=False).returncode != 0:
-        subprocess.run(["useradd", "--create-home", USER], check=True)  # with its range of subuids
-    with TemporaryDirectory(prefix="rootless-") as short:  # a socket's path has at most 107 bytes
+        subprocess.run(
+            ["useradd", "--create-home", USER], check=True
+        )  # useradd also gives the user subuids
+    with TemporaryDirectory(
+        prefix="rootless-"
+    ) as short:  # the path of a socket has at most 107 bytes
         subprocess.run(["chown", f"{USER}:", short], check=True)
         yield from _daemon(Path(short))
 

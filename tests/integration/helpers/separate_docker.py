@@ -1,4 +1,4 @@
-"""A Docker whose localhost is not ours: a daemon in a network namespace of its own, as in a virtual machine."""
+"""A Docker with another localhost than ours: a daemon in its own network namespace, as in a virtual machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ _START = 'mount --make-rshared / && ip link set lo up && exec dockerd --config-f
 
 
 @contextmanager
-def daemon_apart() -> Iterator[Docker]:
-    """A third daemon, of the classic store: it starts in a second, and needs no bridge to push."""
-    lab.docker("classic")  # its programs are there
-    with TemporaryDirectory(prefix="apart-") as short:  # a socket's path has at most 107 bytes
+def separate_daemon() -> Iterator[Docker]:
+    """Run a third daemon, of the classic store: it starts in a second and can push without a bridge."""
+    lab.docker("classic")  # installs its programs
+    with TemporaryDirectory(
+        prefix="separate-"
+    ) as short:  # the path of a socket has at most 107 bytes
         yield from _daemon(Path(short))
 
 
@@ -48,7 +50,7 @@ def _daemon(folder: Path) -> Iterator[Docker]:
         )
     docker = Docker("classic", f"unix://{folder}/docker.sock", owned=False)
     try:
-        wait_for(docker.ready, "the daemon apart")
+        wait_for(docker.ready, "the separate daemon")
         yield docker
     finally:
         process.terminate()

@@ -1,4 +1,4 @@
-"""The real thing as people run it: `autoregistry serve` as a process, in front of a real registry."""
+"""`autoregistry serve` as a process, in front of a real registry, and what its tests build and ask."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _T = TypeVar("_T")
 
 
 def wait_for(condition: Callable[[], _T], what: str, seconds: float = 30) -> _T:
-    """The condition's first true value; fails with what was waited for, and what was seen last."""
+    """Return the condition's first true value; on timeout, fail with `what` and the last value."""
     asked = time.monotonic()
     deadline = asked + seconds
     while not (seen := condition()):
         now = time.monotonic()
         assert now < deadline, f"{what}: not within {seconds} s, last seen {seen!r}"
-        # A question that starts programs is dear: two thirds of the time are left to what is waited for.
+        # A condition that starts programs is expensive: leave two thirds of the time to the rest.
         time.sleep(min(max(0.05, 2 * (now - asked)), 1.0))
         asked = time.monotonic()
     return seen
@@ -41,7 +41,7 @@ def wait_for(condition: Callable[[], _T], what: str, seconds: float = 30) -> _T:
 
 @dataclass
 class Serve:
-    """One `autoregistry serve`. `name` is what images are tagged with."""
+    """One `autoregistry serve`. Images are tagged with `name`."""
 
     docker: Docker
     backend: str
@@ -65,7 +65,7 @@ class Serve:
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """Its log so far."""
         return self.log_file.read_text() if self.log_file.exists() else ""
 
     @property
@@ -76,20 +76,20 @@ class Serve:
     def start(self) -> None:
         self.state.mkdir(parents=True, exist_ok=True)
         argv = ["serve", "--listen", f"127.0.0.1:{self.port}", "--backend", self.backend]
-        words = [*argv, "--state", str(self.state), *self.flags]
+        arguments = [*argv, "--state", str(self.state), *self.flags]
         env = {**os.environ, "DOCKER_HOST": self.docker.host, **self.environment}
         with self.log_file.open("ab") as log:
-            if self.environment:  # which importing may look at, too
-                cold = [sys.executable, "-m", "autoregistry", *words]
+            if self.environment:  # importing the package may read it, too
+                cold = [sys.executable, "-m", "autoregistry", *arguments]
                 nothing = subprocess.DEVNULL
                 self._process = subprocess.Popen(
                     cold, stdin=nothing, stdout=log, stderr=log, env=env
                 )
             else:
-                self._process = Program(*words, env=env, output=log)
-        wait_for(self._answers, f"autoregistry serve at {self.url}: {self.log[-2000:]}")
+                self._process = Program(*arguments, env=env, output=log)
+        wait_for(self._is_ready, f"autoregistry serve at {self.url}: {self.log[-2000:]}")
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log[-2000:]
         try:
@@ -98,11 +98,11 @@ class Serve:
             return False
 
     def stop(self) -> None:
-        """SIGTERM, as `docker stop` does."""
+        """Send SIGTERM, as `docker stop` does."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
@@ -119,7 +119,7 @@ class Serve:
     def pull(
         self, name: str, method: str = "HEAD", agent: str = "containerd/2.3.7", timeout: float = 120
     ) -> httpx.Response:
-        """Ask for a manifest as a node does: `shop/api:dev` or `shop/api@sha256:...`."""
+        """Request a manifest as a node does: `shop/api:dev` or `shop/api@sha256:...`."""
         repository, _, reference = name.rpartition("@" if "@" in name else ":")
         return httpx.request(
             method,
@@ -132,7 +132,7 @@ class Serve:
         )
 
     def resident_bytes(self) -> int:
-        """Its resident memory now."""
+        """Return its resident memory."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) * 1024
@@ -140,7 +140,7 @@ class Serve:
 
 @contextmanager
 def serving(docker: Docker, registry: Registry | str, state: Path, *flags: str) -> Iterator[Serve]:
-    """A running `autoregistry serve`; its last words are printed if the test fails."""
+    """Run `autoregistry serve`; the end of its log is printed if the test fails."""
     backend = registry if isinstance(registry, str) else registry.url
     serve = Serve(docker, backend, state, flags)
     serve.start()
@@ -149,13 +149,23 @@ def serving(docker: Docker, registry: Registry | str, state: Path, *flags: str) 
     finally:
         serve.stop()
         tail = "\n".join(serve.log.splitlines()[-LAST_LINES:])
-        print(f"--- autoregistry serve, its last {LAST_LINES} lines ---\n{tail}")
+        print(f"--- autoregistry serve, the last {LAST_LINES} lines ---\n{tail}")
+
+
+def write_hosts_toml(directory: Path, serve: Serve) -> Path:
+    """Write the hosts.toml of a node that pulls through `serve`."""
+    host = directory / serve.name
+    host.mkdir()
+    (host / "hosts.toml").write_text(
+        f'server = "http://127.0.0.1:9"\n[host."{serve.url}"]\ncapabilities = ["pull", "resolve"]\n'
+    )
+    return directory
 
 
 def uploads(registry: Registry, image: str) -> int:
-    """How often the backend took the manifest of `shop/api:dev` (its log, not our word).
+    """Return how often the backend accepted the manifest of `shop/api:dev`, from the backend's own log.
 
-    One that it refuses, because another push of the repository was in its way, is sent again.
+    Refused uploads do not count: a push that collides with another one of its repository is retried.
     """
     repository, _, tag = image.rpartition(":")
     path = f"/v2/{repository}/manifests/{tag}"
@@ -170,7 +180,7 @@ def build(
     random_bytes: int = 0,
     platform: str = "",
 ) -> str:
-    """Build an image of one small file, or of a large random one, under one name or `more`; its Id in Docker."""
+    """Build an image of one small file and `random_bytes` under one or more names; return its Id in Docker."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""A cluster takes half a minute to make: modules that follow one another and want the same one share it."""
+"""Sharing of clusters: creating one takes half a minute, so consecutive modules use the same one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _T = TypeVar("_T")
 _open: dict[str, tuple[object, ExitStack]] = {}
 
 
-def shared(store: str, make: Callable[[ExitStack], _T]) -> _T:
-    """What is there already for this store of Docker's, or made now; what `make` puts on the stack ends it."""
+def share_cluster(store: str, create: Callable[[ExitStack], _T]) -> _T:
+    """Return the cluster of this image store, created if missing; `create` puts its cleanup on the stack."""
     if store not in _open:
         with ExitStack() as stack:
-            _open[store] = (make(stack), stack.pop_all())
-    found: _T = _open[store][0]  # type: ignore[assignment]  # one kind of thing is shared
-    return found
+            _open[store] = (create(stack), stack.pop_all())
+    cluster: _T = _open[store][0]  # type: ignore[assignment]  # all shared clusters have one type
+    return cluster
 
 
-def let_go(wanted: str = "") -> None:
-    """End what nobody wants any more: all but that store's."""
-    for store in [store for store in _open if store != wanted]:
+def close_clusters(keep: str = "") -> None:
+    """Delete all shared clusters, except that of one image store."""
+    for store in [store for store in _open if store != keep]:
         _open.pop(store)[1].close()

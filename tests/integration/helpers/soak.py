@@ -1,7 +1,7 @@
-"""Moments: a build, a push or a pull on real engines, and in the middle of it somebody is killed with SIGKILL.
+"""Moments: a build, a push or a pull on real engines, during which one process is killed with SIGKILL.
 
-A seed names a run, so that what it found can be looked at again. Refuses to judge the product's words: only
-what both stores have afterwards counts, and what the proxy still holds open.
+A seed names a run, so that a failure can be repeated. The checks read only the content of both stores afterwards and
+what the proxy still holds open, not its messages.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from dev.lab import Docker, Registry, tool
 from tests.integration.helpers.serving import Serve, wait_for
 
 IMAGES = ("faults/one:dev", "faults/two:dev")
-# One loop, one follower of events, and what starts for a moment.
+# One loop, one follower of events, and short-lived threads.
 MOST_THREADS = PUSH_THREADS + DOCKER_CALL_THREADS + DOCKER_LIST_THREADS + pod_events.THREADS + 6
 MOST_SOCKETS_MORE = PUSH_THREADS + DOCKER_CALL_THREADS
 RECOVERY_SECONDS = 60.0
-# Docker's own client tries an upload five times, after 5, 10, 15 and 20 s.
+# Docker retries an upload four times, after 5, 10, 15 and 20 s.
 CLIENT_SECONDS = 150.0
-# After an unharmed build comes the push that nobody asked for: moments fall into that, too.
+# A build is followed by the automatic push: moments fall into that, too.
 _WINDOW = {"build": 1.6, "push": 1.1, "pull": 1.1}
 _VICTIMS = {"proxy": 4, "backend": 4, "client": 2, "docker": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What happens, and who is killed after which part of the time that it usually takes."""
+    """An action, and the process that is killed after a part of the action's usual time."""
 
     number: int
     image: str
@@ -57,8 +57,8 @@ class Moment:
 
 
 def moments(seed: str, count: int, most_docker: int) -> Iterator[Moment]:
-    """The moments of a seed; Docker itself is killed so often at most."""
-    rng = random.Random(seed)  # noqa: S311 - repeatable is the point
+    """Yield the moments of a seed; Docker itself is killed at most `most_docker` times."""
+    rng = random.Random(seed)  # noqa: S311 - it must be repeatable
     for number in range(count):
         victim = rng.choices(list(_VICTIMS), list(_VICTIMS.values()))[0]
         last = most_docker and number == count - 1
@@ -73,7 +73,7 @@ def moments(seed: str, count: int, most_docker: int) -> Iterator[Moment]:
 
 @dataclass
 class Soak:
-    """One Docker, one registry, one proxy, and what is done to them."""
+    """One Docker, one registry and one proxy, and the moments they go through."""
 
     docker: Docker
     registry: Registry
@@ -84,17 +84,17 @@ class Soak:
     tasks: int = 0
 
     def warm_up(self) -> None:
-        """Everything once, unharmed: how long it takes, and what the proxy holds open afterwards."""
+        """Do each action once without a kill; note its time and what the proxy holds open afterwards."""
         for action in _WINDOW:
             began = time.monotonic()
             with self._begin(Moment(-1, IMAGES[0], action, "", 0, 0, 3)) as process:
-                assert process.wait(60) == 0, f"{action}: {self._said()}"
+                assert process.wait(60) == 0, f"{action}: {self._client_log()}"
             self.usual[action] = time.monotonic() - began
         self.check()
         self.sockets, self.tasks = self._open_files(), self._tasks()
 
-    def live_through(self, moment: Moment) -> None:
-        """Begin, kill, start again, and see that all is well."""
+    def run_moment(self, moment: Moment) -> None:
+        """Begin the action, kill the process, start it again, and check the stores."""
         with self._begin(moment) as process:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(self.usual[moment.action] * moment.part)
@@ -127,7 +127,7 @@ class Soak:
         reference = f"{self.serve.name}/{moment.image}"
         match moment.action:
             case "build":
-                words = [
+                command = [
                     "docker",
                     "build",
                     "--quiet",
@@ -136,21 +136,21 @@ class Soak:
                     str(self._context(moment)),
                 ]
             case "push":
-                words = ["docker", "push", "--quiet", reference]
+                command = ["docker", "push", "--quiet", reference]
             case _:
                 pulled = str(self.folder / "pulled.tar")
-                words = [str(tool("crane")), "pull", "--insecure", reference, pulled]
+                command = [str(tool("crane")), "pull", "--insecure", reference, pulled]
         env = {**os.environ, **self.docker.environment}
         if self.docker.store == "classic":
             env["DOCKER_BUILDKIT"] = "0"
         with (self.folder / "client.log").open("wb") as log:
-            return subprocess.Popen(words, stdout=log, stderr=log, env=env)
+            return subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
-    def _said(self) -> str:
+    def _client_log(self) -> str:
         return (self.folder / "client.log").read_text()[-500:]
 
     def _context(self, moment: Moment) -> Path:
-        """Two layers, the second of them new each time, the first every third time."""
+        """Create two layers: the second is new each time, the first every third time."""
         context = self.folder / "context"
         shutil.rmtree(context, ignore_errors=True)
         context.mkdir()
@@ -162,40 +162,43 @@ class Soak:
         return context
 
     def check(self) -> None:
-        """What must hold after every moment, as soon as all are up again."""
+        """Check what must hold after every moment, once all processes are up again."""
         for image in IMAGES:
-            self._pull_is_dockers(image)
-        self._everything_resolves()
-        self._journal_is_whole()
-        self._nothing_is_left()
+            self._check_pull(image)
+        self._check_every_tag()
+        self._check_journal()
+        self._check_threads()
 
-    def _pull_is_dockers(self, image: str) -> None:
-        """The next pull gets what Docker has; until then it is refused, and never given another."""
+    def _check_pull(self, image: str) -> None:
+        """Check that pulls get Docker's image; until it is available they are refused, never given another."""
         reference = f"{self.serve.name}/{image}"
 
         def identity() -> str:
-            words = ("image", "inspect", "--format", "{{.Id}}", reference)
-            return self.docker.cli(*words, check=False).stdout.strip()
+            inspect = ("image", "inspect", "--format", "{{.Id}}", reference)
+            return self.docker.cli(*inspect, check=False).stdout.strip()
 
         if not (before := identity()):
             return
 
-        def answered() -> httpx.Response | None:
-            answer = self.serve.pull(image, "GET", agent="crane")
-            if answer.headers.get("Autoregistry") == "docker-unreachable":
+        def respond() -> httpx.Response | None:
+            response = self.serve.pull(image, "GET", agent="crane")
+            if response.headers.get("Autoregistry") == "docker-unreachable":
                 return None
-            return answer if answer.status_code == 200 else None
+            return response if response.status_code == 200 else None
 
-        answer = wait_for(answered, f"{image}: {self.serve.log[-500:]}", RECOVERY_SECONDS)
-        assert answer is not None
-        manifest = answer.json()
-        found = {answer.headers["Docker-Content-Digest"], manifest.get("config", {}).get("digest")}
+        response = wait_for(respond, f"{image}: {self.serve.log[-500:]}", RECOVERY_SECONDS)
+        assert response is not None
+        manifest = response.json()
+        pulled = {
+            response.headers["Docker-Content-Digest"],
+            manifest.get("config", {}).get("digest"),
+        }
         # A build whose client was killed at its end may set the tag only now.
-        has = {before, identity()}
-        assert has & found, f"{image}: Docker has {has}, the pull got {found}"
+        built = {before, identity()}
+        assert built & pulled, f"{image}: Docker has {built}, the pull got {pulled}"
 
-    def _everything_resolves(self) -> None:
-        """Every tag in the registry, to the last byte of the last layer."""
+    def _check_every_tag(self) -> None:
+        """Check every tag in the registry, to the last byte of the last layer."""
         with httpx.Client(base_url=self.registry.url, trust_env=False, timeout=30) as client:
             for image in IMAGES:
                 repository = image.partition(":")[0]
@@ -203,54 +206,54 @@ class Soak:
                 for tag in (listed.json().get("tags") or []) if listed.is_success else []:
                     read_whole(client, repository, tag)
 
-    def _journal_is_whole(self) -> None:
-        """As it stands on disk, read from a copy, so that a write under way disturbs nothing."""
+    def _check_journal(self) -> None:
+        """Check the files on disk, in a copy, so that a concurrent write is not disturbed."""
         with tempfile.TemporaryDirectory() as copy:
             for file in self.serve.state.glob("*.sqlite*"):
                 shutil.copy(file, copy)
             for file in Path(copy).glob("*.sqlite"):
                 with closing(sqlite3.connect(file)) as db:
                     assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok", file.name
-        strange = [
+        unexpected = [
             p.name for p in self.serve.state.iterdir() if "damaged" in p.name or ".tmp" in p.name
         ]
-        assert not strange, strange
+        assert not unexpected, unexpected
 
-    def _nothing_is_left(self) -> None:
-        """No push, no thread and no socket more than an idle proxy has."""
+    def _check_threads(self) -> None:
+        """Check that no push runs and that there are no more threads than in an idle proxy."""
         metrics = "/_autoregistry/metrics"
         wait_for(lambda: "pushes_running 0" in self.serve.get(metrics).text, "all pushes to end")
         status = Path(f"/proc/{self.serve.pid}/status").read_text()
         threads = int(status.partition("Threads:")[2].split()[0])
         assert threads <= MOST_THREADS, f"{threads} threads"
 
-    def nothing_is_open(self) -> None:
-        """At the end, once the connections kept for further requests are over."""
+    def check_nothing_is_open(self) -> None:
+        """Check open files and tasks at the end, once idle connections have been closed."""
         most = self.sockets + MOST_SOCKETS_MORE
         wait_for(lambda: self._open_files() <= most, f"no more than {most} open files", 60)
         wait_for(lambda: self._tasks() <= self.tasks, f"no more than {self.tasks} tasks", 100)
 
     def _tasks(self) -> int:
-        """Of its event loop; each open connection is one of them."""
-        told = self.serve.get("/_autoregistry/metrics").text
-        return int(float(told.partition("\nautoregistry_tasks ")[2].split()[0]))
+        """Return the number of tasks of its event loop; each open connection is one."""
+        metrics = self.serve.get("/_autoregistry/metrics").text
+        return int(float(metrics.partition("\nautoregistry_tasks ")[2].split()[0]))
 
     def _open_files(self) -> int:
         return len(list(Path(f"/proc/{self.serve.pid}/fd").iterdir()))
 
 
 def read_whole(client: httpx.Client, repository: str, reference: str) -> None:
-    """Read an image to its last byte; fails where a part is missing, or is not what its name says."""
+    """Read an image to its last byte; fail if a part is missing or has another digest than its name."""
     path = f"/v2/{repository}/manifests/{reference}"
-    answer = client.get(path, headers={"Accept": ", ".join(MANIFEST_TYPES)})
-    assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:200]}"
-    manifest: dict[str, Any] = answer.json()
+    response = client.get(path, headers={"Accept": ", ".join(MANIFEST_TYPES)})
+    assert response.status_code == 200, f"{path}: {response.status_code} {response.text[:200]}"
+    manifest: dict[str, Any] = response.json()
     for child in manifest.get("manifests", []):
         read_whole(client, repository, child["digest"])
     config = [manifest["config"]] if "config" in manifest else []
     for part in [*manifest.get("layers", []), *config]:
         path = f"/v2/{repository}/blobs/{part['digest']}"
-        answer = client.get(path)
-        assert answer.status_code == 200, f"{path}: {answer.status_code}"
-        found = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
-        assert found == part["digest"], f"{path} has other bytes, {len(answer.content)} of them"
+        response = client.get(path)
+        assert response.status_code == 200, f"{path}: {response.status_code}"
+        digest = f"sha256:{hashlib.sha256(response.content).hexdigest()}"
+        assert digest == part["digest"], f"{path} has other bytes, {len(response.content)} of them"

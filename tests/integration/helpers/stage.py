@@ -1,4 +1,4 @@
-"""The page itself, served with whatever stores a test makes up: states that would take hours to bring about."""
+"""The page over invented stores, for states that would take hours to bring about."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def digest(of: str) -> str:
 
 
 class Stage:
-    """What the page is told: `said` is the status, `tell` is the stream."""
+    """The page's server: `status` is what it answers, `send` sends an event."""
 
     def __init__(self) -> None:
         self.url = ""
         self._n = 0
         self._listeners: list[asyncio.Queue[str]] = []
-        self.said: dict[str, Any] = {
+        self.status: dict[str, Any] = {
             "name": NAME,
             "is_compared": True,
             "images": [],
@@ -44,17 +44,17 @@ class Stage:
         }
 
     def cluster(self, cluster: str, *nodes: str, state: str = "ok") -> None:
-        self.said["nodes"] += [
+        self.status["nodes"] += [
             {"cluster": cluster, "node": f"k3d-{cluster}-{node}", "state": state} for node in nodes
         ]
 
     def image(self, image: str, state: str, because: str, *held: str) -> dict[str, Any]:
-        """A row; `held` is what each node has: `new`, `old` or nothing."""
+        """Add a row; `held` is the copy of each node: `new`, `old`, `silent` or empty."""
         new, old = digest(image), digest(f"{image} before")
         has_old = state in ("behind", "stale", "by-hand")
         docker = "" if state in ("only-in-registry", "docker-unreachable") else new
         registry = "" if state == "only-in-docker" else old if has_old else new
-        columns = [node for node in self.said["nodes"] if node["state"] != "not attached"]
+        columns = [node for node in self.status["nodes"] if node["state"] != "not attached"]
         nodes = [
             {
                 "cluster": column["cluster"],
@@ -76,11 +76,11 @@ class Stage:
             "pushed_at": AT,
             "pulled_at": None,
         }
-        self.said["images"].append(row)
+        self.status["images"].append(row)
         return row
 
     def pull(self, image: str, answer: str, status: int = 200, **more: Any) -> dict[str, Any]:
-        """A pull that was answered, as the stream tells it."""
+        """Return the event of an answered pull."""
         self._n += 1
         return {
             "type": "pull-answered",
@@ -95,19 +95,19 @@ class Stage:
             **more,
         }
 
-    def tell(self, said: dict[str, Any]) -> None:
-        name = f"id: {said['id']}\n" if "id" in said else ""
+    def send(self, event: dict[str, Any]) -> None:
+        name = f"id: {event['id']}\n" if "id" in event else ""
         for listener in self._listeners:
-            listener.put_nowait(f"{name}data: {json.dumps(said)}\n\n")
+            listener.put_nowait(f"{name}data: {json.dumps(event)}\n\n")
 
     async def _status(self, request: web.Request) -> web.Response:
-        said = {**self.said, "at": time.time(), "last_event_id": f"{BOOT}-{self._n}"}
+        status = {**self.status, "at": time.time(), "last_event_id": f"{BOOT}-{self._n}"}
         if (only := request.query.get("image")) is not None:
-            said["images"] = [row for row in said["images"] if row["image"] == only]
-            state = ImageState(said["images"][0]["state"])
+            status["images"] = [row for row in status["images"] if row["image"] == only]
+            state = ImageState(status["images"][0]["state"])
             sentence, command = next_pull(state, only, NAME)
-            said["next"] = {"sentence": sentence, "command": command}
-        return web.json_response(said)
+            status["next"] = {"sentence": sentence, "command": command}
+        return web.json_response(status)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -138,8 +138,8 @@ class Stage:
             await runner.cleanup()
 
 
-def every_state(stage: Stage) -> None:
-    """One of everything the page can show, but for what is away."""
+def show_every_state(stage: Stage) -> None:
+    """Show one of everything, with every part available."""
     stage.cluster("dev", "server-0", "agent-0", "agent-1")
     stage.cluster("other", "server-0", state="not attached")
     image = stage.image
@@ -154,17 +154,16 @@ def every_state(stage: Stage) -> None:
     hand = "pushed manually since Docker's image last changed, the registry's image is served"
     image("tools/lint:latest", "by-hand", hand, "", "silent", "")
     image(
-        "a-team/a-service-with-a-rather-long-name/and-a-part:feature-1234-of-somebody",
+        "a-team/a-service-with-a-rather-long-name/and-a-part:feature-1234-of-a-branch",
         "behind",
         "Docker's image differs from the registry's",
     )
-    said = stage.said
-    said["running"] = [
+    stage.status["running"] = [
         {"image": "shop/cart:dev", "because": "it differs", "started_at": AT},
         {"image": "shop/mail:dev", "because": "it differs", "started_at": AT},
     ]
     failed = {"sentence": f"Docker's newer shop/web:dev could not be pushed: {cause[-23:]}"}
-    said["pulls"] = [
+    stage.status["pulls"] = [
         stage.pull("shop/api:dev", "up-to-date"),
         stage.pull("shop/api:dev", "pushed", seconds=3.2),
         stage.pull(
@@ -191,7 +190,7 @@ def every_state(stage: Stage) -> None:
     ][::-1]
 
 
-def pushing(image: str, done: int, total: int, at: float) -> dict[str, Any]:
+def push_progress(image: str, done: int, total: int, at: float) -> dict[str, Any]:
     return {
         "type": "push-progress",
         "image": image,

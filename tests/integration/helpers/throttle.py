@@ -1,4 +1,4 @@
-"""A relay to a registry, or to Docker, whose network can be slowed down, hung and cut."""
+"""A relay to a registry or to Docker that can slow down, stall and cut connections."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# What a connection may send at full speed: requests without a large body are not slowed down.
+# Each connection may send this much at full speed, so that only requests with a large body are slow.
 FREE_BYTES = 16 * 1024
 
 
 class Throttle:
-    """Relays to `http://HOST:PORT` or `unix:///PATH`; what becomes of the bytes may be changed at any time."""
+    """Relays to `http://HOST:PORT` or `unix:///PATH`; its behavior can be changed at any time."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
@@ -31,9 +31,9 @@ class Throttle:
             self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
             self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.bytes_per_second: int | None = None
-        """Of what clients send; None is full speed."""
+        """The speed of what clients send; None is full speed."""
         self.pause_seconds = 0.0
-        """Before each piece, either way."""
+        """The pause before each piece, in both directions."""
         self._flows = threading.Event()
         self._flows.set()
         self._stranded: list[threading.Event] = []
@@ -42,24 +42,24 @@ class Throttle:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hang(self) -> None:
-        """Nothing moves any more, and nobody is told."""
+        """Stall all connections without closing them."""
         self._flows.clear()
 
     def strand(self) -> None:
-        """Nothing moves on the connections there are, ever again; new ones are well."""
+        """Stall the open connections for ever; new ones work."""
         self._stranded.append(self._flows)
         self._flows.clear()
         self._flows = threading.Event()
         self._flows.set()
 
     def cut(self) -> None:
-        """All connections end, and new ones at once."""
+        """Close all connections, and new ones at once."""
         self._is_cut = True
         for end in list(self._open):
             self._end(end)
 
     def heal(self) -> None:
-        """What was hung goes on, and connections last again."""
+        """Let stalled connections continue, and accept new ones."""
         self._is_cut = False
         self._flows.set()
 

@@ -1,9 +1,8 @@
-"""`autoregistry` as a process of its own, forked from one that has imported it already.
+"""`autoregistry` as a separate process, forked from one that has already imported it.
 
-Importing takes 0.4 to 0.6 s of a core, and the suite starts six hundred: that was a seventh of its time. What runs is
-`autoregistry.cli.main`, with its own arguments, environment, output and signals. That the program also starts by
-itself is seen where the way it is installed or its environment matters: test_docs, test_elsewhere, test_surroundings,
-test_ssh and test_tls.
+The import takes 0.4 to 0.6 s of a core, and the suite starts six hundred processes: a seventh of its time. The fork
+runs `autoregistry.cli.main` with its own arguments, environment, output and signals. The installed program itself is
+started where its installation or environment matters: test_docs, test_elsewhere, test_surroundings, test_ssh, test_tls.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from typing import IO, Any
 
 
 class Program:
-    """What `subprocess.Popen` is, for `autoregistry WORDS`; without `output`, both streams are pipes."""
+    """Like `subprocess.Popen`, for `autoregistry ARGUMENTS`; without `output`, both streams are pipes."""
 
     def __init__(
-        self, *words: str | Path, env: Mapping[str, str], output: IO[bytes] | None = None
+        self, *arguments: str | Path, env: Mapping[str, str], output: IO[bytes] | None = None
     ) -> None:
         self.returncode: int | None = None
         self.stdout: IO[str] | None
@@ -36,9 +35,9 @@ class Program:
         ends = [output.fileno()] * 2 if output else [write for _, write in pipes]
         self.stdout, self.stderr = (os.fdopen(r) for r, _ in pipes) if pipes else (None, None)
         self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked = json.dumps({"words": [str(word) for word in words], "env": dict(env)})
+        request = json.dumps({"arguments": [str(a) for a in arguments], "env": dict(env)})
         with theirs:
-            socket.send_fds(_warm()[0], [asked.encode()], [theirs.fileno(), *ends])
+            socket.send_fds(_warm()[0], [request.encode()], [theirs.fileno(), *ends])
         for _, write in pipes:
             os.close(write)
         self.pid = int(self._status.recv(16))
@@ -64,11 +63,11 @@ class Program:
         self.send_signal(signal.SIGTERM)
 
     def communicate(self, timeout: float = 60) -> tuple[str, str]:
-        """What it printed, answer and story, and wait for its end."""
+        """Wait for its end and return its stdout and stderr."""
         assert self.stdout is not None
         assert self.stderr is not None
         streams = [self.stdout, self.stderr]
-        said = {stream: bytearray() for stream in streams}
+        output = {stream: bytearray() for stream in streams}
         deadline = time.monotonic() + timeout
         while streams:
             ready = select.select(streams, [], [], max(0.0, deadline - time.monotonic()))[0]
@@ -76,19 +75,19 @@ class Program:
                 raise subprocess.TimeoutExpired("autoregistry", timeout)
             for stream in ready:
                 if more := os.read(stream.fileno(), 1 << 16):
-                    said[stream] += more
+                    output[stream] += more
                 else:
                     streams.remove(stream)
         self.wait(max(0.0, deadline - time.monotonic()))
-        answer, story = said[self.stdout].decode(), said[self.stderr].decode()
+        stdout, stderr = output[self.stdout].decode(), output[self.stderr].decode()
         self.stdout.close()
         self.stderr.close()
-        return answer, story
+        return stdout, stderr
 
 
 @cache
 def _warm() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """The process that has imported it, and where to ask it; it ends when this one's end of the socket closes."""
+    """Start the process to fork from, and return its control socket; it ends when the socket closes."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
@@ -111,20 +110,20 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        asked, files, _, _ = socket.recv_fds(control, 1 << 18, 3)
-        if not asked:
+        request, files, _, _ = socket.recv_fds(control, 1 << 18, 3)
+        if not request:
             return
         if os.fork() == 0:
             break
         for file in files:
             os.close(file)
     control.close()
-    _keep(json.loads(asked), *files)
+    _become(json.loads(request), *files)
     autoregistry.cli.main()
 
 
-def _keep(asked: dict[str, Any], status: int, out: int, err: int) -> None:
-    """Become the program; its parent tells its number, and in the end its status, to who asked."""
+def _become(request: dict[str, Any], status: int, out: int, err: int) -> None:
+    """Become the program; the parent reports its process id, and at the end its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if child := os.fork():
         os.close(out)
@@ -139,9 +138,9 @@ def _keep(asked: dict[str, Any], status: int, out: int, err: int) -> None:
     os.closerange(3, max(out, err) + 1)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", 1) for stream in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["autoregistry", *asked["words"]]
+    sys.argv = ["autoregistry", *request["arguments"]]
     os.environ.clear()
-    os.environ.update(asked["env"])
+    os.environ.update(request["env"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page in a real browser, over a real proxy, Docker and registry."""
+"""The page in a real browser, with a real proxy, Docker and registry."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from dev.browser import Tab
 from dev.lab import Docker, Registry
-from tests.integration.helpers.browser import Tab, browser
+from tests.integration.helpers.browser import browser
 from tests.integration.helpers.serving import Serve, build, serving
 from tests.integration.helpers.throttle import Throttle, throttled
 
@@ -24,8 +25,8 @@ WORDS = """(image => {
   return row ? Array.from(row.querySelectorAll(".state"), state => state.textContent) : [];
 })"""
 
-# Buffers on the way take some megabytes at once, so the bar is watched from frame to frame.
-NOTE_BARS = """(() => {
+# Buffers take some megabytes at once, so the bar is recorded in every frame.
+RECORD_BARS = """(() => {
   window.bars = new Set();
   window.words = new Set();
   const note = () => {
@@ -38,38 +39,38 @@ NOTE_BARS = """(() => {
   };
   note();
 })()"""
-SAID = """(text => text && !text.startsWith("asked") && text)(
+MESSAGE = """(text => text && !text.startsWith("asked") && text)(
   document.querySelector("#detail-said").textContent)"""
 SHOWN_ROWS = "document.querySelectorAll('#images tbody tr:not([hidden])').length"
-# Nothing tells of a build where nobody watches; a person who comes back to the page is shown it.
-COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
+# Without automatic pushes no event reports a build; the page reads the state when it becomes visible.
+SHOW_PAGE = "document.dispatchEvent(new Event('visibilitychange'))"
 
 
 @pytest.fixture(scope="module")
 def throttle(registry: Registry) -> Iterator[Throttle]:
-    with throttled(registry.url) as made:
-        yield made
+    with throttled(registry.url) as relay:
+        yield relay
 
 
 @pytest.fixture(scope="module")
-def shown(
+def proxy(
     engine: Docker, throttle: Throttle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serve]:
-    """`autoregistry serve` that pushes only when asked, in front of a registry that may be slow."""
-    state = tmp_path_factory.mktemp("shown")
+    """`autoregistry serve` that pushes only when a client pulls, in front of a registry that can be slow."""
+    state = tmp_path_factory.mktemp("proxy")
     with serving(engine, throttle.url, state, "--no-watch") as started:
         yield started
 
 
 @pytest.fixture
-async def tab(shown: Serve, throttle: Throttle, tmp_path: Path) -> AsyncIterator[Tab]:
-    """The page, opened; nothing in it broke and its policy refused nothing."""
-    async with browser(tmp_path / "browser") as made:
-        await made.look(1280, 900, "light")
-        await made.open(f"{shown.url}/_autoregistry/")
-        await made.until("document.querySelector('#health').textContent.includes('live')", "live")
-        yield made
-        assert not [said for said in made.complaints if "ERR_" not in said]
+async def tab(proxy: Serve, throttle: Throttle, tmp_path: Path) -> AsyncIterator[Tab]:
+    """The open page; afterwards there must be no script errors and no violations of its policy."""
+    async with browser(tmp_path / "browser") as opened:
+        await opened.set_window(1280, 900, "light")
+        await opened.open(f"{proxy.url}/_autoregistry/")
+        await opened.until("document.querySelector('#health').textContent.includes('live')", "live")
+        yield opened
+        assert not [text for text in opened.complaints if "ERR_" not in text]
     throttle.bytes_per_second = None
 
 
@@ -78,34 +79,34 @@ async def _build(serve: Serve, image: str, content: str, size: int = 0) -> None:
     await asyncio.to_thread(build, serve.docker, name, content, random_bytes=size)
 
 
-async def _tab_to(tab: Tab, where: str) -> None:
-    """Press Tab until the focus is there."""
+async def _tab_to(tab: Tab, element: str) -> None:
+    """Press Tab until that element has the focus."""
     for _ in range(20):
-        if await tab.evaluate(f"document.activeElement.{where}"):
+        if await tab.evaluate(f"document.activeElement.{element}"):
             return
         await tab.press("Tab", 9)
-    raise AssertionError(f"Tab never reaches what is {where}")
+    raise AssertionError(f"Tab never reaches {element}")
 
 
-async def _says(tab: Tab, image: str, *words: str) -> None:
-    """Wait until the stores' cells of an image say this."""
-    told = " && ".join(f"said[{at}]?.endsWith('{word}')" for at, word in enumerate(words))
-    script = f"(said => {told} || false)({WORDS}('{image}'))"
-    await tab.evaluate(COME_BACK)
+async def _wait_for_states(tab: Tab, image: str, *words: str) -> None:
+    """Wait until the cells of an image show these states."""
+    matches = " && ".join(f"seen[{at}]?.endsWith('{word}')" for at, word in enumerate(words))
+    script = f"(seen => {matches} || false)({WORDS}('{image}'))"
+    await tab.evaluate(SHOW_PAGE)
     await tab.until(script, f"{image}: {words}")
 
 
-async def test_states_turn_after_a_rebuild(shown: Serve, tab: Tab) -> None:
-    image = f"{shown.docker.store}/turns:dev"
-    await _build(shown, image, "v1")
-    await asyncio.to_thread(shown.pull, image)
-    await _says(tab, image, "up to date", "up to date")
-    await _build(shown, image, "v2")
-    await _says(tab, image, "newer", "behind")
+async def test_states_change_after_a_rebuild(proxy: Serve, tab: Tab) -> None:
+    image = f"{proxy.docker.store}/turns:dev"
+    await _build(proxy, image, "v1")
+    await asyncio.to_thread(proxy.pull, image)
+    await _wait_for_states(tab, image, "up to date", "up to date")
+    await _build(proxy, image, "v2")
+    await _wait_for_states(tab, image, "newer", "behind")
 
-    await asyncio.to_thread(shown.pull, image)
+    await asyncio.to_thread(proxy.pull, image)
 
-    await _says(tab, image, "up to date", "up to date")
+    await _wait_for_states(tab, image, "up to date", "up to date")
     pulls = await tab.evaluate("document.querySelector('#pulls tbody').textContent")
     assert pulls.count(image) == 2
 
@@ -114,49 +115,49 @@ async def test_states_turn_after_a_rebuild(shown: Serve, tab: Tab) -> None:
     ("engine", "megabytes", "rate"),
     [
         pytest.param("containerd", 300, 80 * MEGABYTE, id="300 MB of random bytes"),
-        pytest.param("classic", 32, 8 * MEGABYTE, id="32 MB over a slow line"),
+        pytest.param("classic", 32, 8 * MEGABYTE, id="32 MB over a slow network"),
     ],
     indirect=["engine"],
 )
-async def test_a_bar_moves_while_docker_pushes(
-    shown: Serve, throttle: Throttle, tab: Tab, megabytes: int, rate: int
+async def test_progress_bar_moves_while_docker_pushes(
+    proxy: Serve, throttle: Throttle, tab: Tab, megabytes: int, rate: int
 ) -> None:
-    image = f"{shown.docker.store}/bar:dev"
-    await _build(shown, image, "v1", megabytes * MEGABYTE)
+    image = f"{proxy.docker.store}/bar:dev"
+    await _build(proxy, image, "v1", megabytes * MEGABYTE)
     throttle.bytes_per_second = rate
-    await tab.evaluate(NOTE_BARS)
+    await tab.evaluate(RECORD_BARS)
 
-    # A client without a limit of its own: how long it takes is the machine's matter.
-    answer = await asyncio.to_thread(shown.pull, image, agent="crane/0.22", timeout=600)
+    # The client has no time limit: the duration depends on the machine.
+    response = await asyncio.to_thread(proxy.pull, image, agent="crane/0.22", timeout=600)
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     between = await tab.evaluate("[...bars].filter(value => 0 < value && value < 1)")
     assert len(between) >= 5
     assert between == sorted(between)
     assert await tab.evaluate("/MB\\/s, .* left/.test([...words].join())")
-    await tab.until("!document.querySelector('#running li')", "no push is shown any more")
+    await tab.until("!document.querySelector('#running li')", "the end of the push")
 
 
-async def test_after_a_restart_of_the_proxy_the_page_is_right_again(shown: Serve, tab: Tab) -> None:
-    image = f"{shown.docker.store}/restart:dev"
-    await _build(shown, image, "v1")
-    await asyncio.to_thread(shown.kill)
+async def test_page_is_current_again_after_a_restart_of_the_proxy(proxy: Serve, tab: Tab) -> None:
+    image = f"{proxy.docker.store}/restart:dev"
+    await _build(proxy, image, "v1")
+    await asyncio.to_thread(proxy.kill)
     await tab.until("document.querySelector('#health').textContent.includes('reconn')", "away")
 
-    await asyncio.to_thread(shown.start)
+    await asyncio.to_thread(proxy.start)
 
     await tab.until("document.querySelector('#health').textContent.includes('live')", "live")
-    await _says(tab, image, "only here", "missing")
-    await asyncio.to_thread(shown.pull, image)
-    await _says(tab, image, "up to date", "up to date")
+    await _wait_for_states(tab, image, "only here", "missing")
+    await asyncio.to_thread(proxy.pull, image)
+    await _wait_for_states(tab, image, "up to date", "up to date")
 
 
-async def test_the_keyboard_alone_has_an_image_pushed(shown: Serve, tab: Tab) -> None:
-    image = f"{shown.docker.store}/keys:dev"
-    await _build(shown, image, "v1")
+async def test_keyboard_is_enough_to_push_an_image(proxy: Serve, tab: Tab) -> None:
+    image = f"{proxy.docker.store}/keys:dev"
+    await _build(proxy, image, "v1")
     await tab.evaluate("document.querySelector('#filter').focus()")
     await tab.send("Input.insertText", text="keys:")
-    await _says(tab, image, "only here", "missing")
+    await _wait_for_states(tab, image, "only here", "missing")
     await tab.until(f"{SHOWN_ROWS} === 1", "filtered")
 
     await _tab_to(tab, f"closest('tr')?.dataset.image === '{image}'")
@@ -165,10 +166,10 @@ async def test_the_keyboard_alone_has_an_image_pushed(shown: Serve, tab: Tab) ->
     command = await tab.evaluate("document.querySelector('#detail-command').textContent")
     await _tab_to(tab, "id === 'push'")
     await tab.press("Enter", 13, "\r")
-    said = await tab.until(SAID, "an answer")
+    message = await tab.until(MESSAGE, "a message")
 
-    assert said == "the push is running"
-    await _says(tab, image, "up to date", "up to date")
+    assert message == "the push is running"
+    await _wait_for_states(tab, image, "up to date", "up to date")
     await tab.press("Escape", 27)
     await tab.until("!document.querySelector('#detail').open", "the panel is closed")
     assert command == f"autoregistry why {image}"
@@ -176,9 +177,9 @@ async def test_the_keyboard_alone_has_an_image_pushed(shown: Serve, tab: Tab) ->
 
 @asynccontextmanager
 async def _hostile_registry() -> AsyncIterator[str]:
-    """One whose lists and refusals have script in them."""
+    """Run a registry that returns script in its lists and errors."""
 
-    async def answer(request: web.Request) -> web.Response:
+    async def respond(request: web.Request) -> web.Response:
         match request.path:
             case "/v2/":
                 return web.json_response({})
@@ -190,7 +191,7 @@ async def _hostile_registry() -> AsyncIterator[str]:
         return web.json_response({"errors": [{"code": "DENIED", "message": HACK}]}, status=status)
 
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
+    app.router.add_route("*", "/{path:.*}", respond)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -199,7 +200,7 @@ async def _hostile_registry() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("engine", ["classic"], indirect=True)
-async def test_script_in_what_a_registry_and_a_client_say_is_text(
+async def test_script_from_a_registry_or_a_client_is_shown_as_text(
     engine: Docker, tmp_path: Path
 ) -> None:
     async with _hostile_registry() as url:
@@ -207,14 +208,14 @@ async def test_script_in_what_a_registry_and_a_client_say_is_text(
         await asyncio.to_thread(serve.start)
         try:
             await _build(serve, "hostile:dev", "v1")
-            answer = await asyncio.to_thread(serve.pull, "hostile:dev", agent=HACK)
+            response = await asyncio.to_thread(serve.pull, "hostile:dev", agent=HACK)
             async with browser(tmp_path / "browser") as tab:
                 await tab.open(f"{serve.url}/_autoregistry/")
                 for body in ("#images", "#pulls"):
                     text = f"document.querySelector('{body} tbody').textContent"
                     await tab.until(f"{text}.includes({HACK!r})", f"the cause in {body}")
 
-                assert answer.status_code == 403
+                assert response.status_code == 403
                 assert await tab.evaluate("typeof hacked") == "undefined"
                 assert await tab.evaluate("document.querySelectorAll('img, script').length") == 1
                 assert tab.complaints == []

@@ -1,4 +1,4 @@
-"""The OCI distribution conformance program finds the proxy to be what the registry behind it is."""
+"""The OCI distribution conformance program gives the same results for the proxy as for the registry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS = 120
 @pytest.fixture(params=["2", "3"])
 def proxied(request: pytest.FixtureRequest, tmp_path: Path, engine: lab.Docker) -> Iterator[Serve]:
     if engine.store == "containerd":
-        pytest.skip("no image of Docker's takes part: one store is enough")
+        pytest.skip("no image of Docker is involved: one store is enough")
     version: Version = request.param
     registry = lab.start_registry(tmp_path / "registry", version=version)
     with serving(engine, registry, tmp_path / "state", "--no-watch") as serve:
@@ -53,7 +53,7 @@ def _conformance(url: str, names: str, results: Path) -> Results:
     assert report.exists(), done.stdout + done.stderr
     return Counter(
         (f"{case.get('classname')} {case.get('name')}", _status(case))
-        for case in ET.parse(report).getroot().iter("testcase")  # noqa: S314 - the program's own file
+        for case in ET.parse(report).getroot().iter("testcase")  # noqa: S314 - written by the program
     )
 
 
@@ -61,9 +61,7 @@ def _status(case: ET.Element) -> str:
     return next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "ok")
 
 
-def test_the_suite_gives_the_same_results_as_the_registry_itself(
-    proxied: Serve, tmp_path: Path
-) -> None:
+def test_conformance_results_are_those_of_the_registry(proxied: Serve, tmp_path: Path) -> None:
     directly = _conformance(proxied.backend, "direct", tmp_path / "direct")
     by_proxy = _conformance(proxied.url, "proxy", tmp_path / "proxy")
 

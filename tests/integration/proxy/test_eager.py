@@ -1,4 +1,4 @@
-"""Ahead of the pull: what Docker reports is pushed before anybody asks, and what was missed is caught up with."""
+"""Automatic pushes: images are pushed when Docker reports them, and missed ones after a restart."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def eager_registry(engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> 
 def eager(
     engine: Docker, eager_registry: Registry, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serve]:
-    """`autoregistry serve` that watches Docker, first started when Docker has two hundred images of our name."""
+    """`autoregistry serve` that watches Docker; it starts with two hundred images of our name in Docker."""
     serve = Serve(engine, eager_registry.url, tmp_path_factory.mktemp("state"))
     repository = f"{serve.name}/{engine.store}/old"
     build(engine, f"{repository}:t0", "old")
-    # The command would take as long for each as Docker takes for all.
+    # The API tags all of them in the time of one `docker tag`.
     with closing(docker.APIClient(base_url=engine.host)) as api:
         for number in range(1, OLD):
             api.tag(f"{repository}:t0", repository, f"t{number}")
@@ -44,11 +44,11 @@ def eager(
     serve.stop()
 
 
-def _is_there(eager: Serve, image: str) -> bool:
+def _is_pushed(eager: Serve, image: str) -> bool:
     return eager.pull(image).headers["Autoregistry"] == "up-to-date"
 
 
-def test_old_images_that_nobody_asked_for_are_left_alone(
+def test_old_images_are_not_pushed_before_a_pull(
     engine: Docker, eager: Serve, eager_registry: Registry
 ) -> None:
     image = f"{engine.store}/new:dev"
@@ -58,29 +58,29 @@ def test_old_images_that_nobody_asked_for_are_left_alone(
     assert not eager_registry.requests("PUT", f"/v2/{engine.store}/old/")
 
 
-def test_fifty_rebuilds_of_five_images_are_there_before_anybody_asks(
+def test_fifty_rebuilds_of_five_images_are_pushed_before_any_pull(
     engine: Docker, eager: Serve, eager_registry: Registry
 ) -> None:
     images = [f"{engine.store}/app{number}:dev" for number in range(IMAGES)]
     names = [f"{eager.name}/{image}" for image in images]
-    for round_ in range(REBUILDS - 1):  # a burst
+    for round_ in range(REBUILDS - 1):  # many at once
         build(engine, names[0], f"round {round_}", *names[1:])
     waits, last = [], {}
     for image, name in zip(images, names, strict=True):
         last[image] = build(engine, name, f"the last of {image}")
         built = time.monotonic()
-        wait_for(partial(_is_there, eager, image), image)
+        wait_for(partial(_is_pushed, eager, image), image)
         waits.append(time.monotonic() - built)
 
-    answers = {image: eager.pull(image) for image in images}
+    responses = {image: eager.pull(image) for image in images}
 
     print(f"build to registry, median of {len(waits)}: {statistics.median(waits):.2f} s")
-    assert {"up-to-date"} == {a.headers["Autoregistry"] for a in answers.values()}
+    assert {"up-to-date"} == {r.headers["Autoregistry"] for r in responses.values()}
     if engine.store == "containerd":
-        assert last == {i: a.headers["Docker-Content-Digest"] for i, a in answers.items()}
+        assert last == {i: r.headers["Docker-Content-Digest"] for i, r in responses.items()}
 
 
-def test_a_retag_a_load_and_a_pull_by_docker_are_pushed_too(
+def test_tagged_and_loaded_images_are_pushed_too(
     engine: Docker, eager: Serve, eager_registry: Registry, other_engine: Docker
 ) -> None:
     base = f"{engine.store}/base:dev"
@@ -96,21 +96,21 @@ def test_a_retag_a_load_and_a_pull_by_docker_are_pushed_too(
     wait_for(lambda: uploads(eager_registry, loaded), "the loaded image to be pushed")
 
 
-def test_tilts_passing_tags_are_not_pushed(
+def test_temporary_tags_of_tilt_are_not_pushed(
     engine: Docker, eager: Serve, eager_registry: Registry
 ) -> None:
-    passing, kept = (
+    temporary, kept = (
         f"{engine.store}/tilt:tilt-build-1",
         f"{engine.store}/tilt:tilt-0123456789abcdef",
     )
-    build(engine, f"{eager.name}/{passing}", "tilt")
-    engine.cli("tag", f"{eager.name}/{passing}", f"{eager.name}/{kept}")
+    build(engine, f"{eager.name}/{temporary}", "tilt")
+    engine.cli("tag", f"{eager.name}/{temporary}", f"{eager.name}/{kept}")
 
     wait_for(lambda: uploads(eager_registry, kept), "the tag that Tilt deploys to be pushed")
-    assert not uploads(eager_registry, passing)
+    assert not uploads(eager_registry, temporary)
 
 
-def test_what_was_built_while_we_were_down_is_caught_up_with(
+def test_images_built_while_the_proxy_was_down_are_pushed_at_its_start(
     engine: Docker, eager: Serve, eager_registry: Registry
 ) -> None:
     image = f"{engine.store}/missed:dev"
@@ -122,11 +122,11 @@ def test_what_was_built_while_we_were_down_is_caught_up_with(
     assert not eager_registry.requests("PUT", f"/v2/{engine.store}/old/")
 
 
-def test_the_stream_comes_back_after_docker_was_restarted(
+def test_builds_are_followed_again_after_a_restart_of_docker(
     disturbing: Docker, eager: Serve, eager_registry: Registry
 ) -> None:
     if not disturbing.owned:
-        pytest.skip("your own Docker is not restarted by a test")
+        pytest.skip("tests do not restart your own Docker")
     image = f"{disturbing.store}/after-restart:dev"
     disturbing.restart()
     build(disturbing, f"{eager.name}/{image}", "after the restart")

@@ -1,6 +1,6 @@
-"""Whoever is killed, at whatever moment: afterwards the three stores agree, and nothing is left over.
+"""Any process killed at any moment: afterwards the stores agree, and nothing is left open.
 
-`make soak` lives through a hundred moments with each image store; the suite through a few.
+`make soak` runs a hundred moments with each image store; the suite runs a few.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tests.integration.helpers.soak import Soak, moments, read_whole
 
 pytestmark = pytest.mark.engine
 
-# Read now: tests see no AUTOREGISTRY_* of the shell.
+# Read at import, because tests run without AUTOREGISTRY_* variables.
 COUNT = int(os.environ.get("AUTOREGISTRY_SOAK_MOMENTS", "4"))
 SEED = os.environ.get("AUTOREGISTRY_SOAK_SEED") or f"{random.randrange(16**6):06x}"  # noqa: S311
 
 
-def test_killed_at_any_moment_everything_agrees_afterwards(
+def test_stores_agree_after_a_process_was_killed_at_any_moment(
     disturbing: Docker, tmp_path: Path
 ) -> None:
     registry = lab.start_registry(tmp_path / "registry")
@@ -37,15 +37,13 @@ def test_killed_at_any_moment_everything_agrees_afterwards(
         soak.warm_up()
         for moment in moments(f"{SEED} {disturbing.store}", COUNT, most_docker):
             print(moment, flush=True)
-            soak.live_through(moment)
-        soak.nothing_is_open()
+            soak.run_moment(moment)
+        soak.check_nothing_is_open()
     registry.stop()
 
 
-def test_a_layer_whose_link_is_just_being_written_is_there(
-    serve: Serve, registry: Registry
-) -> None:
-    """The registry itself answers 500, over which `docker push` gives up."""
+def test_layer_whose_link_is_being_written_is_found(serve: Serve, registry: Registry) -> None:
+    """The registry itself answers 500, which makes `docker push` fail."""
     build(serve.docker, f"{serve.name}/faults/writing:dev", "writing")
     serve.pull("faults/writing:dev")
     layers = registry.directory / "data/docker/registry/v2/repositories/faults/writing/_layers"
@@ -64,10 +62,8 @@ def test_a_layer_whose_link_is_just_being_written_is_there(
     assert (direct.status_code, through_us.status_code) == (500, 200)
 
 
-def test_a_link_that_the_registry_half_wrote_is_mended_by_the_next_pull(
-    serve: Serve, registry: Registry
-) -> None:
-    """Killed between opening a link and writing it, it leaves an empty file, and answers 500 for it."""
+def test_next_pull_repairs_an_empty_link_in_the_registry(serve: Serve, registry: Registry) -> None:
+    """A registry killed between opening and writing a link leaves an empty file, and answers 500 for it."""
     build(serve.docker, f"{serve.name}/faults/links:dev", "links")
     with httpx.Client(base_url=serve.url, trust_env=False, timeout=60) as client:
         read_whole(client, "faults/links", "dev")
@@ -76,7 +72,7 @@ def test_a_link_that_the_registry_half_wrote_is_mended_by_the_next_pull(
         links = [link for kind in kinds for link in sorted(repository.glob(f"{kind}/link"))[:2]]
         for link in links:
             link.write_bytes(b"")
-            with suppress(AssertionError):  # a layer's loss is known once it was asked for
+            with suppress(AssertionError):  # a lost layer is detected by the first request for it
                 read_whole(client, "faults/links", "dev")
 
             read_whole(client, "faults/links", "dev")
@@ -85,10 +81,8 @@ def test_a_link_that_the_registry_half_wrote_is_mended_by_the_next_pull(
     assert "the registry has lost a part of Docker's image: pushed" in serve.log
 
 
-def test_a_manifest_that_the_registry_half_wrote_is_one_named_error(
-    serve: Serve, registry: Registry
-) -> None:
-    """It takes no upload of what it believes to have: only another manifest, or no file, helps."""
+def test_empty_manifest_in_the_registry_is_reported(serve: Serve, registry: Registry) -> None:
+    """The registry refuses to replace a manifest it believes to have; only another manifest helps."""
     build(serve.docker, f"{serve.name}/faults/manifest:dev", "manifest")
     digest = serve.pull("faults/manifest:dev").headers["Docker-Content-Digest"].partition(":")[2]
     blobs = registry.directory / "data/docker/registry/v2/blobs/sha256"

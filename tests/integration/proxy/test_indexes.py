@@ -1,4 +1,4 @@
-"""Images for several platforms, and BuildKit's attestations: what the containerd store makes of them."""
+"""Indexes of the containerd store: images for several platforms, and attestations of BuildKit."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def context(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_single_platform_build_with_attestation_is_pushed_once(
+def test_build_with_an_attestation_is_pushed_once(
     engine: Docker, serve: Serve, registry: Registry, context: Path
 ) -> None:
     image = "index/attested:dev"
     engine.cli("buildx", "build", "--quiet", "--tag", f"{serve.name}/{image}", context)
 
-    answers = [serve.pull(image, "GET") for _ in range(3)]
+    responses = [serve.pull(image, "GET") for _ in range(3)]
 
-    kinds = [m["platform"]["os"] for m in json.loads(answers[0].text)["manifests"]]
-    assert kinds == ["linux", "unknown"]
-    assert [a.headers["Autoregistry"] for a in answers] == ["pushed", "up-to-date", "up-to-date"]
+    systems = [m["platform"]["os"] for m in json.loads(responses[0].text)["manifests"]]
+    assert systems == ["linux", "unknown"]
+    assert [r.headers["Autoregistry"] for r in responses] == ["pushed", "up-to-date", "up-to-date"]
     assert uploads(registry, image) == 1
 
 
-def test_an_index_that_docker_has_in_part_ends_as_a_child_until_it_is_complete(
+def test_index_that_docker_has_in_part_is_pushed_as_a_child_until_it_is_complete(
     engine: Docker, serve: Serve, registry: Registry, context: Path
 ) -> None:
     source, image = "index/source:dev", "index/partial:dev"
@@ -52,7 +52,7 @@ def test_an_index_that_docker_has_in_part_ends_as_a_child_until_it_is_complete(
     )  # fmt: skip
     full = serve.pull(source)
     engine.cli("image", "rm", f"{serve.name}/{source}")
-    engine.cli("pull", f"{serve.name}/{source}")  # this machine's platform alone
+    engine.cli("pull", f"{serve.name}/{source}")  # only the platform of this machine
     engine.cli("tag", f"{serve.name}/{source}", f"{serve.name}/{image}")
 
     partial = [serve.pull(image) for _ in range(3)]
@@ -63,8 +63,8 @@ def test_an_index_that_docker_has_in_part_ends_as_a_child_until_it_is_complete(
         partial[0].headers["Docker-Content-Digest"],
         full.headers["Docker-Content-Digest"],
     )
-    assert [a.headers["Autoregistry"] for a in partial] == ["pushed", "up-to-date", "up-to-date"]
+    assert [r.headers["Autoregistry"] for r in partial] == ["pushed", "up-to-date", "up-to-date"]
     assert child != index
-    assert [a.headers["Autoregistry"] for a in complete] == ["pushed", "up-to-date"]
+    assert [r.headers["Autoregistry"] for r in complete] == ["pushed", "up-to-date"]
     assert index == complete[0].headers["Docker-Content-Digest"]
     assert uploads(registry, image) == 2

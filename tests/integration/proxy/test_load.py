@@ -1,4 +1,4 @@
-"""Hundreds of clients that stall take neither memory nor speed from the others."""
+"""Hundreds of stalled clients cost the others neither memory nor speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.helpers.serving import Serve, wait_for
 pytestmark = pytest.mark.engine
 
 MIB = 1 << 20
-# A connection that kept its bytes would show as hundreds; measured were 88.
+# Connections that keep their bytes would need hundreds; 88 MiB were measured.
 MEMORY = 100 * MIB
 
 
@@ -31,12 +31,14 @@ def test_stalled_clients_and_pushes_cost_the_others_little(serve: Serve) -> None
     descriptors = _descriptors(serve.pid)
 
     with crowded(serve.port, digest):
-        among = p99(serve.port, 100)
+        crowd = p99(serve.port, 100)
         connections = _descriptors(serve.pid) - descriptors
 
-    print(f"p99 {alone:.4f} s alone, {among:.4f} s among, {serve.resident_bytes() / MIB:.0f} MB")
+    print(
+        f"p99 {alone:.4f} s alone, {crowd:.4f} s in the crowd, {serve.resident_bytes() / MIB:.0f} MB"
+    )
     assert connections >= STALLED_READERS + SLOW_SENDERS + IDLE
     assert serve.resident_bytes() < MEMORY
-    # Some connections to the registry are kept for half a minute.
+    # Some connections to the registry stay open for half a minute.
     kept = descriptors + 2 * PUSHES
-    wait_for(lambda: _descriptors(serve.pid) <= kept, "descriptors let go of", 120)
+    wait_for(lambda: _descriptors(serve.pid) <= kept, "descriptors to be closed", 120)

@@ -1,4 +1,4 @@
-"""The network to the registry, and to Docker, slow, hung and cut: bounded waits, and recovery by itself."""
+"""A slow, stalled or cut network to the registry and to Docker: bounded waits, and recovery by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.helpers.throttle import Throttle, throttled
 pytestmark = pytest.mark.engine
 
 MEGABYTE = 1 << 20
-# Whatever is out of reach, a client has its answer by then, and most of them much earlier.
+# Every client has a response by then, most of them much earlier.
 BOUND_SECONDS = 60.0
 
 
@@ -43,10 +43,10 @@ def serve(
     to_docker: Throttle,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Serve]:
-    """`autoregistry serve` that pushes what is built, between two relays."""
-    far = Docker(engine.store, to_docker.url, owned=False)
+    """`autoregistry serve` with automatic pushes, between two relays."""
+    remote = Docker(engine.store, to_docker.url, owned=False)
     state = tmp_path_factory.mktemp("network")
-    with serving(far, to_registry.url, state, "--no-refresh") as started:
+    with serving(remote, to_registry.url, state, "--no-refresh") as started:
         yield started
 
 
@@ -76,7 +76,7 @@ def _is_in(registry: Registry, image: str) -> bool:
 
 
 @pytest.mark.parametrize("how", ["cut", "hang"])
-def test_a_registry_out_of_reach_is_a_named_answer_in_time_and_then_forgotten(
+def test_unreachable_registry_is_502_in_time_and_pulls_work_afterwards(
     serve: Serve,
     engine: Docker,
     registry: Registry,
@@ -94,11 +94,11 @@ def test_a_registry_out_of_reach_is_a_named_answer_in_time_and_then_forgotten(
     to_registry.heal()
 
     assert (away.status_code, away.headers["Autoregistry"]) == (502, "backend-unreachable")
-    print(f"answered after {took:.1f} s")  # and while it was out of reach
+    print(f"answered after {took:.1f} s")  # while it was unreachable
     assert serve.pull(image).headers["Autoregistry"] == "up-to-date"
 
 
-def test_a_registry_cut_off_in_the_middle_of_a_push_gets_it_at_the_next_pull(
+def test_push_that_lost_the_registry_is_repeated_by_the_next_pull(
     serve: Serve, engine: Docker, registry: Registry, to_registry: Throttle
 ) -> None:
     to_registry.bytes_per_second = MEGABYTE
@@ -115,7 +115,7 @@ def test_a_registry_cut_off_in_the_middle_of_a_push_gets_it_at_the_next_pull(
 
 
 @pytest.mark.parametrize("how", ["cut", "hang"])
-def test_docker_out_of_reach_leaves_a_registry_and_what_was_built_is_pushed_afterwards(
+def test_unreachable_docker_leaves_a_plain_registry_and_builds_are_pushed_afterwards(
     serve: Serve,
     engine: Docker,
     registry: Registry,
@@ -135,17 +135,17 @@ def test_docker_out_of_reach_leaves_a_registry_and_what_was_built_is_pushed_afte
 
     assert (away.status_code, away.headers["Autoregistry"]) == (200, "docker-unreachable")
     print(f"answered after {took:.1f} s")
-    wait_for(lambda: _is_in(registry, f"net/meanwhile-{how}:dev"), "what was built meanwhile", 20)
+    wait_for(lambda: _is_in(registry, f"net/meanwhile-{how}:dev"), "the image built meanwhile", 20)
 
 
-def test_a_slow_docker_is_waited_for_and_one_slower_than_that_is_away(
+def test_slow_docker_is_waited_for_up_to_a_limit(
     serve: Serve, engine: Docker, to_docker: Throttle
 ) -> None:
     image = "net/slow:dev"
     to_docker.pause_seconds = 0.2
     _built(engine, serve, image)
     slow = serve.pull(image, timeout=BOUND_SECONDS)
-    to_docker.pause_seconds = 3.0  # a question takes two of these, and is given five seconds
+    to_docker.pause_seconds = 3.0  # a request takes two of these; its limit is five seconds
     slower = serve.pull(image, timeout=BOUND_SECONDS)
 
     assert slow.headers["Autoregistry"] in ("pushed", "up-to-date")
@@ -153,7 +153,7 @@ def test_a_slow_docker_is_waited_for_and_one_slower_than_that_is_away(
 
 
 @pytest.mark.parametrize("how", ["cut", "hang"])
-def test_docker_out_of_reach_in_the_middle_of_a_push_does_not_stop_the_next_pull(
+def test_pull_works_after_docker_was_unreachable_during_a_push(
     serve: Serve,
     engine: Docker,
     registry: Registry,
@@ -177,35 +177,33 @@ def test_docker_out_of_reach_in_the_middle_of_a_push_does_not_stop_the_next_pull
     assert serve.pull(image).headers["Autoregistry"] == "up-to-date"
 
 
-def test_a_connection_to_docker_that_died_without_a_word_is_made_anew(
-    serve: Serve, engine: Docker
-) -> None:
-    """As over a tunnel, after the machine slept; nothing that happened meanwhile is missed or told twice."""
+def test_silently_dead_connection_to_docker_is_replaced(serve: Serve, engine: Docker) -> None:
+    """As with a tunnel after the machine slept: no event is missed or reported twice."""
     seen: list[str] = []
-    there = threading.Event()
+    connected = threading.Event()
 
     def follow(host: str) -> None:
         with suppress(AutoregistryError):
             for event in follow_events(Daemon("test", {"DOCKER_HOST": host}), None, silence=4):
-                there.set()
+                connected.set()
                 if isinstance(event, ImageEvent) and "net/stranded" in event.reference:
                     seen.append(event.reference.rpartition(":")[2])
 
     with throttled(engine.host) as relay:
         threading.Thread(target=follow, args=(relay.url,), daemon=True).start()
-        assert there.wait(30)
+        assert connected.wait(30)
         _built(engine, serve, "net/stranded:before")
         wait_for(lambda: seen, "the first event")
         relay.strand()
         _built(engine, serve, "net/stranded:after")
-        wait_for(lambda: len(seen) > 1, "what happened after the connection died")
+        wait_for(lambda: len(seen) > 1, "the event after the connection died")
         _built(engine, serve, "net/stranded:last")
         wait_for(lambda: "last" in seen, "the last event")
 
     assert seen == ["before", "after", "last"]
 
 
-def test_a_stop_lets_a_push_end(
+def test_stop_waits_for_a_running_push(
     engine: Docker,
     registry: Registry,
     to_registry: Throttle,
@@ -223,7 +221,7 @@ def test_a_stop_lets_a_push_end(
     assert "cut off" not in stopped.log
 
 
-def test_a_stop_gives_pushes_and_answers_ten_seconds_together_and_says_what_it_cut_off(
+def test_stop_waits_ten_seconds_and_reports_the_push_that_it_cut_off(
     engine: Docker,
     registry: Registry,
     to_registry: Throttle,

@@ -1,4 +1,4 @@
-"""The pull on real engines: both image stores, real clients, and the backend's log as the witness."""
+"""Pulls on real engines: both image stores, real clients; pushes are counted in the backend's log."""
 
 from __future__ import annotations
 
@@ -31,29 +31,27 @@ def _run(*argv: str | Path) -> str:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_what_was_only_built_is_there_for_a_node(
+def test_built_image_is_pushed_for_a_node(
     engine: Docker, serve: Serve, registry: Registry, method: str
 ) -> None:
     image = f"{engine.store}/{method.lower()}:dev"
     build(engine, f"{serve.name}/{image}", method)
 
-    answers = [serve.pull(image, method) for _ in range(3)]
+    responses = [serve.pull(image, method) for _ in range(3)]
 
-    assert [a.headers["Autoregistry"] for a in answers] == ["pushed", "up-to-date", "up-to-date"]
-    assert {200} == {a.status_code for a in answers}
+    assert [r.headers["Autoregistry"] for r in responses] == ["pushed", "up-to-date", "up-to-date"]
+    assert {200} == {r.status_code for r in responses}
     assert uploads(registry, image) == 1
 
 
-def test_what_was_only_built_is_there_for_crane(engine: Docker, serve: Serve) -> None:
+def test_built_image_is_pushed_for_crane(engine: Docker, serve: Serve) -> None:
     image = f"{serve.name}/{engine.store}/crane:dev"
     build(engine, image, "crane")
 
     assert _run(lab.tool("crane"), "digest", image).startswith("sha256:")
 
 
-def test_what_was_only_built_is_there_for_skopeo(
-    engine: Docker, serve: Serve, tmp_path: Path
-) -> None:
+def test_built_image_is_pushed_for_skopeo(engine: Docker, serve: Serve, tmp_path: Path) -> None:
     image = f"{serve.name}/{engine.store}/skopeo:dev"
     build(engine, image, "skopeo")
 
@@ -68,7 +66,7 @@ def test_what_was_only_built_is_there_for_skopeo(
     assert (tmp_path / "to" / "manifest.json").exists()
 
 
-def test_what_was_only_built_is_there_for_another_docker(
+def test_built_image_is_pushed_for_another_docker(
     engine: Docker, other_engine: Docker, serve: Serve
 ) -> None:
     image = f"{serve.name}/{engine.store}/docker:dev"
@@ -82,7 +80,7 @@ def test_what_was_only_built_is_there_for_another_docker(
     assert first != other_engine.cli("image", "inspect", "--format", "{{.Id}}", image).stdout
 
 
-def test_a_containerd_gets_what_was_only_built_and_then_what_was_rebuilt(
+def test_containerd_pulls_the_built_image_and_then_the_rebuilt_one(
     engine: Docker, serve: Serve, registry: Registry, node: Containerd
 ) -> None:
     image = f"{engine.store}/node-{node.version}:dev"
@@ -99,7 +97,7 @@ def test_a_containerd_gets_what_was_only_built_and_then_what_was_rebuilt(
     assert uploads(registry, image) == 2
 
 
-def test_by_digest_what_the_registry_lost_is_pushed_again(
+def test_pull_by_digest_pushes_again_what_the_registry_lost(
     engine: Docker, serve: Serve, tmp_path: Path
 ) -> None:
     """Docker knows the digest from its own push; a new, empty registry does not."""
@@ -108,22 +106,22 @@ def test_by_digest_what_the_registry_lost_is_pushed_again(
     digest = serve.pull(f"{engine.store}/digest:dev").headers["Docker-Content-Digest"]
     empty = lab.start_registry(tmp_path / "empty")
     with serving(engine, empty, tmp_path / "state", "--no-watch", "--name", serve.name) as fresh:
-        # Docker pushes to the name's port: the other proxy must be out of the way.
+        # Docker pushes to the port of the name, which the other proxy must release.
         serve.stop()
         fresh.stop()
         fresh.port = serve.port
         fresh.start()
         try:
-            answer = fresh.pull(f"{engine.store}/digest@{digest}")
+            response = fresh.pull(f"{engine.store}/digest@{digest}")
         finally:
             fresh.stop()
             serve.start()
     empty.stop()
 
-    assert (200, digest) == (answer.status_code, answer.headers.get("Docker-Content-Digest"))
+    assert (200, digest) == (response.status_code, response.headers.get("Docker-Content-Digest"))
 
 
-def test_200_requests_at_once_cause_exactly_one_push(
+def test_200_concurrent_requests_cause_exactly_one_push(
     engine: Docker, serve: Serve, registry: Registry
 ) -> None:
     image = f"{engine.store}/crowd:dev"
@@ -132,15 +130,15 @@ def test_200_requests_at_once_cause_exactly_one_push(
     build(engine, f"{serve.name}/{image}", "v2")
 
     with ThreadPoolExecutor(200) as crowd:
-        answers = list(crowd.map(lambda _: serve.pull(image), range(200)))
+        responses = list(crowd.map(lambda _: serve.pull(image), range(200)))
 
-    assert {200} == {a.status_code for a in answers}
-    assert len({a.headers["Docker-Content-Digest"] for a in answers}) == 1
+    assert {200} == {r.status_code for r in responses}
+    assert len({r.headers["Docker-Content-Digest"] for r in responses}) == 1
     assert uploads(registry, image) == 2
     assert serve.pull(image).headers["Autoregistry"] == "up-to-date"
 
 
-def test_twenty_tags_at_once_are_pushed_while_other_pulls_go_on(
+def test_other_pulls_continue_while_twenty_tags_are_pushed(
     engine: Docker, serve: Serve, registry: Registry
 ) -> None:
     quiet = f"{engine.store}/quiet:dev"
@@ -154,28 +152,28 @@ def test_twenty_tags_at_once_are_pushed_while_other_pulls_go_on(
     with ThreadPoolExecutor(24) as crowd:
         asked = [crowd.submit(serve.pull, image) for image in images]
         meanwhile = serve.pull(quiet)
-        answers = [future.result() for future in asked]
+        responses = [future.result() for future in asked]
 
     assert meanwhile.headers["Autoregistry"] == "up-to-date"
-    assert [(a.status_code, a.reason_phrase) for a in answers] == [(200, "OK")] * 20
+    assert [(r.status_code, r.reason_phrase) for r in responses] == [(200, "OK")] * 20
     assert [uploads(registry, image) for image in images] == [1] * 20
 
 
-def test_an_image_of_ours_that_nobody_has_is_a_plain_404(serve: Serve) -> None:
-    answer = serve.pull("no/such:image", "GET")
+def test_image_that_does_not_exist_is_404(serve: Serve) -> None:
+    response = serve.pull("no/such:image", "GET")
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (404, "only-in-registry")
-    assert "MANIFEST_UNKNOWN" in answer.text
+    assert (response.status_code, response.headers["Autoregistry"]) == (404, "only-in-registry")
+    assert "MANIFEST_UNKNOWN" in response.text
 
 
-def test_each_pull_says_its_verdict_in_one_line(engine: Docker, serve: Serve) -> None:
-    image = f"{engine.store}/told:dev"
-    build(engine, f"{serve.name}/{image}", "told")
+def test_each_pull_logs_its_verdict_in_one_line(engine: Docker, serve: Serve) -> None:
+    image = f"{engine.store}/logged:dev"
+    build(engine, f"{serve.name}/{image}", "logged")
     serve.pull(image)
 
-    told = wait_for(
+    lines = wait_for(
         lambda: [line for line in serve.log.splitlines() if line.startswith(f"{image}  ")],
         "a verdict",
     )
 
-    assert any("Docker's image is missing from the registry: pushed" in line for line in told)
+    assert any("Docker's image is missing from the registry: pushed" in line for line in lines)

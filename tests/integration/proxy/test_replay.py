@@ -1,7 +1,7 @@
-"""What real clients sent once is answered by the proxy as by the registry behind it, to the byte.
+"""The proxy gives recorded requests of real clients the same responses as the registry behind it, to the byte.
 
-`python -m dev.record` made the corpus. Aside are `Date`, hop-by-hop headers, what a registry makes up for an upload,
-and our one header.
+`python -m dev.record` recorded the requests. Not compared: `Date`, hop-by-hop headers, the names that a registry
+invents for an upload, and our own header.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from tests.fakes.wire import RawClient, connected
 
 pytestmark = pytest.mark.engine
 
-Answer = tuple[bytes, list[bytes], bytes]
-ASIDE = {*HOP_BY_HOP, b"date", b"autoregistry"}
+Response = tuple[bytes, list[bytes], bytes]
+NOT_COMPARED = {*HOP_BY_HOP, b"date", b"autoregistry"}
 
 
 @pytest.fixture(params=["2", "3"])
 def registries(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[lab.Registry, lab.Registry]]:
-    """Two that are empty: one to be asked directly, one behind the proxy."""
+    """Two empty registries: one for direct requests, one behind the proxy."""
     try:
         one, two = (
             lab.start_registry(tmp_path / name, version=request.param) for name in ("one", "two")
@@ -63,27 +63,27 @@ async def _proxy(registry: lab.Registry, state: Path) -> AsyncIterator[int]:
         yield proxy.server.addresses[0][1]
 
 
-async def _replay(port: int, requests: list[dict[str, Any]]) -> list[Answer]:
-    made_up: dict[str, str] = {}
-    answers = []
+async def _replay(port: int, requests: list[dict[str, Any]]) -> list[Response]:
+    invented: dict[str, str] = {}
+    responses = []
     async with connected(port) as client:
         for number, request in enumerate(requests):
-            target = re.sub(r"<\d+\.\d>", lambda hit: made_up[hit[0]], request["target"])
+            target = re.sub(r"<\d+\.\d>", lambda hit: invented[hit[0]], request["target"])
             headers = [h for h in request["headers"] if not h.lower().startswith("connection:")]
             head = "\r\n".join((f"{request['method']} {target} HTTP/1.1", *headers, "\r\n"))
             body = base64.b64decode(request["body"])
             if "transfer-encoding: chunked" in head.lower():
                 body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
             await client.send(head.encode("latin-1") + body)
-            status, fields, content = await _answer(client, request["method"])
+            status, fields, content = await _response(client, request["method"])
             location = next((f for f in fields if f.lower().startswith(b"location:")), b"")
             for i, text in enumerate(UPLOAD.findall(location.decode())):
-                made_up[f"<{number}.{i}>"] = text
-            answers.append((status, [_plain(f) for f in fields], content))
-    return answers
+                invented[f"<{number}.{i}>"] = text
+            responses.append((status, [_plain(f) for f in fields], content))
+    return responses
 
 
-async def _answer(client: RawClient, method: str) -> Answer:
+async def _response(client: RawClient, method: str) -> Response:
     status, *lines = (await client.head()).rstrip(b"\r\n").split(b"\r\n")
     values = {k.lower(): v.strip() for k, _, v in (line.partition(b":") for line in lines)}
     body = b""
@@ -94,7 +94,7 @@ async def _answer(client: RawClient, method: str) -> Answer:
         await client.exactly(2)
     elif method != "HEAD":
         body = await client.exactly(int(values.get(b"content-length", b"0")))
-    return status, [f for f in lines if f.partition(b":")[0].lower() not in ASIDE], body
+    return status, [f for f in lines if f.partition(b":")[0].lower() not in NOT_COMPARED], body
 
 
 def _plain(field: bytes) -> bytes:
@@ -102,12 +102,12 @@ def _plain(field: bytes) -> bytes:
 
 
 def _requests(tape: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(tape.read_text())
-    return found
+    requests: list[dict[str, Any]] = json.loads(tape.read_text())
+    return requests
 
 
 @pytest.mark.parametrize("tape", sorted(CORPUS.glob("*.json")), ids=lambda path: path.stem)
-def test_every_client_has_pushed_and_pulled(tape: Path) -> None:
+def test_recording_of_each_client_has_a_push_and_a_pull(tape: Path) -> None:
     kinds = {
         (request["method"], type(parse_target(request["target"])))
         for request in _requests(tape)
@@ -118,7 +118,7 @@ def test_every_client_has_pushed_and_pulled(tape: Path) -> None:
 
 
 @pytest.mark.parametrize("tape", sorted(CORPUS.glob("*.json")), ids=lambda path: path.stem)
-async def test_the_proxy_answers_as_the_registry_itself(
+async def test_proxy_responds_like_the_registry_itself(
     tape: Path, registries: tuple[lab.Registry, lab.Registry], tmp_path: Path
 ) -> None:
     requests = _requests(tape)
@@ -129,6 +129,6 @@ async def test_the_proxy_answers_as_the_registry_itself(
         proxied = await _replay(port, requests)
 
     assert len(directly) == len(requests)
-    assert [b"HTTP/1.1 5" in answer[0] for answer in directly] == [False] * len(requests)
-    for request, expected, got in zip(requests, directly, proxied, strict=True):
-        assert expected == got, f"{request['method']} {request['target']}"
+    assert [b"HTTP/1.1 5" in response[0] for response in directly] == [False] * len(requests)
+    for request, expected, actual in zip(requests, directly, proxied, strict=True):
+        assert expected == actual, f"{request['method']} {request['target']}"

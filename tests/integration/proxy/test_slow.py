@@ -1,4 +1,4 @@
-"""Pushes that take their time: the registry behind is slowed down."""
+"""Slow pushes: the registry behind the proxy is slowed down."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ import pytest
 
 from dev import lab
 from dev.lab import Docker, Registry
-from tests.integration.conftest import mirror
-from tests.integration.helpers.serving import Serve, build, serving, uploads, wait_for
+from tests.integration.helpers.serving import (
+    Serve,
+    build,
+    serving,
+    uploads,
+    wait_for,
+    write_hosts_toml,
+)
 from tests.integration.helpers.throttle import Throttle, throttled
 
 pytestmark = pytest.mark.engine
@@ -28,8 +34,8 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def throttle(registry: Registry) -> Iterator[Throttle]:
-    with throttled(registry.url) as made:
-        yield made
+    with throttled(registry.url) as relay:
+        yield relay
 
 
 @pytest.fixture(autouse=True)
@@ -42,35 +48,35 @@ def full_speed_afterwards(throttle: Throttle) -> Iterator[None]:
 def slow(
     engine: Docker, throttle: Throttle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serve]:
-    """`autoregistry serve` with little patience, in front of a registry that may be slowed down."""
+    """`autoregistry serve` with a short patience, in front of a registry that can be slowed down."""
     flags = ("--no-watch", "--patience", "3")
     with serving(engine, throttle.url, tmp_path_factory.mktemp("slow"), *flags) as started:
         yield started
 
 
-def _pushing(serve: Serve, image: str) -> None:
+def _wait_for_push(serve: Serve, image: str) -> None:
     wait_for(
         lambda: f"{image}  Docker's image" in serve.log and ": pushing" in serve.log,
         f"a push of {image}",
     )
 
 
-def _ask_and_leave(serve: Serve, image: str) -> None:
-    """Hang up as soon as the push has begun."""
+def _pull_and_hang_up(serve: Serve, image: str) -> None:
+    """Send a pull, and hang up as soon as the push has started."""
     repository, _, tag = image.rpartition(":")
-    asking = f"GET /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {serve.name}\r\n\r\n"
+    request = f"GET /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {serve.name}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", serve.port)) as client:
-        client.sendall(asking.encode())
-        _pushing(serve, image)
+        client.sendall(request.encode())
+        _wait_for_push(serve, image)
 
 
 @pytest.mark.parametrize("version", ["1.6", "2.3"])
-def test_one_pull_by_containerd_outlasts_a_push_longer_than_patience(
+def test_one_pull_by_containerd_waits_for_a_push_longer_than_patience(
     slow: Serve, registry: Registry, throttle: Throttle, tmp_path: Path, version: str
 ) -> None:
     image = f"{slow.docker.store}/patience-{version}:dev"
     build(slow.docker, f"{slow.name}/{image}", version, random_bytes=2 * MEGABYTE)
-    node = lab.containerd("1.6" if version == "1.6" else "2.3", mirror(tmp_path, slow))
+    node = lab.containerd("1.6" if version == "1.6" else "2.3", write_hosts_toml(tmp_path, slow))
     throttle.bytes_per_second = MEGABYTE // 3
 
     code, output = node.pull(f"{slow.name}/{image}")
@@ -81,7 +87,7 @@ def test_one_pull_by_containerd_outlasts_a_push_longer_than_patience(
     assert "still pushing" in slow.log
 
 
-def test_a_docker_pull_simply_waits(
+def test_docker_pull_waits_for_the_push(
     slow: Serve, other_engine: Docker, registry: Registry, throttle: Throttle
 ) -> None:
     image = f"{slow.docker.store}/waits:dev"
@@ -93,16 +99,16 @@ def test_a_docker_pull_simply_waits(
     assert uploads(registry, image) == 1
 
 
-def test_rebuilt_during_a_push_whoever_asks_afterwards_gets_the_newer(
+def test_pull_after_a_rebuild_during_a_push_gets_the_newer_image(
     slow: Serve, throttle: Throttle
 ) -> None:
     image = f"{slow.docker.store}/rebuilt:dev"
     reference = f"{slow.name}/{image}"
     build(slow.docker, reference, "v1", random_bytes=2 * MEGABYTE)
     throttle.bytes_per_second = MEGABYTE // 2
-    with ThreadPoolExecutor(1) as other:
-        early = other.submit(slow.pull, image, agent="crane")
-        _pushing(slow, image)
+    with ThreadPoolExecutor(1) as executor:
+        early = executor.submit(slow.pull, image, agent="crane")
+        _wait_for_push(slow, image)
         newer = build(slow.docker, reference, "v2")
         throttle.bytes_per_second = None
 
@@ -117,42 +123,42 @@ def test_rebuilt_during_a_push_whoever_asks_afterwards_gets_the_newer(
     assert slow.pull(image).headers["Autoregistry"] == "up-to-date"
 
 
-def test_a_client_that_hangs_up_does_not_end_the_push(
+def test_client_that_hangs_up_does_not_cancel_the_push(
     slow: Serve, registry: Registry, throttle: Throttle
 ) -> None:
     image = f"{slow.docker.store}/hangs-up:dev"
     build(slow.docker, f"{slow.name}/{image}", "hangs up", random_bytes=2 * MEGABYTE)
     throttle.bytes_per_second = MEGABYTE // 2
-    _ask_and_leave(slow, image)
+    _pull_and_hang_up(slow, image)
     throttle.bytes_per_second = None
 
     wait_for(lambda: uploads(registry, image), "the push to end by itself")
-    answer = slow.pull(image)
+    response = slow.pull(image)
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "up-to-date")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "up-to-date")
     assert uploads(registry, image) == 1
 
 
-def test_killed_during_a_push_the_next_start_has_lost_nothing(
+def test_proxy_killed_during_a_push_has_lost_nothing_at_the_next_start(
     slow: Serve, registry: Registry, throttle: Throttle
 ) -> None:
     image = f"{slow.docker.store}/killed:dev"
     build(slow.docker, f"{slow.name}/{image}", "killed", random_bytes=2 * MEGABYTE)
     throttle.bytes_per_second = MEGABYTE // 2
-    _ask_and_leave(slow, image)
+    _pull_and_hang_up(slow, image)
     slow.kill()
     throttle.bytes_per_second = None
     slow.start()
 
-    answer = slow.pull(image, agent="crane")
+    response = slow.pull(image, agent="crane")
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
 
 
 def _import_large(docker: Docker, reference: str) -> None:
-    """A layer of a gigabyte that no compression makes smaller: gzip looks 32 KB back.
+    """Import a layer of a gigabyte that cannot be compressed: gzip looks 32 KB back.
 
-    The classic store's own gzip is the slowest part of all: a quarter of it there.
+    A quarter of that for the classic store, whose own gzip is the slowest part.
     """
     parts = 16 if docker.store == "containerd" else 4
     client = subprocess.Popen(
@@ -171,10 +177,10 @@ def _import_large(docker: Docker, reference: str) -> None:
     assert client.wait() == 0
 
 
-def test_a_gigabyte_streams_through_in_flat_memory(
+def test_gigabyte_passes_through_in_constant_memory(
     engine: Docker, registry: Registry, tmp_path: Path
 ) -> None:
-    """A user's own `docker push`, and then a reader that takes its time (1 MB/s)."""
+    """A manual `docker push`, and then a slow reader (1 MB/s)."""
     with serving(engine, registry, tmp_path, "--no-watch") as serve:
         image = f"{engine.store}/gigabyte:dev"
         _import_large(engine, f"{serve.name}/{image}")
@@ -193,16 +199,16 @@ def test_a_gigabyte_streams_through_in_flat_memory(
             manifest = serve.pull(f"{image.removesuffix(':dev')}@{child}", "GET").json()
         layer = max(manifest["layers"], key=lambda one: int(one["size"]))
         path = f"/v2/{image.removesuffix(':dev')}/blobs/{layer['digest']}"
-        got = 0
-        with httpx.stream("GET", f"{serve.url}{path}", trust_env=False, timeout=60) as answer:
-            for chunk in answer.iter_raw(1 << 18):
-                got += len(chunk)
+        received = 0
+        with httpx.stream("GET", f"{serve.url}{path}", trust_env=False, timeout=60) as response:
+            for chunk in response.iter_raw(1 << 18):
+                received += len(chunk)
                 peak = max(peak, serve.resident_bytes())
-                if got < 5 * MEGABYTE:
+                if received < 5 * MEGABYTE:
                     time.sleep(len(chunk) / MEGABYTE)
         engine.cli("image", "rm", f"{serve.name}/{image}")
 
         assert push.returncode == 0
-        assert int(layer["size"]) == got
+        assert int(layer["size"]) == received
         assert "pushed manually" in serve.log
         assert peak < 100 * MEGABYTE, f"{peak / MEGABYTE:.0f} MB"

@@ -1,4 +1,4 @@
-"""Many who listen, one of whom does not read: it costs no memory, and the others nothing."""
+"""Many listeners to the event stream: one that does not read costs neither memory nor the others anything."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("containerd")]
 MIB = 1 << 20
 LISTENERS = 49
 PULLS = 400
-# A listener that reads costs a few buffers; measured were 3 to 6 MB for all of it.
+# A listener that reads costs a few buffers; 3 to 6 MB were measured in all.
 GROWTH = 16 * MIB
-ASK = b"GET /_autoregistry/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+REQUEST = b"GET /_autoregistry/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """`autoregistry serve` of one store: nothing here depends on which."""
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """`autoregistry serve` with one image store: the store makes no difference here."""
     with ExitStack() as stack:
         try:
             docker = lab.docker("containerd")
@@ -52,13 +52,13 @@ async def _pull_often(serve: Serve, count: int) -> list[float]:
 
 
 async def _listen(serve: Serve, answers: int, after: str = "") -> list[str]:
-    """The lines that are told until so many pulls were answered."""
+    """Return the lines of the stream until so many pulls were answered."""
     seen: list[str] = []
     async with (
         httpx.AsyncClient(trust_env=False, timeout=60) as client,
-        client.stream("GET", f"{serve.url}/_autoregistry/events?after={after}") as told,
+        client.stream("GET", f"{serve.url}/_autoregistry/events?after={after}") as stream,
     ):
-        async for line in told.aiter_lines():
+        async for line in stream.aiter_lines():
             seen.append(line)
             answers -= '"type": "pull-answered"' in line
             if not answers:
@@ -71,37 +71,37 @@ def _listeners(serve: Serve) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith("autoregistry_listen"))
 
 
-async def test_fifty_who_listen_and_one_who_does_not_read(told: Serve) -> None:
-    alone = await _pull_often(told, 200)
+async def test_listener_that_does_not_read_costs_the_fifty_others_nothing(proxy: Serve) -> None:
+    alone = await _pull_often(proxy, 200)
     with socket.socket() as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stalled.connect(("127.0.0.1", told.port))
-        stalled.sendall(ASK)
-        listening = [asyncio.create_task(_listen(told, PULLS)) for _ in range(LISTENERS)]
-        await asyncio.to_thread(wait_for, lambda: _listeners(told) > LISTENERS, "all to listen")
-        before = told.resident_bytes()
+        stalled.connect(("127.0.0.1", proxy.port))
+        stalled.sendall(REQUEST)
+        listening = [asyncio.create_task(_listen(proxy, PULLS)) for _ in range(LISTENERS)]
+        await asyncio.to_thread(wait_for, lambda: _listeners(proxy) > LISTENERS, "all listeners")
+        before = proxy.resident_bytes()
 
-        took = await _pull_often(told, PULLS)
-        heard = await asyncio.gather(*listening)
+        took = await _pull_often(proxy, PULLS)
+        received = await asyncio.gather(*listening)
 
-        grown = told.resident_bytes() - before
+        grown = proxy.resident_bytes() - before
     print(
         f"grown by {grown / MIB:.1f} MB; median of a pull {took[PULLS // 2] * 1000:.1f} ms,"
-        f" {alone[100] * 1000:.1f} ms with nobody listening"
+        f" {alone[100] * 1000:.1f} ms without listeners"
     )
-    assert {sum("pull-answered" in line for line in lines) for lines in heard} == {PULLS}
+    assert {sum("pull-answered" in line for line in lines) for lines in received} == {PULLS}
     assert grown < GROWTH
 
 
-async def test_who_comes_back_is_told_all_that_was_missed(told: Serve) -> None:
-    listening = asyncio.create_task(_listen(told, 1))
-    await asyncio.to_thread(wait_for, lambda: _listeners(told), "it to listen")
-    await _pull_often(told, 1)
+async def test_reconnecting_listener_receives_all_missed_events(proxy: Serve) -> None:
+    listening = asyncio.create_task(_listen(proxy, 1))
+    await asyncio.to_thread(wait_for, lambda: _listeners(proxy), "the listener")
+    await _pull_often(proxy, 1)
     last = next(line for line in await listening if line.startswith("id: ")).removeprefix("id: ")
-    await _pull_often(told, 100)
-    told.stop()
-    told.start()
+    await _pull_often(proxy, 100)
+    proxy.stop()
+    proxy.start()
 
-    missed = await asyncio.wait_for(_listen(told, 100, last), 10)
+    missed = await asyncio.wait_for(_listen(proxy, 100, last), 10)
 
     assert sum("pull-answered" in line for line in missed) == 100

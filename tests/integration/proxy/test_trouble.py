@@ -1,4 +1,4 @@
-"""What happens when pushes fail, parts go away, and other people push."""
+"""Failed pushes, missing parts, and manual pushes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ import pytest
 
 from dev import lab
 from dev.lab import Docker, Registry
-from tests.integration.conftest import mirror
-from tests.integration.helpers.serving import Serve, build, serving, uploads, wait_for
+from tests.integration.helpers.serving import (
+    Serve,
+    build,
+    serving,
+    uploads,
+    wait_for,
+    write_hosts_toml,
+)
 
 pytestmark = pytest.mark.engine
 
@@ -24,7 +30,7 @@ MEGABYTE = 1 << 20
 
 @contextmanager
 def small_disk(directory: Path, size: str) -> Iterator[None]:
-    """A file system of its own, so small that a push fills it."""
+    """Mount a file system so small that a push fills it."""
     directory.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory], check=True)
     try:
@@ -33,7 +39,7 @@ def small_disk(directory: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", directory], check=True)
 
 
-def test_a_failed_push_is_told_to_the_client_and_never_hidden_behind_the_old_image(
+def test_failed_push_is_reported_to_the_client_instead_of_the_old_image(
     engine: Docker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "registry"
@@ -42,41 +48,41 @@ def test_a_failed_push_is_told_to_the_client_and_never_hidden_behind_the_old_ima
         with serving(engine, registry, tmp_path / "state", "--no-watch") as serve:
             image = f"{engine.store}/fails:dev"
             reference = f"{serve.name}/{image}"
-            node = lab.containerd("2.3", mirror(tmp_path, serve))
+            node = lab.containerd("2.3", write_hosts_toml(tmp_path, serve))
             build(engine, reference, "v1")
             old = serve.pull(image).headers["Docker-Content-Digest"]
             build(engine, reference, "v2", random_bytes=8 * MEGABYTE)
 
-            with ThreadPoolExecutor(1) as other:  # the classic store tries five times, for 50 s
-                pulling = other.submit(node.pull, reference)
+            with ThreadPoolExecutor(1) as executor:  # the classic store tries five times, for 50 s
+                pulling = executor.submit(node.pull, reference)
                 refused = serve.pull(image, "GET", agent="crane")
                 code, output = pulling.result()
             node.stop()
             away = refused
-            if engine.owned:  # what is known to be stale stays so while Docker does not answer
+            if engine.owned:  # a tag known to be stale stays so while Docker does not response
                 engine.freeze()
                 try:
                     away = serve.pull(image, agent="crane")
                 finally:
                     engine.thaw()
             subprocess.run(["mount", "-o", "remount,size=64m", folder / "data"], check=True)
-            wait_for(lambda: serve.pull(image).status_code == 200, "it to mend itself")
-            mended = serve.pull(image)
+            wait_for(lambda: serve.pull(image).status_code == 200, "its recovery")
+            repaired = serve.pull(image)
         registry.stop()
 
-    said = f"Docker's newer {image} could not be pushed: no space left on device"
+    message = f"Docker's newer {image} could not be pushed: no space left on device"
     assert (refused.status_code, refused.headers["Autoregistry"]) == (403, "push-failed")
-    assert said == refused.reason_phrase
+    assert message == refused.reason_phrase
     assert json.loads(refused.text)["errors"][0]["message"] == refused.reason_phrase
     assert code != 0
-    assert said in output
+    assert message in output
     assert (away.status_code, away.headers["Autoregistry"]) == (403, "push-failed")
-    assert mended.headers["Autoregistry"] == "up-to-date"
-    assert old != mended.headers["Docker-Content-Digest"]
+    assert repaired.headers["Autoregistry"] == "up-to-date"
+    assert old != repaired.headers["Docker-Content-Digest"]
 
 
 def _crane_push(serve: Serve, image: str, content: str, folder: Path) -> str:
-    """Push another image under this tag, as CI would; its digest."""
+    """Push another image under this tag, as CI would; return its digest."""
     (folder / "theirs").write_text(content)
     subprocess.run(["tar", "-C", folder, "-cf", folder / "layer.tar", "theirs"], check=True)
     crane = lab.tool("crane")
@@ -97,7 +103,7 @@ def _crane_push(serve: Serve, image: str, content: str, folder: Path) -> str:
     return serve.pull(image).headers["Docker-Content-Digest"]
 
 
-def test_a_push_by_hand_is_served_also_after_kill_9_until_docker_changes(
+def test_manual_push_is_served_until_docker_changes_even_after_kill_9(
     engine: Docker, serve: Serve, registry: Registry, tmp_path: Path
 ) -> None:
     image = f"{engine.store}/hand:dev"
@@ -119,11 +125,13 @@ def test_a_push_by_hand_is_served_also_after_kill_9_until_docker_changes(
     assert uploads(registry, image) == 3
 
 
-def test_docker_frozen_killed_and_back(disturbing: Docker, serve: Serve, tmp_path: Path) -> None:
-    """A hung Docker is waited for so long and no longer; a killed one is noticed at once."""
+def test_frozen_or_killed_docker_leaves_a_plain_registry_until_it_is_back(
+    disturbing: Docker, serve: Serve, tmp_path: Path
+) -> None:
+    """A frozen Docker is waited for up to a limit; a killed one is noticed at once."""
     engine = disturbing
     if not engine.owned:
-        pytest.skip("your own Docker is not frozen or killed by a test")
+        pytest.skip("tests do not freeze or kill your own Docker")
     image, stale = f"{engine.store}/away:dev", f"{engine.store}/stale:dev"
     for name in (image, stale):
         build(engine, f"{serve.name}/{name}", "v1")
@@ -142,16 +150,16 @@ def test_docker_frozen_killed_and_back(disturbing: Docker, serve: Serve, tmp_pat
         engine.start()
     back = serve.pull(stale)
 
-    assert [(a.status_code, a.headers["Autoregistry"]) for a in (frozen, thawed, killed)] == [
+    assert [(r.status_code, r.headers["Autoregistry"]) for r in (frozen, thawed, killed)] == [
         (200, "docker-unreachable"),
         (200, "up-to-date"),
         (200, "docker-unreachable"),
     ]
-    assert health["docker"] == "does not answer"
+    assert health["docker"] == "does not response"
     assert (back.status_code, back.headers["Autoregistry"]) == (200, "pushed")
 
 
-def test_a_backend_that_is_away_is_502_naming_it(
+def test_unreachable_backend_is_502_with_its_address(
     engine: Docker, serve: Serve, registry: Registry
 ) -> None:
     image = f"{engine.store}/backend:dev"
@@ -165,13 +173,13 @@ def test_a_backend_that_is_away_is_502_naming_it(
         registry.start()
     back = serve.pull(image)
 
-    for answer in (away, blob):
-        assert answer.status_code == 502
-        assert registry.url in answer.reason_phrase
+    for response in (away, blob):
+        assert response.status_code == 502
+        assert registry.url in response.reason_phrase
     assert (back.status_code, back.headers["Autoregistry"]) == (200, "up-to-date")
 
 
-def test_a_users_own_docker_push_passes_and_counts_as_by_hand(
+def test_users_own_docker_push_passes_and_counts_as_manual(
     engine: Docker, serve: Serve, registry: Registry
 ) -> None:
     image = f"{engine.store}/own-push:dev"
@@ -184,17 +192,19 @@ def test_a_users_own_docker_push_passes_and_counts_as_by_hand(
     assert uploads(registry, image) == 1
 
 
-def test_what_is_built_is_pushed_before_anybody_asks(engine: Docker, tmp_path: Path) -> None:
+def test_built_and_rebuilt_images_are_pushed_before_any_pull(
+    engine: Docker, tmp_path: Path
+) -> None:
     registry = lab.start_registry(tmp_path / "registry")
     with serving(engine, registry, tmp_path / "state") as serve:
         image = f"{engine.store}/eager:dev"
         build(engine, f"{serve.name}/{image}", "v1")
-        wait_for(lambda: uploads(registry, image) == 1, "an eager push")
+        wait_for(lambda: uploads(registry, image) == 1, "the automatic push")
         build(engine, f"{serve.name}/{image}", "v2")
-        wait_for(lambda: uploads(registry, image) == 2, "another one after the rebuild")
+        wait_for(lambda: uploads(registry, image) == 2, "the push of the rebuild")
         wait_for(lambda: serve.log.count(f"{image}  pushed") == 2, "both to end")
 
-        answer: httpx.Response = serve.pull(image)
+        response: httpx.Response = serve.pull(image)
 
-        assert answer.headers["Autoregistry"] == "up-to-date"
+        assert response.headers["Autoregistry"] == "up-to-date"
     registry.stop()

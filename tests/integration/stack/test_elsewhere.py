@@ -1,27 +1,23 @@
-"""The commands away from the source tree and from 127.0.0.1: the wheel alone, and a container with only the socket."""
+"""The commands without the source tree, and without access to 127.0.0.1: a wheel, a container, another network."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dev import lab
 from tests.helpers.docs import ROOT
-from tests.integration.helpers.serving import build, wait_for
-from tests.integration.stack import test_stack
-from tests.integration.stack.test_stack import Typed
+from tests.integration.helpers.command_line import CommandLine, check_every_command
 
 pytestmark = pytest.mark.engine
 
-# In a network of its own, where only the daemon answers, by TCP: run a command there.
-_APART = """
+# Runs a command in a separate network, in which only the daemon can be reached, by TCP.
+_SEPARATE_NETWORK = """
 import os, socket, subprocess, sys, threading
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 def copy(source, target):
@@ -41,13 +37,10 @@ environment = {**os.environ, "DOCKER_HOST": "tcp://127.0.0.1:2375"}
 sys.exit(subprocess.run(sys.argv[2:], env=environment).returncode)
 """
 
-typed = test_stack.typed
-stack = test_stack.stack
-
 
 @pytest.fixture
-def wheel_environment(stack: Typed, tmp_path: Path) -> dict[str, str]:
-    """A new virtual environment with the wheel in it and what that says it needs; no source tree."""
+def wheel_environment(stack: CommandLine, tmp_path: Path) -> dict[str, str]:
+    """A new virtual environment with the wheel and its dependencies, without the source tree."""
     if stack.engine.store == "classic":
         pytest.skip("the wheel is the same for both stores")
     venv = tmp_path / "venv"
@@ -63,10 +56,10 @@ def wheel_environment(stack: Typed, tmp_path: Path) -> dict[str, str]:
     return {**os.environ, **stack.engine.environment, "PATH": path}
 
 
-def test_the_wheel_alone_is_a_plugin_of_k3d_and_the_same_program(
-    wheel_environment: dict[str, str], stack: Typed, tmp_path: Path
+def test_installed_wheel_is_a_k3d_plugin_and_the_same_program(
+    wheel_environment: dict[str, str], stack: CommandLine, tmp_path: Path
 ) -> None:
-    """The same, as far as Docker sees it: `up` finds the image that the source tree has built."""
+    """The same program: `up` finds the image that was built from the source tree."""
 
     def run(*argv: str) -> str:
         done = subprocess.run(
@@ -82,11 +75,11 @@ def test_the_wheel_alone_is_a_plugin_of_k3d_and_the_same_program(
         return done.stdout
 
     program = (tmp_path / "venv/bin/autoregistry").read_text().partition("\n")[0]
-    where = run(
+    location = run(
         program.removeprefix("#!"), "-c", "import autoregistry; print(autoregistry.__file__)"
     )
 
-    assert where.startswith(str(tmp_path / "venv"))
+    assert location.startswith(str(tmp_path / "venv"))
     assert (
         run("k3d", "autoregistry", "up") == f"localhost:{stack.port} is up, nothing had to change\n"
     )
@@ -94,45 +87,34 @@ def test_the_wheel_alone_is_a_plugin_of_k3d_and_the_same_program(
     assert "mirrors:" in run("autoregistry", "generate", "registries")
 
 
-def does_its_work(run: Callable[..., str], stack: Typed) -> None:
-    """Every kind of question and deed, where 127.0.0.1 is not the proxy's: it is asked by `docker exec`.
-
-    What the doctor finds may be ill in clusters that are none of ours.
-    """
-    name = f"from/{secrets.token_hex(4)}:dev"
-    build(stack.engine, f"{stack.name}/{name}", stack.engine.store)
-
-    told = json.loads(run("status", "--json").partition("\n}\n")[0] + "}")
-    assert (told["proxy"]["backend"], told["name"]) == ("ok", stack.name)
-    assert name in run("push", name)
-    wait_for(lambda: name in run("images"), "the image in the list")
-    assert name in run("why", name)
-    assert "is served at" in run("logs", "--tail", "100")
-    assert "an image was pushed automatically" in run("doctor")
-    assert "nothing had to change" in run("up")
-
-
-def test_a_container_with_only_the_socket_is_road_enough(stack: Typed) -> None:
+def test_commands_work_in_a_container_that_has_only_the_socket(stack: CommandLine) -> None:
     image = stack.inspect("autoregistry")["Config"]["Image"]
     mount = f"{stack.engine.socket}:/var/run/docker.sock"
     options = ("run", "--rm", "--network", "none", "--user", "0:0", "--volume", mount, image)
 
-    def run(*words: str) -> str:
-        done = stack.engine.cli(*options, *words, check=words != ("doctor",))
+    def run(*arguments: str) -> str:
+        done = stack.engine.cli(*options, *arguments, check=arguments != ("doctor",))
         return done.stdout + done.stderr
 
-    does_its_work(run, stack)
+    check_every_command(run, stack)
 
 
-def test_a_daemon_behind_tcp_in_another_network_is_road_enough(stack: Typed) -> None:
+def test_commands_work_with_a_daemon_behind_tcp_in_another_network(stack: CommandLine) -> None:
     if stack.engine.store == "classic":
-        pytest.skip("the road is the same for both stores")
+        pytest.skip("the connection is the same for both stores")
 
-    def run(*words: str) -> str:
-        apart = ["unshare", "--net", sys.executable, "-c", _APART, str(stack.engine.socket)]
-        argv = [*apart, sys.executable, "-m", "autoregistry", *words]
+    def run(*arguments: str) -> str:
+        command = [
+            "unshare",
+            "--net",
+            sys.executable,
+            "-c",
+            _SEPARATE_NETWORK,
+            str(stack.engine.socket),
+        ]
+        argv = [*command, sys.executable, "-m", "autoregistry", *arguments]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0 or words == ("doctor",), done.stderr
+        assert done.returncode == 0 or arguments == ("doctor",), done.stderr
         return done.stdout + done.stderr
 
-    does_its_work(run, stack)
+    check_every_command(run, stack)

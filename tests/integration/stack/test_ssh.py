@@ -1,4 +1,4 @@
-"""A daemon that is reached by ssh only (Debian's sshd), and whose ports are asked through `docker exec`."""
+"""A daemon behind ssh (Debian's sshd): the proxy is reached through `docker exec`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from autoregistry.stack.ports import listeners
 from dev import lab
 from dev.lab import Docker, Registry, debian
 from dev.lab.registry import free_port
-from tests.integration.conftest import _or_skip
+from tests.integration.helpers.availability import or_skip
+from tests.integration.helpers.command_line import CommandLine, check_every_command, exclusive_stack
 from tests.integration.helpers.serving import Serve, build, wait_for
-from tests.integration.stack.test_elsewhere import does_its_work
-from tests.integration.stack.test_stack import Typed, only_stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("classic")]
 
@@ -38,13 +37,13 @@ SetEnv DOCKER_HOST={host} PATH={path}
 
 @pytest.fixture(scope="module")
 def engine() -> Docker:
-    """One store is enough: the road is the same, and slow."""
-    return _or_skip(lambda: lab.docker("classic"))
+    """One store is enough: the connection is the same, and slow."""
+    return or_skip(lambda: lab.docker("classic"))
 
 
 @pytest.fixture
 def sshd_config(engine: Docker, tmp_path: Path) -> Path:
-    """Of an sshd that lets `me` in, to this daemon; beside it, in bin, an `ssh` that shows the key."""
+    """Configuration of an sshd that accepts the key `me`; the `ssh` in `bin` beside it offers that key."""
     try:
         debian.install("openssh-server")
     except lab.LabError as exc:
@@ -70,7 +69,7 @@ def sshd_config(engine: Docker, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def over_ssh(sshd_config: Path) -> Iterator[dict[str, str]]:
-    """The variables of a user to whom the daemon is `ssh://root@127.0.0.1:PORT`."""
+    """The environment of a user whose daemon is `ssh://root@127.0.0.1:PORT`."""
     port = int(sshd_config.read_text().split()[1])
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", sshd_config])
     try:
@@ -84,10 +83,10 @@ def over_ssh(sshd_config: Path) -> Iterator[dict[str, str]]:
         server.wait()
 
 
-def test_a_daemon_behind_ssh_on_another_machine_is_asked_through_docker_exec(
+def test_proxy_of_a_daemon_behind_ssh_is_reached_through_docker_exec(
     engine: Docker, sshd_config: Path
 ) -> None:
-    """Another network stands for another machine: ssh starts its sshd instead of connecting to it."""
+    """A separate network stands for another machine: ssh starts its sshd instead of connecting to it."""
     for name in ("registry:2", "python:3.13-slim"):
         lab.image(engine, name)
     environment = {
@@ -100,21 +99,21 @@ def test_a_daemon_behind_ssh_on_another_machine_is_asked_through_docker_exec(
     far.write_text(f"#!/bin/sh\nexec {SSHD} -i -f {sshd_config}\n")
     far.chmod(0o755)
 
-    def typed(*words: str) -> str:
-        apart = ["unshare", "--net", sys.executable, "-m", "autoregistry", *words]
-        done = subprocess.run(apart, capture_output=True, text=True, check=False, env=environment)
-        assert done.returncode == 0 or words == ("doctor",), done.stderr
+    def run(*arguments: str) -> str:
+        argv = ["unshare", "--net", sys.executable, "-m", "autoregistry", *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0 or arguments == ("doctor",), done.stderr
         return done.stdout + done.stderr
 
-    with only_stack(engine):
-        stack = Typed(engine)
-        typed("up", "--port", str(stack.port), "--docker-socket", str(engine.socket))
-        host = json.loads(typed("status", "--json"))["docker"]["host"]
+    with exclusive_stack(engine):
+        stack = CommandLine(engine)
+        run("up", "--port", str(stack.port), "--docker-socket", str(engine.socket))
+        host = json.loads(run("status", "--json"))["docker"]["host"]
         assert host == environment["DOCKER_HOST"]
-        does_its_work(typed, stack)
+        check_every_command(run, stack)
 
 
-@pytest.mark.parametrize("flags", [(), ("--no-watch",)], ids=["built", "asked"])
+@pytest.mark.parametrize("flags", [(), ("--no-watch",)], ids=["automatic", "on demand"])
 def test_serve_over_ssh_pushes(
     engine: Docker,
     registry: Registry,
@@ -127,9 +126,9 @@ def test_serve_over_ssh_pushes(
     try:
         build(engine, f"{serve.name}/ssh/app:dev", str(flags))
         if not flags:
-            wait_for(lambda: "ssh/app:dev  pushed" in serve.log, "the push that nobody asked for")
-        answer = serve.pull("ssh/app:dev")
+            wait_for(lambda: "ssh/app:dev  pushed" in serve.log, "the automatic push")
+        response = serve.pull("ssh/app:dev")
     finally:
         serve.stop()
 
-    assert answer.headers["Autoregistry"] == ("pushed" if flags else "up-to-date")
+    assert response.headers["Autoregistry"] == ("pushed" if flags else "up-to-date")

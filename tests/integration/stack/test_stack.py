@@ -1,4 +1,4 @@
-"""`up`, `status`, `down` and `generate compose` as people type them, on both image stores."""
+"""`up`, `status`, `down` and `generate compose` on both image stores."""
 
 from __future__ import annotations
 
@@ -7,89 +7,22 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from dev import lab
 from dev.lab import Docker
-from dev.lab.cache import RUN, locked
 from dev.lab.registry import free_port
+from tests.integration.helpers.command_line import CommandLine
 from tests.integration.helpers.serving import build, wait_for
-from tests.integration.helpers.warm import Program
 
 pytestmark = pytest.mark.engine
 
 
-class Typed:
-    """`autoregistry` in one daemon's environment."""
-
-    def __init__(self, engine: Docker) -> None:
-        self.engine = engine
-        self.port = free_port()
-        self._environment = {**os.environ, **engine.environment}
-
-    def start(self, *words: str) -> Program:
-        return Program(*words, env=self._environment)
-
-    def run(self, *words: str) -> tuple[int, str, str]:
-        """Exit code, answer and story."""
-        process = self.start(*words)
-        out, err = process.communicate(timeout=300)
-        print(f"$ autoregistry {' '.join(words)}\n{out}{err}")
-        return process.wait(0), out, err
-
-    def ok(self, *words: str) -> str:
-        code, out, err = self.run(*words)
-        assert code == 0, err
-        return out
-
-    def inspect(self, container: str) -> dict[str, Any]:
-        return dict(json.loads(self.engine.cli("inspect", container).stdout)[0])
-
-    @property
-    def name(self) -> str:
-        """What images are tagged with."""
-        return f"localhost:{self.port}"
-
-    def names(self) -> list[str]:
-        shown = self.engine.cli("ps", "--all", "--format", "{{.Names}}").stdout.split()
-        return sorted(name for name in shown if name.startswith("autoregistry"))
-
-
-@contextmanager
-def only_stack(engine: Docker) -> Iterator[None]:
-    """A daemon has one stack: nobody else's test uses it meanwhile, and nothing is left of it afterwards."""
-    if not engine.owned:
-        pytest.skip("the stack of your own Docker is not for a test to change")
-    with locked(f"stack-{engine.store}", directory=RUN):
-        Typed(engine).ok("down", "--volumes", "--yes")
-        yield
-        Typed(engine).ok("down", "--volumes", "--yes")
-
-
-@pytest.fixture(scope="module")
-def typed(engine: Docker) -> Iterator[Typed]:
-    """The command line of a daemon that has the two base images and nothing of ours."""
-    for name in ("registry:2", "python:3.13-slim"):
-        lab.image(engine, name)
-    with only_stack(engine):
-        yield Typed(engine)
-
-
-@pytest.fixture
-def stack(typed: Typed) -> Typed:
-    """... and the stack is up."""
-    typed.ok("up", "--port", str(typed.port))
-    return typed
-
-
-def test_up_makes_a_proxy_that_is_locked_in_and_published_on_this_machine_only(
-    stack: Typed,
+def test_up_creates_a_proxy_without_capabilities_that_is_published_on_loopback_only(
+    stack: CommandLine,
 ) -> None:
     facts = stack.inspect("autoregistry")
     host = facts["HostConfig"]
@@ -106,26 +39,26 @@ def test_up_makes_a_proxy_that_is_locked_in_and_published_on_this_machine_only(
     assert "Uid:\t65532\t65532" in status
 
 
-def test_what_is_built_is_in_the_registry_without_a_push(stack: Typed) -> None:
+def test_built_image_is_in_the_registry_without_a_push(stack: CommandLine) -> None:
     build(stack.engine, f"localhost:{stack.port}/shop/api:dev", stack.engine.store)
     url = f"http://127.0.0.1:{stack.port}/v2/shop/api/tags/list"
 
-    wait_for(lambda: httpx.get(url, trust_env=False).status_code == 200, "the eager push")
+    wait_for(lambda: httpx.get(url, trust_env=False).status_code == 200, "the automatic push")
     assert httpx.get(url, trust_env=False).json()["tags"] == ["dev"]
 
 
-def test_up_again_changes_nothing_and_says_so(stack: Typed) -> None:
-    before = [stack.inspect(name)["Id"] for name in stack.names()]
+def test_second_up_changes_nothing_and_reports_that(stack: CommandLine) -> None:
+    before = [stack.inspect(name)["Id"] for name in stack.containers()]
     began = time.monotonic()
 
     assert stack.ok("up") == f"localhost:{stack.port} is up, nothing had to change\n"
 
-    print(f"after {time.monotonic() - began:.2f} s")
-    assert before == [stack.inspect(name)["Id"] for name in stack.names()]
+    print(f"second up: {time.monotonic() - began:.2f} s")
+    assert before == [stack.inspect(name)["Id"] for name in stack.containers()]
 
 
-def test_a_new_port_replaces_only_the_proxy_which_keeps_its_cluster_networks(
-    stack: Typed,
+def test_new_port_replaces_only_the_proxy_and_keeps_its_cluster_networks(
+    stack: CommandLine,
 ) -> None:
     docker = stack.engine.cli
     docker("network", "create", "k3d-st-plain")
@@ -148,8 +81,8 @@ def test_a_new_port_replaces_only_the_proxy_which_keeps_its_cluster_networks(
             docker("network", "rm", network)
 
 
-def test_an_address_that_somebody_else_took_meanwhile_does_not_stop_the_proxy(
-    stack: Typed,
+def test_proxy_starts_after_another_container_took_its_address(
+    stack: CommandLine,
 ) -> None:
     lab.image(stack.engine, "busybox:latest")
     docker = stack.engine.cli
@@ -170,22 +103,22 @@ def test_an_address_that_somebody_else_took_meanwhile_does_not_stop_the_proxy(
         docker("network", "rm", "k3d-st-taken")
 
 
-def test_another_registry_image_replaces_only_the_backend(stack: Typed) -> None:
+def test_new_registry_image_replaces_only_the_backend(stack: CommandLine) -> None:
     lab.image(stack.engine, "registry:3")
     proxy = stack.inspect("autoregistry")["Id"]
 
     stack.ok("up", "--registry-image", "registry:3")
-    told = json.loads(stack.ok("status", "--json"))
+    status = json.loads(stack.ok("status", "--json"))
     again = stack.ok("up")
     stack.ok("up", "--registry-image", "registry:2")
 
-    assert [piece["image"] for piece in told["containers"]][1] == "registry:3"
+    assert [piece["image"] for piece in status["containers"]][1] == "registry:3"
     assert "nothing had to change" in again
-    assert told["proxy"]["backend"] == "ok"
+    assert status["proxy"]["backend"] == "ok"
     assert stack.inspect("autoregistry")["Id"] == proxy
 
 
-def test_a_replacement_that_was_interrupted_is_finished_by_the_next_up(stack: Typed) -> None:
+def test_up_finishes_an_interrupted_replacement(stack: CommandLine) -> None:
     docker = stack.engine.cli
     docker("stop", "autoregistry")
     docker("rename", "autoregistry", "autoregistry-new")
@@ -193,11 +126,11 @@ def test_a_replacement_that_was_interrupted_is_finished_by_the_next_up(stack: Ty
 
     stack.ok("up")
 
-    assert stack.names() == ["autoregistry", "autoregistry-backend"]
+    assert stack.containers() == ["autoregistry", "autoregistry-backend"]
     assert stack.inspect("autoregistry")["Id"] == identity
 
 
-def test_ctrl_c_ends_with_130_and_the_next_up_goes_on(stack: Typed) -> None:
+def test_ctrl_c_exits_with_130_and_the_next_up_continues(stack: CommandLine) -> None:
     stack.engine.cli("rm", "--force", "autoregistry")
     process = stack.start("up", "--port", str(stack.port))
     assert process.stderr is not None
@@ -213,18 +146,20 @@ def test_ctrl_c_ends_with_130_and_the_next_up_goes_on(stack: Typed) -> None:
     assert stack.inspect("autoregistry")["State"]["Health"]["Status"] == "healthy"
 
 
-def test_a_socket_of_another_daemon_is_refused_by_name(stack: Typed, other_engine: Docker) -> None:
-    """Either the container sees another daemon there, or the path is not there at all."""
+def test_socket_of_another_daemon_is_an_error_that_names_it(
+    stack: CommandLine, other_engine: Docker
+) -> None:
+    """In the container that path leads to another daemon, or does not exist."""
     code, _, err = stack.run("up", "--docker-socket", str(other_engine.socket))
 
     assert code == 1
     assert f"a container cannot reach the Docker daemon of {stack.engine.host}" in err
     assert f"({other_engine.socket}: " in err
     assert "hint: autoregistry up --docker-socket PATH" in err
-    assert stack.names() == ["autoregistry", "autoregistry-backend"]
+    assert stack.containers() == ["autoregistry", "autoregistry-backend"]
 
 
-def test_a_port_that_a_container_has_is_refused_with_its_name(stack: Typed) -> None:
+def test_port_of_another_container_is_an_error_that_names_the_container(stack: CommandLine) -> None:
     lab.image(stack.engine, "busybox:latest")
     port = free_port()
     run = ("run", "--detach", "--name", "st-holder", "--publish", f"127.0.0.1:{port}:80")
@@ -240,7 +175,7 @@ def test_a_port_that_a_container_has_is_refused_with_its_name(stack: Typed) -> N
 
 
 @pytest.mark.parametrize("flag", ["--registry-image", "--base-image"])
-def test_an_image_that_cannot_be_pulled_is_one_error(stack: Typed, flag: str) -> None:
+def test_image_that_cannot_be_pulled_is_one_error(stack: CommandLine, flag: str) -> None:
     code, _, err = stack.run("up", flag, "127.0.0.1:9/no/such:image")
 
     assert code == 1
@@ -248,7 +183,7 @@ def test_an_image_that_cannot_be_pulled_is_one_error(stack: Typed, flag: str) ->
     assert f"hint: autoregistry up {flag} IMAGE" in err
 
 
-def test_k3d_lists_both_as_its_registries(stack: Typed) -> None:
+def test_k3d_lists_both_containers_as_registries(stack: CommandLine) -> None:
     listed = subprocess.run(
         [lab.tool("k3d"), "registry", "list", "--no-headers"],
         capture_output=True,
@@ -260,30 +195,35 @@ def test_k3d_lists_both_as_its_registries(stack: Typed) -> None:
     assert {"autoregistry", "autoregistry-backend"} <= set(listed.stdout.split())
 
 
-def test_down_keeps_what_was_pushed_and_up_finds_it_again(stack: Typed) -> None:
+def test_down_keeps_pushed_images_for_the_next_up(stack: CommandLine) -> None:
     build(stack.engine, f"localhost:{stack.port}/shop/kept:dev", "kept")
     url = f"http://127.0.0.1:{stack.port}/v2/shop/kept/tags/list"
-    wait_for(lambda: httpx.get(url, trust_env=False).status_code == 200, "the eager push")
+    wait_for(lambda: httpx.get(url, trust_env=False).status_code == 200, "the automatic push")
 
-    said = stack.ok("down")
-    left = stack.names(), stack.engine.cli("network", "ls", "--format", "{{.Name}}").stdout.split()
+    output = stack.ok("down")
+    remaining = (
+        stack.containers(),
+        stack.engine.cli("network", "ls", "--format", "{{.Name}}").stdout.split(),
+    )
     stack.ok("up", "--port", str(stack.port))
 
-    assert said.endswith(f"kept for the next `autoregistry up --port {stack.port}`\n")
-    assert left[0] == []
-    assert "autoregistry" not in left[1]
+    assert output.endswith(f"kept for the next `autoregistry up --port {stack.port}`\n")
+    assert remaining[0] == []
+    assert "autoregistry" not in remaining[1]
     assert httpx.get(url, trust_env=False).json()["tags"] == ["dev"]
 
 
-def test_a_container_of_our_name_that_is_not_ours_is_left_alone(typed: Typed) -> None:
-    lab.image(typed.engine, "busybox:latest")
-    typed.ok("down")
-    typed.engine.cli("run", "--detach", "--name", "autoregistry", "busybox:latest", "sleep", "600")
+def test_foreign_container_with_our_name_is_not_changed(command_line: CommandLine) -> None:
+    lab.image(command_line.engine, "busybox:latest")
+    command_line.ok("down")
+    command_line.engine.cli(
+        "run", "--detach", "--name", "autoregistry", "busybox:latest", "sleep", "600"
+    )
     try:
-        refused = [typed.run(verb) for verb in ("up", "down")]
-        assert typed.names() == ["autoregistry"]
+        refused = [command_line.run(verb) for verb in ("up", "down")]
+        assert command_line.containers() == ["autoregistry"]
     finally:
-        typed.engine.cli("rm", "--force", "autoregistry")
+        command_line.engine.cli("rm", "--force", "autoregistry")
 
     for code, _, err in refused:
         assert code == 1
@@ -291,33 +231,35 @@ def test_a_container_of_our_name_that_is_not_ours_is_left_alone(typed: Typed) ->
         assert "hint: docker rename autoregistry autoregistry-other" in err
 
 
-def test_compose_runs_the_same_stack_and_is_recognised(typed: Typed, tmp_path: Path) -> None:
-    if typed.engine.cli("compose", "version", check=False).returncode != 0:
+def test_compose_runs_the_same_stack_and_is_recognized(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    if command_line.engine.cli("compose", "version", check=False).returncode != 0:
         pytest.skip("this Docker has no compose plugin")
-    typed.ok("down")
+    command_line.ok("down")
     file = tmp_path / "compose.yaml"
-    typed.ok("generate", "compose", "--port", str(typed.port), "--output", str(file))
+    command_line.ok("generate", "compose", "--port", str(command_line.port), "--output", str(file))
     compose = ("compose", "--file", file)
-    typed.engine.cli(*compose, "up", "--detach", "--wait")
+    command_line.engine.cli(*compose, "up", "--detach", "--wait")
     try:
-        told = json.loads(typed.ok("status", "--json"))
-        build(typed.engine, f"{typed.name}/composed:dev", "composed")
-        assert "composed:dev" in typed.ok("push", "composed:dev")
-        assert "✗" not in typed.ok("doctor")
-        refused = [typed.run(verb) for verb in ("up", "down")]
+        status = json.loads(command_line.ok("status", "--json"))
+        build(command_line.engine, f"{command_line.name}/composed:dev", "composed")
+        assert "composed:dev" in command_line.ok("push", "composed:dev")
+        assert "✗" not in command_line.ok("doctor")
+        refused = [command_line.run(verb) for verb in ("up", "down")]
     finally:
-        typed.engine.cli(*compose, "down")
+        command_line.engine.cli(*compose, "down")
 
-    assert (told["run_by"], told["proxy"]["docker"]) == ("docker compose", "ok")
+    assert (status["run_by"], status["proxy"]["docker"]) == ("docker compose", "ok")
     assert [code for code, _, _ in refused] == [1, 1]
     for verb, (_, _, err) in zip(("up -d", "down"), refused, strict=True):
         assert f"hint: docker compose --file {file} {verb}\n" in err
 
 
-def test_down_with_volumes_leaves_nothing_but_the_image(typed: Typed) -> None:
-    typed.ok("up", "--port", str(typed.port))
-    typed.ok("down", "--volumes", "--yes")
-    volumes = typed.engine.cli("volume", "ls", "--format", "{{.Name}}").stdout.split()
+def test_down_with_volumes_removes_everything_but_the_image(command_line: CommandLine) -> None:
+    command_line.ok("up", "--port", str(command_line.port))
+    command_line.ok("down", "--volumes", "--yes")
+    volumes = command_line.engine.cli("volume", "ls", "--format", "{{.Name}}").stdout.split()
 
-    assert typed.names() == []
+    assert command_line.containers() == []
     assert {"autoregistry-data", "autoregistry-state"} & set(volumes) == set()

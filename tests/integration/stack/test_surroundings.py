@@ -1,4 +1,4 @@
-"""What stands around a daemon and a shell: proxies, broken credential helpers, TCP, somebody else's localhost."""
+"""The environment of a daemon and a shell: proxies, broken credential helpers, TCP, another localhost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from dev import lab
 from dev.lab.registry import free_port
-from tests.integration.helpers.separate_docker import daemon_apart
+from tests.integration.helpers.separate_docker import separate_daemon
 from tests.integration.helpers.serving import Serve, build, serving, wait_for
 
 pytestmark = pytest.mark.engine
@@ -29,7 +29,7 @@ def _serve(engine: lab.Docker, registry: lab.Registry, state: Path, **env: str) 
         serve.stop()
 
 
-def test_a_dead_proxy_in_the_environment_diverts_nothing(
+def test_http_proxy_in_the_environment_is_ignored(
     engine: lab.Docker, registry: lab.Registry, tmp_path: Path
 ) -> None:
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -41,7 +41,7 @@ def test_a_dead_proxy_in_the_environment_diverts_nothing(
         assert serve.pull("around:proxy").headers["Autoregistry"] == "pushed"
 
 
-def test_a_missing_credential_helper_stops_nothing(
+def test_missing_credential_helper_does_not_prevent_a_push(
     engine: lab.Docker, registry: lab.Registry, tmp_path: Path
 ) -> None:
     config = tmp_path / "docker"
@@ -54,67 +54,67 @@ def test_a_missing_credential_helper_stops_nothing(
         assert serve.pull("around:helper").headers["Autoregistry"] == "pushed"
 
 
-def test_dockers_own_localhost_is_found_to_be_us(serve: Serve) -> None:
+def test_loopback_check_finds_that_dockers_localhost_is_this_proxy(serve: Serve) -> None:
     wait_for(lambda: serve.get("/_autoregistry/health").json().get("loop") == "ok", "loop")
     assert "is not this proxy" not in serve.log
     assert "autoregistry-probe" not in serve.log
 
 
-def test_a_daemon_whose_localhost_is_somebody_else_is_one_named_error(
+def test_another_registry_at_dockers_localhost_is_reported(
     engine: lab.Docker, registry: lab.Registry, tmp_path: Path
 ) -> None:
-    """There is a registry, and Docker's pushes go well; they only never arrive here."""
-    somebody = lab.start_registry(tmp_path / "somebody")
-    flags = ("--no-watch", "--name", f"localhost:{somebody.port}")
+    """Docker's pushes succeed, but reach the other registry."""
+    other = lab.start_registry(tmp_path / "other")
+    flags = ("--no-watch", "--name", f"localhost:{other.port}")
     elsewhere = Serve(engine, registry.url, tmp_path, flags)
     elsewhere.start()
     try:
-        wait_for(lambda: "is not this proxy" in elsewhere.log, "the named error")
-        said = elsewhere.get("/_autoregistry/health").json()["loop"]
-        build(engine, f"localhost:{somebody.port}/around:elsewhere", "x")
-        answer = elsewhere.get("/v2/around/manifests/elsewhere")
+        wait_for(lambda: "is not this proxy" in elsewhere.log, "the error")
+        loop = elsewhere.get("/_autoregistry/health").json()["loop"]
+        build(engine, f"localhost:{other.port}/around:elsewhere", "x")
+        response = elsewhere.get("/v2/around/manifests/elsewhere")
     finally:
         elsewhere.stop()
-        somebody.stop()
+        other.stop()
 
-    assert said.startswith(f"Docker's localhost:{somebody.port} is not this proxy")
+    assert loop.startswith(f"Docker's localhost:{other.port} is not this proxy")
     assert "autoregistry up" in elsewhere.log
-    assert answer.status_code == 403
-    assert "it did not arrive" in answer.reason_phrase
+    assert response.status_code == 403
+    assert "it did not arrive" in response.reason_phrase
 
 
-def test_a_daemon_in_a_network_of_its_own_is_the_same_error_and_a_refusal(
+def test_daemon_in_its_own_network_is_reported_and_its_images_are_refused(
     engine: lab.Docker, registry: lab.Registry, tmp_path: Path
 ) -> None:
-    """As in a virtual machine: nobody is at its localhost, so what it built can be had nowhere."""
+    """As in a virtual machine: nothing listens at its localhost, so it cannot push its images."""
     if engine.store != "classic" or not engine.owned:
-        pytest.skip("a third daemon is made of the older one's programs")
+        pytest.skip("the third daemon uses the programs of the classic one")
     with (
-        daemon_apart() as apart,
-        serving(apart, registry, tmp_path / "state", "--no-watch") as serve,
+        separate_daemon() as separate,
+        serving(separate, registry, tmp_path / "state", "--no-watch") as serve,
     ):
-        build(apart, f"{serve.name}/around:apart", "x")
-        wait_for(lambda: "is not this proxy" in serve.log, "the named error")
-        answer = serve.pull("around:apart")
+        build(separate, f"{serve.name}/around:separate", "x")
+        wait_for(lambda: "is not this proxy" in serve.log, "the error")
+        response = serve.pull("around:separate")
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (403, "push-failed")
-    assert "connection refused" in answer.reason_phrase
+    assert (response.status_code, response.headers["Autoregistry"]) == (403, "push-failed")
+    assert "connection refused" in response.reason_phrase
 
 
-def test_a_daemon_that_is_away_leaves_a_plain_registry(
+def test_unreachable_daemon_leaves_a_plain_registry(
     engine: lab.Docker, registry: lab.Registry, serve: Serve, tmp_path: Path
 ) -> None:
     build(engine, f"{serve.name}/around:away", "x")
     serve.pull("around:away").raise_for_status()
 
     with _serve(engine, registry, tmp_path, DOCKER_HOST="tcp://127.0.0.1:9") as alone:
-        answer = alone.pull("around:away")
+        response = alone.pull("around:away")
 
-    assert answer.status_code == 200
-    assert answer.headers["Autoregistry"] == "docker-unreachable"
+    assert response.status_code == 200
+    assert response.headers["Autoregistry"] == "docker-unreachable"
 
 
-def test_a_daemon_over_tcp_gets_its_pushes(
+def test_daemon_behind_tcp_is_asked_to_push(
     engine: lab.Docker, registry: lab.Registry, tmp_path: Path
 ) -> None:
     with (
@@ -128,7 +128,7 @@ def test_a_daemon_over_tcp_gets_its_pushes(
 
 @contextmanager
 def _as_tcp(path: str) -> Iterator[str]:
-    """The daemon's socket on a port of loopback."""
+    """Relay the daemon's socket to a port on loopback."""
     port = free_port()
     relay = f"""
 import asyncio

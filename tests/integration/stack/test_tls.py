@@ -1,4 +1,4 @@
-"""A daemon that is reached by TCP with TLS: by DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, and by a context of Docker's."""
+"""A daemon behind TLS, chosen by DOCKER_TLS_VERIFY and DOCKER_CERT_PATH or by a context of Docker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from dev import lab
 from dev.lab import Docker, Registry
 from dev.lab.registry import free_port
-from tests.integration.conftest import _or_skip
+from tests.integration.helpers.availability import or_skip
 from tests.integration.helpers.serving import Serve, build
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("classic")]
@@ -41,18 +41,18 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def engine() -> Docker:
-    """One store is enough: the road is the same."""
-    return _or_skip(lambda: lab.docker("classic"))
+    """One store is enough: the connection is the same."""
+    return or_skip(lambda: lab.docker("classic"))
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and what it says of the daemon and of a client, under the names that Docker looks for."""
+    """An authority and its certificates for the daemon and a client, under the names that Docker expects."""
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "extensions").write_text("subjectAltName=IP:127.0.0.1\n")
 
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     openssl("req", "-x509", *new_key, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=ca")
@@ -69,7 +69,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(engine: Docker, certificates: Path) -> Iterator[str]:
-    """The daemon behind TLS, which lets nobody in without a certificate."""
+    """The daemon behind TLS, which requires a client certificate."""
     port = free_port()
     argv = [sys.executable, "-c", _RELAY, str(engine.socket), str(port), str(certificates)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as relay:
@@ -89,14 +89,14 @@ def _by_variables(address: str, certificates: Path, _: Path) -> dict[str, str]:
 
 def _by_context(address: str, certificates: Path, folder: Path) -> dict[str, str]:
     files = ",".join(f"{key}={certificates}/{key}.pem" for key in ("ca", "cert", "key"))
-    for words in (["create", "far", "--docker", f"host={address},{files}"], ["use", "far"]):
-        argv = [str(lab.tool("docker-20.10")), "context", *words]
+    for arguments in (["create", "far", "--docker", f"host={address},{files}"], ["use", "far"]):
+        argv = [str(lab.tool("docker-20.10")), "context", *arguments]
         subprocess.run(argv, check=True, capture_output=True, env={"DOCKER_CONFIG": str(folder)})
     return {"DOCKER_CONFIG": str(folder), "DOCKER_HOST": ""}
 
 
 @pytest.mark.parametrize("chosen", [_by_variables, _by_context])
-def test_a_daemon_behind_tls_gets_its_pushes(
+def test_daemon_behind_tls_is_asked_to_push(
     engine: Docker,
     registry: Registry,
     address: str,
@@ -109,11 +109,11 @@ def test_a_daemon_behind_tls_gets_its_pushes(
     serve.start()
     try:
         build(engine, f"{serve.name}/around:tls", str(environment))
-        answer = serve.pull("around:tls")
+        response = serve.pull("around:tls")
     finally:
         serve.stop()
 
-    assert answer.headers["Autoregistry"] == "pushed"
+    assert response.headers["Autoregistry"] == "pushed"
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,18 @@ def test_a_daemon_behind_tls_gets_its_pushes(
             "ls /nowhere",
         ),
         (
-            {"DOCKER_HOST": "", "DOCKER_CONTEXT": "nobody"},
-            "context nobody cannot",
+            {"DOCKER_HOST": "", "DOCKER_CONTEXT": "missing"},
+            "context missing cannot",
             "docker context",
         ),
         ({}, "does not answer", "docker info"),
     ],
     ids=["no-certificates", "no-context", "no-tls"],
 )
-def test_a_wrong_road_to_docker_is_named_with_a_hint(
+def test_wrong_connection_to_docker_is_reported_with_a_hint(
     address: str, wrong: dict[str, str], message: str, hint: str
 ) -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "autoregistry", "up"],
         capture_output=True,
         text=True,
@@ -144,6 +144,6 @@ def test_a_wrong_road_to_docker_is_named_with_a_hint(
         env={**os.environ, "DOCKER_HOST": address, **wrong},
     )
 
-    assert told.returncode == 1
-    assert message in told.stderr
-    assert f"hint: {hint}" in told.stderr
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert f"hint: {hint}" in done.stderr
