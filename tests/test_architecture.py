@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "autoregistry"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "autoregistry"
 PURE = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
 PACKAGES = [PURE, {"engine"}, {"cluster"}, {"stack"}, {"proxy"}, {"cli"}]
 PROXY = [{"retry", "background"}, {"backend"}, {"pull"}, {"watch", "http"}, {"api"}, {"app"}]
@@ -76,6 +78,17 @@ def test_no_package_has_many_modules_side_by_side(folder: Path) -> None:
     modules = [p for p in FILES if p.parent == folder and not p.stem.startswith("__")]
 
     assert len(modules) <= MAX_MODULES
+
+
+def test_tests_share_code_only_through_helper_modules() -> None:
+    shared = {
+        f"{path.relative_to(TESTS)}: {module}"
+        for path in TESTS.rglob("*.py")
+        for module in _imports(path)
+        if re.match(r"tests\..*\b(conftest|test_\w+)\b", module)
+    }
+
+    assert shared == set()
 
 
 def test_commands_start_without_the_proxy() -> None:
