@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 from autoregistry.cli import docker
 from autoregistry.cluster.attach import Attachment
@@ -22,6 +23,24 @@ from autoregistry.names import RegistryNames
 from autoregistry.settings import CHECK
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import BACKEND, PROXY, Options
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A k3d cluster, and the mirror files of its running nodes."""
+
+    name: str
+    nodes: list[Node]
+    files: dict[Node, dict[str, list[str]]]
+    unreachable: dict[str, str]
+    """Running nodes that did not answer, such as one that has just stopped, and the cause."""
+    mirror: Mirror | None
+    """The configuration by which its nodes reach us; None if they do not."""
+
+    @property
+    def attached(self) -> list[Node]:
+        """The nodes that pull through us."""
+        return [n for n, file in self.files.items() if self.mirror and self.mirror.name in file]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +87,24 @@ class Environment:
     def attachment(self, mirror: Mirror) -> Attachment:
         """Return what attaches clusters in this way."""
         members = () if mirror.route is Route.HOST else (BACKEND, PROXY)
-        networks = Networks(self.daemon)
-        return Attachment(self.containers, networks, self.nodes, self.files, mirror, members)
+        return Attachment(self.containers, Networks(self.daemon), mirror, members)
 
-    def mirror_in_use(self, files: Iterable[Mapping[str, list[str]]]) -> Mirror | None:
+    def clusters(self) -> list[Cluster]:
+        """Return every k3d cluster of this Docker, attached or not."""
+        groups = groupby(self.nodes.all(), key=lambda node: node.cluster)
+        return [self._cluster(name, list(nodes)) for name, nodes in groups]
+
+    def _cluster(self, name: str, nodes: list[Node]) -> Cluster:
+        files, unreachable = {}, {}
+        for node in nodes:
+            try:
+                if node.is_running:
+                    files[node] = self.files.mirrors(node)
+            except AutoregistryError as exc:
+                unreachable[node.name] = exc.message
+        return Cluster(name, nodes, files, unreachable, self._mirror_in_use(files.values()))
+
+    def _mirror_in_use(self, files: Iterable[Mapping[str, list[str]]]) -> Mirror | None:
         """Return the configuration by which nodes with these mirror files reach us; None if they do not.
 
         On the host's route the port may differ from that of `up`, because `serve` can listen on any port.
@@ -123,7 +156,9 @@ class ClusterRow:
     is_joined: bool
     """The registry is on the cluster's network."""
     registry: str
-    """The name that its images are tagged with, if it differs from that of `up`."""
+    """The name that its images are tagged with."""
+    own_name: str
+    """The name of the registry of `up`."""
 
     @property
     def is_unreachable(self) -> bool:
@@ -138,7 +173,8 @@ class ClusterRow:
                 network = "Docker's network"
                 return network if self.is_joined else f"{network}, which the registry is not on"
             case Route.HOST:
-                return "the host's address" + (f", as {self.registry}" if self.registry else "")
+                is_own = self.registry == self.own_name
+                return "the host's address" + ("" if is_own else f", as {self.registry}")
         return "not attached"
 
     def to_json(self) -> dict[str, object]:
@@ -148,27 +184,19 @@ class ClusterRow:
 
 
 def cluster_rows(environment: Environment) -> list[ClusterRow]:
-    """Return every k3d cluster of this Docker, attached or not."""
-    all_nodes = environment.nodes.all()
+    """Return a row for every k3d cluster of this Docker, attached or not."""
     networks = environment.containers.networks_of(PROXY)
-    rows = []
-    for name in sorted({node.cluster for node in all_nodes}):
-        nodes = [node for node in all_nodes if node.cluster == name]
-        files = []
-        for node in nodes:
-            with suppress(AutoregistryError):  # it is stopping, or hangs
-                files += [environment.files.mirrors(node)] if node.is_running else []
-        mirror = environment.mirror_in_use(files)
-        is_own = mirror is None or mirror.name == environment.options().name
-        rows.append(
-            ClusterRow(
-                name=name,
-                nodes=len(nodes),
-                running=sum(node.is_running for node in nodes),
-                attached=sum(mirror.name in file for file in files) if mirror else 0,
-                route=mirror.route if mirror else None,
-                is_joined=nodes[0].network in networks,
-                registry="" if is_own or mirror is None else mirror.name,
-            )
+    own_name = environment.options().name
+    return [
+        ClusterRow(
+            name=cluster.name,
+            nodes=len(cluster.nodes),
+            running=sum(node.is_running for node in cluster.nodes),
+            attached=len(cluster.attached),
+            route=cluster.mirror.route if cluster.mirror else None,
+            is_joined=cluster.nodes[0].network in networks,
+            registry=cluster.mirror.name if cluster.mirror else own_name,
+            own_name=own_name,
         )
-    return rows
+        for cluster in environment.clusters()
+    ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.networks import Networks
 
-_ADDRESS_TAKEN = "Address already in use"
+ADDRESS_TAKEN = "Address already in use"
 # A node's kubelet ends within this time; k3d's entry point drains it first.
 NODE_STOP_SECONDS = 5
 
@@ -61,7 +61,7 @@ def restore_addresses(containers: Containers) -> list[Collision]:
     """
     existing = containers.list("app=k3d")
     down = {
-        c.name for c in existing if not c.is_running and c.error.strip().endswith(_ADDRESS_TAKEN)
+        c.name for c in existing if not c.is_running and c.error.strip().endswith(ADDRESS_TAKEN)
     }
     found = [c for c in collisions(existing) if c.owner in down and c.is_by_chance]
     for holder in sorted({collision.holder for collision in found}):

@@ -41,15 +41,13 @@ class Attachment:
         self,
         containers: Containers,
         networks: Networks,
-        nodes: Nodes,
-        files: MirrorFiles,
         mirror: Mirror,
         members: tuple[str, ...],
     ) -> None:
         self._containers = containers
         self._networks = networks
-        self._nodes = nodes
-        self._files = files
+        self._nodes = Nodes(containers)
+        self._files = MirrorFiles(containers)
         self._mirror = mirror
         self._members = members
 

@@ -28,12 +28,12 @@ from autoregistry.errors import DockerRefused
 _HOSTS_TOML_SINCE = {27: 10, 28: 6, 29: 1}
 _K3S_VERSION = re.compile(r"v1\.(\d+)\.(\d+)")
 _LOOPBACK_NAMES = ("localhost:", "127.0.0.1:")
-_MARK = "== "
+_NAME_MARK = "== "
 # The registries.yaml from before `attach`, if it named another registry for our names; `detach` restores it.
 _BACKUP_PATH = f"{REGISTRIES_PATH}.before-autoregistry"
 _SHOW_HOSTS_TOML = f"""
 cd "$1" 2>/dev/null && for name in localhost:* 127.0.0.1:*
-do [ -f "$name/hosts.toml" ] && echo "{_MARK}$name" && cat "$name/hosts.toml"
+do [ -f "$name/hosts.toml" ] && echo "{_NAME_MARK}$name" && cat "$name/hosts.toml"
 done
 true"""
 
@@ -48,7 +48,7 @@ class MirrorFiles:
         """Return the endpoints from which this node pulls each name of a registry on a loopback address."""
         argv = ["sh", "-c", _SHOW_HOSTS_TOML, "sh", CERTS_FOLDER]
         output = self._containers.exec(node.name, argv, timeout=10).stdout
-        parts = (part.partition("\n") for part in f"\n{output}".split(f"\n{_MARK}")[1:])
+        parts = (part.partition("\n") for part in f"\n{output}".split(f"\n{_NAME_MARK}")[1:])
         found = {name: parse_hosts_toml(text) for name, _, text in parts}
         return {
             name: urls for name, urls in found.items() if name.startswith(_LOOPBACK_NAMES) and urls

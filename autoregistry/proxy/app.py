@@ -18,7 +18,6 @@ from autoregistry.cluster.addresses import restore_addresses
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.network_cleanup import leave_deleted_clusters
-from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
@@ -124,14 +123,7 @@ def _attachment(daemon: Daemon, settings: Settings) -> Attachment:
     containers = Containers(daemon)
     members = (BACKEND, settings.container) if settings.container else ()
     mirror = Mirror.of(settings.names.port, settings.container)
-    return Attachment(
-        containers,
-        Networks(daemon),
-        Nodes(containers),
-        MirrorFiles(containers),
-        mirror,
-        members,
-    )
+    return Attachment(containers, Networks(daemon), mirror, members)
 
 
 class _Closable(Protocol):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from autoregistry.cluster.addresses import endpoint_config
+from autoregistry.cluster.addresses import ADDRESS_TAKEN, endpoint_config
 from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
@@ -44,7 +44,6 @@ _LAST_LINES = 10
 NEW = "-new"
 _FAILED = ("exited", "dead", "restarting")
 # Of a network (moby libnetwork/ipamapi), not of a port, where it begins with a small letter.
-_ADDRESS_TAKEN = "Address already in use"
 # How Docker (moby libnetwork/portallocator, its userland proxy) and Docker Desktop say it.
 _PORT_WORDS = ("port is already allocated", "address already in use", "ports are not available")
 
@@ -199,7 +198,7 @@ class Up:
             try:
                 self._containers.start(service.name)
             except DockerRefused as exc:
-                if not exc.message.strip().endswith(_ADDRESS_TAKEN):
+                if not exc.message.strip().endswith(ADDRESS_TAKEN):
                     raise
                 self._give_addresses_up(service.name)
                 self._containers.start(service.name)

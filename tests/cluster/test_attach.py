@@ -9,8 +9,6 @@ import pytest
 
 from autoregistry.cluster.attach import Attachment
 from autoregistry.cluster.mirror_config import Mirror
-from autoregistry.cluster.node_files import MirrorFiles
-from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Container, Containers, ExecResult
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, DockerRefused
@@ -78,8 +76,7 @@ class FakeNetworks(Networks):
 
 def attachment(engine: FakeContainers) -> Attachment:
     mirror = Mirror.of(5000, "autoregistry")
-    nodes, files = Nodes(engine), MirrorFiles(engine)
-    return Attachment(engine, FakeNetworks(), nodes, files, mirror, ("autoregistry",))
+    return Attachment(engine, FakeNetworks(), mirror, ("autoregistry",))
 
 
 LAST = "{'IPv4Address': '10.0.0.252'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from autoregistry.cli.checks.check import Check, failed, passed
-from autoregistry.cli.checks.cluster import check_cluster, running_clusters
+from autoregistry.cli.checks.cluster import ClusterChecks
 from autoregistry.cli.checks.docker import check_docker, check_loopback
 from autoregistry.cli.checks.port import check_port
 from autoregistry.cli.checks.stack import check_stack
@@ -22,7 +22,7 @@ def every_check(environment: Environment) -> Iterator[Check]:
     yield docker
     if not docker.is_well:
         return
-    clusters = running_clusters(environment)
+    clusters = [c for c in environment.clusters() if c.files or c.unreachable]
     stack = environment.stack()
     serve = None if stack.containers else _serve_name(cluster.mirror for cluster in clusters)
     if serve is None:
@@ -36,7 +36,7 @@ def every_check(environment: Environment) -> Iterator[Check]:
         yield passed("clusters", "no k3d cluster is running")
     for cluster in clusters:
         try:
-            yield from check_cluster(environment, cluster)
+            yield from ClusterChecks(environment, cluster, stack).run()
         except AutoregistryError as exc:  # a node or the proxy stopped during the checks
             yield failed(cluster.name, exc.message, exc.hint or "autoregistry doctor")
 
