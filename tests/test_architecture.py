@@ -14,7 +14,14 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "autoregistry"
 PURE = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
 PACKAGES = [PURE, {"engine"}, {"cluster"}, {"stack"}, {"proxy"}, {"cli"}]
-PROXY = [{"retry", "background"}, {"backend"}, {"pull"}, {"watch", "http"}, {"api"}, {"app"}]
+PROXY = [
+    {"retry", "background", "compat"},
+    {"backend"},
+    {"pull"},
+    {"watch", "http"},
+    {"api"},
+    {"app"},
+]
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 ONLY_IN = {"docker": {"engine"}, "rich": {"cli"}, "httpx": {"proxy", "cli"}, "aiohttp": {"proxy"}}
 MAX_MODULES = 15

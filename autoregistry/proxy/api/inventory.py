@@ -126,7 +126,7 @@ class Inventory:
             if response.status != 200:
                 return defaultdict(list)
             try:
-                listed: dict[str, list[str]] = json.loads(await response.keep())
+                listed: dict[str, list[str]] = json.loads(await response.buffer())
             except ValueError as exc:
                 raise BackendUnreachable(f"{self._backend.url} is not a registry") from exc
             return listed

@@ -1,4 +1,4 @@
-"""HTTP out: the stock registry behind us, asked for facts and piped through unchanged."""
+"""A client of the backend: the stock registry behind the proxy, asked for facts, with requests forwarded unchanged."""
 
 from __future__ import annotations
 
@@ -16,66 +16,71 @@ from autoregistry.names import MANIFEST_TYPES
 from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
 from autoregistry.proxy.backend.transport import RawTransport
 
-CONNECT_SECONDS = 5.0
+BACKEND_CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
-SILENCE_SECONDS = 600.0
-ASK_SECONDS = 10.0
-# How long a write may take that a read has met: some milliseconds, on a disk that stands still a moment.
-SEND_AGAIN_SECONDS = 1.6
-FIRST_PAUSE_SECONDS = 0.05
+BACKEND_SILENCE_SECONDS = 600.0
+MANIFEST_SILENCE_SECONDS = 10.0
+# A write that a read has raced with takes some milliseconds, or longer on a disk that is busy.
+WRITE_RETRY_SECONDS = 1.6
+WRITE_RETRY_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-# Anybody may push an index of anything, of itself too, and it is read for whoever asks; one of all platforms has ten.
+# Any client may push an index of anything, of itself too, and any pull makes us read it; one of all platforms has ten.
 MAX_MANIFESTS = 101
-READ_AT_ONCE = 8
-MAX_CONFIGS_KEPT = 10_000
+CONCURRENT_READS = 8
+MAX_CACHED_CONFIGS = 10_000
 
 
 class Backend:
     """One stock registry, at one URL."""
 
     def __init__(self, url: str, timed: Callable[[float, str], None], idle_seconds: float) -> None:
-        """`idle_seconds`: how long it may take nothing of an upload."""
+        """`idle_seconds` limits the time in which the registry takes nothing of an upload."""
         self.url = url.rstrip("/")
         self._timed, self._idle = timed, idle_seconds
         self.host = self.url.partition("://")[2].partition("/")[0].encode()
         self._client = httpx.AsyncClient(transport=RawTransport(), trust_env=False)
         self._configs: dict[str, frozenset[str]] = {}
-        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._read_slots = asyncio.Semaphore(CONCURRENT_READS)
 
     async def close(self) -> None:
         await self._client.aclose()
 
     async def send(
-        self, ask: BackendRequest, *, silence: float = SILENCE_SECONDS
+        self, request: BackendRequest, *, silence: float = BACKEND_SILENCE_SECONDS
     ) -> BackendResponse:
-        """Send a request on, briefly again where it met a write, and hold its answer. Raises BackendUnreachable."""
-        deadline, pause = 0.0, FIRST_PAUSE_SECONDS
-        while True:
-            held = await self._send(ask, silence)
-            deadline = deadline or time.monotonic() + SEND_AGAIN_SECONDS
-            if time.monotonic() + pause > deadline or not await held.met_a_write(ask):
-                return held
-            await held.close()
+        """Send a request, again for a short time if it raced with a write. Raises BackendUnreachable."""
+        response = await self._send(request, silence)
+        deadline = time.monotonic() + WRITE_RETRY_SECONDS
+        for pause in WRITE_RETRY_PAUSES:
+            is_late = time.monotonic() + pause > deadline
+            if is_late or not await response.raced_with_write(request):
+                break
+            await response.close()
             await asyncio.sleep(pause)
-            pause *= 2
+            response = await self._send(request, silence)
+        return response
 
-    async def _send(self, ask: BackendRequest, silence: float) -> BackendResponse:
-        request = httpx.Request(
-            ask.method,
+    async def _send(self, request: BackendRequest, silence: float) -> BackendResponse:
+        outgoing = httpx.Request(
+            request.method,
             self.url,
-            headers=ask.headers,
+            headers=request.headers,
             # With a stream given httpx adds no `Content-Length: 0` of its own; the body goes by the extension.
             stream=httpx.ByteStream(b""),
             extensions={
                 "base": self.url,
-                "target": ask.target,
-                "body": ask.body,
-                "timeout": {"connect": CONNECT_SECONDS, "read": silence, "write": self._idle},
+                "target": request.target,
+                "body": request.body,
+                "timeout": {
+                    "connect": BACKEND_CONNECT_SECONDS,
+                    "read": silence,
+                    "write": self._idle,
+                },
             },
         )
         began = time.monotonic()
         try:
-            held = BackendResponse(await self._client.send(request, stream=True))
+            response = BackendResponse(await self._client.send(outgoing, stream=True))
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             self._timed(time.monotonic() - began, "failed")
             raise BackendUnreachable(
@@ -83,46 +88,48 @@ class Backend:
                 f"curl {self.url}/v2/",
             ) from exc
         self._timed(time.monotonic() - began, "ok")
-        return held
+        return response
 
-    async def read(self, ask: BackendRequest) -> BackendResponse:
-        """Send a question for a manifest on."""
-        return await self.send(ask, silence=ASK_SECONDS)
+    async def read(self, request: BackendRequest) -> BackendResponse:
+        """Send a request for a manifest."""
+        return await self.send(request, silence=MANIFEST_SILENCE_SECONDS)
 
     async def ask(self, repository: str, reference: str) -> RegistryState:
         """Return the registry's image under a tag or digest. Raises BackendUnreachable."""
-        async with await self._manifest("HEAD", repository, reference) as held:
-            if held.status not in (200, 404):
+        async with await self._manifest("HEAD", repository, reference) as response:
+            if response.status not in (200, 404):
                 return Unreadable.TAG
-            return RegistryImage(held.digest) if held.status == 200 and held.digest else None
+            if response.status == 200 and response.digest:
+                return RegistryImage(response.digest)
+            return None
 
     async def configs_behind(self, repository: str, digest: str) -> frozenset[str]:
-        """Digests of the configs behind a manifest, or behind the children of an index.
+        """Return the digests of the configs of a manifest, or of the children of an index.
 
-        Kept, for they never change, where all could be read: what is missing may come.
+        The result is cached if everything could be read: it never changes, but a missing part may still arrive.
         """
         if digest in self._configs:
             return self._configs[digest]
-        found: set[str] = set()
-        seen, wanted, is_whole = {digest}, [digest], True
-        while wanted:
-            parts = await asyncio.gather(*(self._parts(repository, child) for child in wanted))
+        configs: set[str] = set()
+        seen, unread, is_whole = {digest}, [digest], True
+        while unread:
+            parts = await asyncio.gather(*(self._parts(repository, child) for child in unread))
             is_whole &= None not in parts
-            configs_and_children = [part for part in parts if part is not None]
-            found.update(config for configs, _ in configs_and_children for config in configs)
-            wanted = list({c for _, children in configs_and_children for c in children} - seen)
-            seen.update(wanted)
+            readable = [part for part in parts if part is not None]
+            configs.update(config for part_configs, _ in readable for config in part_configs)
+            unread = list({child for _, children in readable for child in children} - seen)
+            seen.update(unread)
             if len(seen) > MAX_MANIFESTS:
                 return frozenset()
         if is_whole:
-            if len(self._configs) >= MAX_CONFIGS_KEPT:
+            if len(self._configs) >= MAX_CACHED_CONFIGS:
                 self._configs.clear()
-            self._configs[digest] = frozenset(found)
-        return frozenset(found)
+            self._configs[digest] = frozenset(configs)
+        return frozenset(configs)
 
     async def _parts(self, repository: str, digest: str) -> tuple[list[str], list[str]] | None:
-        """The config, or the children, that a manifest names; None where it cannot be read."""
-        async with self._reading:
+        """Return the configs and the children that a manifest names; None if it cannot be read."""
+        async with self._read_slots:
             content = await self._content(repository, digest)
         try:
             manifest = json.loads(content)
@@ -133,12 +140,12 @@ class Backend:
             return None
 
     async def _content(self, repository: str, digest: str) -> bytes:
-        """A manifest; empty where it is missing, or larger than any."""
+        """Return the bytes of a manifest; empty if it is missing or too large."""
         content = bytearray()
-        async with await self._manifest("GET", repository, digest) as held:
-            if held.status != 200:
+        async with await self._manifest("GET", repository, digest) as response:
+            if response.status != 200:
                 return b""
-            async for chunk in held.body():
+            async for chunk in response.body():
                 content += chunk
                 if len(content) > MAX_MANIFEST_BYTES:
                     return b""

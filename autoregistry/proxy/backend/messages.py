@@ -1,4 +1,4 @@
-"""One exchange with the registry behind us: a request as it goes there, and its answer, held for whoever takes it."""
+"""A request to the backend, and its response, whose body has not been read yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoregistry.names import MANIFEST_TYPES
 from autoregistry.proxy.backend.pipe import Writable
 from autoregistry.proxy.backend.transport import Headers, end_to_end
 
-# What a manifest is refused with whose layer, config or child the registry does not find (distribution-spec).
+# The registry's error for a manifest whose layer, config or child it does not find (distribution-spec).
 _UNKNOWN_PART = b"MANIFEST_BLOB_UNKNOWN"
 
 
@@ -28,10 +28,10 @@ class BackendRequest:
     headers: Headers
     body: AsyncIterable[bytes] | None = None
     has_whole_body: bool = False
-    """Whether all of it has come, and it can be sent a second time."""
+    """All of the body has arrived, so that it can be sent a second time."""
 
     def header(self, name: bytes) -> str | None:
-        """All values of a header, joined; None where there is none."""
+        """Return all values of a header, joined; None if there is none."""
         values = [v.decode("latin-1") for k, v in self.headers if k.lower() == name]
         return ", ".join(values) if values else None
 
@@ -42,7 +42,7 @@ class BackendRequest:
 
 
 class BackendResponse:
-    """The backend's answer, its body not read yet. Whoever holds it closes it."""
+    """The backend's response. The code that holds it closes it."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -50,48 +50,48 @@ class BackendResponse:
         self.reason = response.extensions["reason_phrase"].decode("latin-1")
         self.headers: Headers = end_to_end(response.headers.raw)
         self.digest: str | None = response.headers.get("docker-content-digest")
-        self._kept: bytes | None = None
+        self._buffered: bytes | None = None
 
-    def count_as_missing(self) -> None:
-        """Answer that it is not there, to somebody who will then bring it; there must be no body (HEAD)."""
+    def set_not_found(self) -> None:
+        """Turn this response, which must have no body (HEAD), into a 404."""
         self.status, self.reason = 404, "Not Found"
 
-    async def keep(self) -> bytes:
-        """Read the body now, such as that of an error, and keep it for whoever forwards it; closes where it cannot."""
+    async def buffer(self) -> bytes:
+        """Read the body, such as that of an error, and keep it to be forwarded. Closes the response on failure."""
         try:
-            self._kept = b"".join([chunk async for chunk in self.body()])
+            self._buffered = b"".join([chunk async for chunk in self.body()])
         except BaseException:
             await self.close()
             raise
-        return self._kept
+        return self._buffered
 
-    async def met_a_write(self, ask: BackendRequest) -> bool:
-        """Whether what it says is not there may be: its link was being written.
+    async def raced_with_write(self, request: BackendRequest) -> bool:
+        """Return True if the content may exist although the response denies it, because its link was being written.
 
-        distribution writes its links in place, those also that all tags of a repository share: whoever reads one
-        just then is told 500, and a manifest that names it is refused (measured with 2.8.2).
+        distribution writes links in place, also those that all tags of a repository share. A read at that moment
+        gets a 500, and a manifest that names the content is refused (measured with 2.8.2).
         """
-        if ask.method in ("GET", "HEAD"):
-            return ask.body is None and self.status == 500
-        is_refused = ask.has_whole_body and self.status in (400, 500)
-        return is_refused and _UNKNOWN_PART in await self.keep()
+        if request.method in ("GET", "HEAD"):
+            return request.body is None and self.status == 500
+        is_refused = request.has_whole_body and self.status in (400, 500)
+        return is_refused and _UNKNOWN_PART in await self.buffer()
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body's bytes as they come. Raises BackendUnreachable where it breaks off."""
-        if self._kept is not None:
-            yield self._kept
+        """Yield the body's bytes as they come. Raises BackendUnreachable if it ends early."""
+        if self._buffered is not None:
+            yield self._buffered
             return
         try:
             async for chunk in self._response.aiter_raw():
                 yield chunk
         except httpx.HTTPError as exc:
-            raise BackendUnreachable(f"the registry broke off its answer: {exc}") from exc
+            raise BackendUnreachable(f"the registry ended its response early: {exc}") from exc
 
-    async def pour(
-        self, write: Callable[[bytes], Awaitable[None]], to: Writable, idle_seconds: float
+    async def forward_body(
+        self, write: Callable[[bytes], Awaitable[None]], client: Writable, idle_seconds: float
     ) -> None:
-        """Send the body on. Raises BackendUnreachable where it breaks off, TimeoutError where nothing moves."""
-        if self._kept is not None or (piped := self._response.extensions["pipe"]()) is None:
+        """Send the body to a client. Raises BackendUnreachable if it ends early, TimeoutError if nothing moves."""
+        if self._buffered is not None or (piped := self._response.extensions["pipe"]()) is None:
             body = self.body()
             while True:
                 async with asyncio.timeout(idle_seconds):
@@ -102,9 +102,9 @@ class BackendResponse:
         async with asyncio.timeout(idle_seconds):
             await write(begun)
         try:
-            await pipe.pour(to, idle_seconds)
+            await pipe.transfer(client, idle_seconds)
         except ConnectionError as exc:
-            raise BackendUnreachable(f"the registry broke off its answer: {exc}") from exc
+            raise BackendUnreachable(f"the registry ended its response early: {exc}") from exc
 
     async def close(self) -> None:
         await self._response.aclose()

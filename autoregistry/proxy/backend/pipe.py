@@ -1,7 +1,7 @@
-"""A large body on its way through: what the backend sends is written to the client at once.
+"""A large body on its way to the client: each piece that the backend sends is written to the client at once.
 
-A parser, two queues and a change of tasks for each piece cost more than the bytes themselves, and each connection
-would hold what it has read. Refuses to know HTTP: it moves a known number of bytes from one transport to another.
+A parser, two queues and a task switch for each piece cost more than the bytes themselves, and each connection would
+hold what it has read. This module knows no HTTP: it moves a known number of bytes from one transport to another.
 """
 
 from __future__ import annotations
@@ -9,90 +9,90 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import Protocol
+
+from autoregistry.proxy.compat import replaced_protocol
 
 
-class Scratch:
-    """What all pipes read into: between two pieces it is nobody's."""
+class SharedBuffer:
+    """The buffer that all pipes read into. It is free again as soon as a piece has been written."""
 
     def __init__(self, size: int) -> None:
         self.view = memoryview(bytearray(size))
 
     def renew(self) -> None:
-        """Leave it to a transport that could not send all of it (CPython from 3.12 on keeps it, uncopied)."""
+        """Leave the memory to a transport that could not send all of it (CPython from 3.12 on keeps it, uncopied)."""
         self.view = memoryview(bytearray(len(self.view)))
 
 
 class Writable(Protocol):
-    """The client's side."""
+    """The client's connection."""
 
     transport: asyncio.Transport
 
     on_writable: Callable[[], None] | None
-    """Called when all that was written has gone out."""
+    """Called when everything that was written has been sent."""
 
 
 class Pipe(asyncio.BufferedProtocol):
-    """The last `left` bytes of an answer, from the transport of its connection, whose protocol it replaces."""
+    """The last `remaining` bytes of a response. Replaces the protocol of the backend's connection."""
 
     def __init__(
-        self, source: asyncio.Transport, left: int, scratch: Scratch, read_bytes: int
+        self, source: asyncio.Transport, remaining: int, buffer: SharedBuffer, read_bytes: int
     ) -> None:
-        self._source, self._scratch, self._read_bytes = source, scratch, read_bytes
-        self._before = cast(asyncio.Protocol, source.get_protocol())
+        self._source, self._buffer, self._read_bytes = source, buffer, read_bytes
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.left = left
+        self.remaining = remaining
 
-    async def pour(self, to: Writable, idle_seconds: float) -> None:
-        """Move it all. Raises ConnectionError where the backend broke off, TimeoutError where nothing moved."""
-        with self._between(to):
-            before = self.left + 1
+    async def transfer(self, client: Writable, idle_seconds: float) -> None:
+        """Send all bytes. Raises ConnectionError if the backend closes early, TimeoutError if nothing moves."""
+        with self._connected(client):
+            before = self.remaining + 1
             while not self._ended.done():
-                if before == self.left:
+                if before == self.remaining:
                     raise TimeoutError
-                before = self.left
+                before = self.remaining
                 await asyncio.wait((self._ended,), timeout=idle_seconds)
             self._ended.result()
 
     @contextmanager
-    def _between(self, to: Writable) -> Iterator[None]:
-        self._target = to.transport
-        to.on_writable = self._go_on
-        # Told at once when something could not be sent, and when it has been.
+    def _connected(self, client: Writable) -> Iterator[None]:
+        self._target = client.transport
+        client.on_writable = self._resume
+        # Report at once that something could not be sent, and that it has been sent.
         self._target.set_write_buffer_limits(high=0)
-        self._source.set_protocol(self)
-        try:
-            if not self._target.get_write_buffer_size():
-                self._go_on()
-            yield
-        finally:
-            self._source.pause_reading()
-            self._source.set_protocol(self._before)
-            to.on_writable = None
-            self._target.set_write_buffer_limits()
-            self._ended.cancel()
+        with replaced_protocol(self._source, self) as self._original:
+            try:
+                if not self._target.get_write_buffer_size():
+                    self._resume()
+                yield
+            finally:
+                self._source.pause_reading()
+                client.on_writable = None
+                self._target.set_write_buffer_limits()
+                self._ended.cancel()
 
-    def _go_on(self) -> None:
-        if self.left:
+    def _resume(self) -> None:
+        if self.remaining:
             self._source.resume_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        return self._scratch.view[: min(self.left, self._read_bytes)]
+        return self._buffer.view[: min(self.remaining, self._read_bytes)]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._target.is_closing():
             self._source.pause_reading()
             return
-        self.left -= nbytes
-        self._target.write(self._scratch.view[:nbytes])
+        self.remaining -= nbytes
+        self._target.write(self._buffer.view[:nbytes])
         if self._target.get_write_buffer_size():
             self._source.pause_reading()
-            self._scratch.renew()
-        if not self.left and not self._ended.done():
+            self._buffer.renew()
+        if not self.remaining and not self._ended.done():
             self._source.pause_reading()
             self._ended.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._before.connection_lost(exc)
+        self._original.connection_lost(exc)
         if not self._ended.done():
-            self._ended.set_exception(ConnectionError(f"{self.left} bytes before its end"))
+            self._ended.set_exception(ConnectionError(f"{self.remaining} bytes before its end"))

@@ -1,4 +1,4 @@
-"""A request's body on its way to the registry."""
+"""The body of a client's request on its way to the registry."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 
 from aiohttp import ClientError, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.streams import StreamReader
 
 from autoregistry.errors import BackendUnreachable
 from autoregistry.events import Answer
+from autoregistry.proxy.compat import HttpProcessingError, StreamReader
 from autoregistry.proxy.http.responses import error_response
 
 
@@ -19,11 +18,11 @@ class ClientStalled(Exception):
 
 
 class BodyTruncated(Exception):
-    """What comes is not the body that was announced."""
+    """The body ended early or is not framed as it was announced."""
 
 
-class Body:
-    """A request's body as it comes; a client that stops in the middle of it ends it."""
+class ClientBody:
+    """A body, read as it arrives. It ends with ClientStalled if nothing arrives for some time."""
 
     def __init__(self, content: StreamReader, seconds: float) -> None:
         self._content, self._seconds = content, seconds
@@ -43,7 +42,7 @@ class Body:
 
 
 class BufferedBody:
-    """A body of which the first bytes have come, or all."""
+    """A body of which the first bytes, or all bytes, have been read."""
 
     def __init__(self, begun: list[bytes], rest: AsyncIterator[bytes], *, is_whole: bool) -> None:
         self._begun, self._rest, self.is_whole = begun, rest, is_whole
@@ -56,9 +55,9 @@ class BufferedBody:
 
 
 async def read_ahead(body: AsyncIterable[bytes], limit: int) -> BufferedBody:
-    """The same body, of which so many bytes have come: what then waits for it does not wait for the client.
+    """Read up to `limit` bytes of a body, so that code that waits for it later does not wait for the client.
 
-    Raises Stalled, Broken.
+    Raises ClientStalled, BodyTruncated.
     """
     begun, size, rest = [], 0, aiter(body)
     try:
@@ -66,14 +65,14 @@ async def read_ahead(body: AsyncIterable[bytes], limit: int) -> BufferedBody:
             begun.append(chunk)
             size += len(chunk)
     except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as exc:
-        raise BodyTruncated(f"the body broke off: {type(exc).__name__}") from exc
+        raise BodyTruncated(f"the body ended early: {type(exc).__name__}") from exc
     return BufferedBody(begun, rest, is_whole=size <= limit)
 
 
-def refusal(
-    cause: BackendUnreachable | ClientStalled | BodyTruncated, body: Body | None
+def failure_response(
+    cause: BackendUnreachable | ClientStalled | BodyTruncated, body: ClientBody | None
 ) -> web.Response:
-    """The answer to a request that came to no good end; whoever sends a body may be the cause of the registry's."""
+    """Return the response to a request that failed. A stalled body may be the cause of the registry's failure."""
     if isinstance(cause, BodyTruncated):
         response = error_response(Answer.MALFORMED_REQUEST, str(cause))
         response.force_close()  # what follows on this connection may be the rest of it

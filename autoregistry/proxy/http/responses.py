@@ -1,6 +1,7 @@
-"""Answers: our own, a sentence in the status line, where every client prints it, and an OCI error; and forwarded ones.
+"""Responses to clients: errors of the proxy, and forwarded responses of the backend.
 
-Each of our own carries the header that names it. Refuses to decide: who answers brings the word and the sentence.
+Each response of the proxy's own has the header that names it, the reason in the status line, where every client
+prints it, and an OCI error as its body.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from multidict import CIMultiDict
 
 from autoregistry.events import Answer
 from autoregistry.proxy.backend.messages import BackendResponse
-from autoregistry.proxy.backend.transport import text
+from autoregistry.proxy.backend.transport import header_text
 
-HEADER = "Autoregistry"
-# aiohttp adds these where an answer lacks them; a forwarded answer stays as it came.
-_DEFAULTS = ("Content-Type", "Server", "Date")
+RESPONSE_HEADER = "Autoregistry"
+# aiohttp adds these to a response that lacks them; a forwarded response stays as it came.
+_DEFAULT_HEADERS = ("Content-Type", "Server", "Date")
 
-# Codes of the distribution-spec ("Error Codes") for answers of our own; clients print code and message.
+# Error codes of the distribution-spec ("Error Codes") for the proxy's own responses; clients print code and message.
 _CODES = {
     Answer.PUSH_FAILED: "DENIED",
     Answer.NOT_MIRRORED: "NAME_UNKNOWN",
@@ -32,49 +33,49 @@ _CODES = {
 def error_response(
     answer: Answer, sentence: str, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """The answer to a request."""
-    plain, said = _said(answer, sentence)
+    """Return the proxy's own response to a request."""
+    reason, body = _reason_and_body(answer, sentence)
     return web.Response(
         status=answer.status or 500,
-        reason=plain,
-        text=said,
+        reason=reason,
+        text=body,
         content_type="application/json",
-        headers={HEADER: answer.word, **(headers or {})},
+        headers={RESPONSE_HEADER: answer.word, **(headers or {})},
     )
 
 
 def raw_error_response(answer: Answer, sentence: str) -> bytes:
-    """The last words to a connection on which there is no request."""
-    plain, said = _said(answer, sentence)
+    """Return the bytes of a response for a connection without a request."""
+    reason, body = _reason_and_body(answer, sentence)
     fields = {
         "Content-Type": "application/json; charset=utf-8",
-        HEADER: answer.word,
+        RESPONSE_HEADER: answer.word,
         "Connection": "close",
-        "Content-Length": str(len(said)),
+        "Content-Length": str(len(body)),
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {answer.status} {plain}\r\n{head}\r\n{said}".encode("ascii")
+    return f"HTTP/1.1 {answer.status} {reason}\r\n{head}\r\n{body}".encode("ascii")
 
 
-def _said(answer: Answer, sentence: str) -> tuple[str, str]:
-    plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in sentence)
-    error = {"code": _CODES.get(answer, "UNAVAILABLE"), "message": plain, "detail": None}
-    return plain, json.dumps({"errors": [error]}) + "\n"
+def _reason_and_body(answer: Answer, sentence: str) -> tuple[str, str]:
+    reason = "".join(c if c.isascii() and c.isprintable() else "?" for c in sentence)
+    error = {"code": _CODES.get(answer, "UNAVAILABLE"), "message": reason, "detail": None}
+    return reason, json.dumps({"errors": [error]}) + "\n"
 
 
-class Forwarded(web.StreamResponse):
-    """The backend's answer on its way to the client."""
+class ForwardedResponse(web.StreamResponse):
+    """The backend's response on its way to the client."""
 
-    def __init__(self, held: BackendResponse, answer: Answer | None) -> None:
-        headers = CIMultiDict((k.decode("latin-1"), text(v)) for k, v in held.headers)
-        self.absent = [name for name in _DEFAULTS if name not in headers]
+    def __init__(self, response: BackendResponse, answer: Answer | None) -> None:
+        headers = CIMultiDict((k.decode("latin-1"), header_text(v)) for k, v in response.headers)
+        self.absent = [name for name in _DEFAULT_HEADERS if name not in headers]
         if answer is not None:
-            headers[HEADER] = answer.word
-        super().__init__(status=held.status, reason=held.reason, headers=headers)
+            headers[RESPONSE_HEADER] = answer.word
+        super().__init__(status=response.status, reason=response.reason, headers=headers)
 
 
-async def drop_defaults(_: web.Request, response: web.StreamResponse) -> None:
-    """For aiohttp's signal before an answer's head is written."""
-    if isinstance(response, Forwarded):
+async def drop_default_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Remove the headers that aiohttp added (its signal before a response's head is written)."""
+    if isinstance(response, ForwardedResponse):
         for name in response.absent:
             response.headers.pop(name, None)

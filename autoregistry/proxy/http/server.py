@@ -20,15 +20,19 @@ from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES, Backend
 from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
 from autoregistry.proxy.backend.transport import end_to_end
 from autoregistry.proxy.http import admission
-from autoregistry.proxy.http.connections import ConnectionLimiter, GuardedSite, guard_of
+from autoregistry.proxy.http.connections import ConnectionLimiter, connection_of, guarded_site
 from autoregistry.proxy.http.request_body import (
-    Body,
     BodyTruncated,
+    ClientBody,
     ClientStalled,
+    failure_response,
     read_ahead,
-    refusal,
 )
-from autoregistry.proxy.http.responses import Forwarded, drop_defaults, error_response
+from autoregistry.proxy.http.responses import (
+    ForwardedResponse,
+    drop_default_headers,
+    error_response,
+)
 from autoregistry.proxy.pull.handler import PullHandler, Reply
 from autoregistry.settings import Settings
 
@@ -60,19 +64,19 @@ class Server:
         self._hosts = admission.our_hosts(settings)
         self._idle = settings.limits.idle_seconds
         app = web.Application(client_max_size=0, middlewares=[self._unrouted])
-        app.on_response_prepare.append(drop_defaults)
+        app.on_response_prepare.append(drop_default_headers)
         route = "/{any:(?s:.*)}"
-        app.router.add_route("*", route, self._handle, expect_handler=admission.met_expectation)
+        app.router.add_route("*", route, self._handle, expect_handler=admission.handle_expect)
         # A client that hangs up ends its own wait; flights belong to nobody and go on.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        self._door = ConnectionLimiter(settings.limits)
+        self._limiter = ConnectionLimiter(settings.limits)
 
     async def start(self) -> None:
         """Listen. Raises ListenFailed."""
         await self._runner.setup()
         for address in self._settings.listen:
             try:
-                await GuardedSite(self._runner, address.host, address.port, self._door).start()
+                await guarded_site(self._runner, address.host, address.port, self._limiter).start()
             except OSError as exc:
                 await self._runner.cleanup()
                 raise ListenFailed(
@@ -89,7 +93,7 @@ class Server:
         """Take no more requests, finish the responses in progress for so long, cut the others off."""
         for site in list(self._runner.sites):
             await site.stop()
-        left = await self._door.emptied(seconds)
+        left = await self._limiter.wait_until_idle(seconds)
         for asked in left[:NAMED_AT_A_STOP]:
             self._emit(Notice(f"{asked}  its answer was cut off, the client will ask again"))
         if (more := len(left) - NAMED_AT_A_STOP) > 0:
@@ -102,7 +106,7 @@ class Server:
         return await (handler if request.path.startswith("/") else self._handle)(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        async with self._door.answering(request):
+        async with self._limiter.serving(request):
             try:
                 answer = await self._answer(request)
             except web.HTTPException as exc:
@@ -143,11 +147,11 @@ class Server:
             response = error_response(Answer.NOT_A_REGISTRY_REQUEST, wrong)
             response.force_close()  # what follows on this connection may be that body
             return response
-        body = Body(request.content, self._idle) if request.body_exists else None
+        body = ClientBody(request.content, self._idle) if request.body_exists else None
         try:
             return await self._registry(request, wanted, host, body)
         except (BackendUnreachable, ClientStalled, BodyTruncated) as exc:
-            return refusal(exc, body)
+            return failure_response(exc, body)
 
     async def _own_page(self, page: OwnPage, request: web.Request) -> web.StreamResponse | None:
         if request.method == "GET":  # the event stream has no end
@@ -159,7 +163,7 @@ class Server:
             return error_response(Answer.CLIENT_STALLED, f"no answer within {self._idle:g} s")
 
     async def _registry(
-        self, request: web.Request, wanted: Request, host: str, body: Body | None
+        self, request: web.Request, wanted: Request, host: str, body: ClientBody | None
     ) -> web.StreamResponse:
         ask = BackendRequest(
             request.method, request.raw_path, end_to_end(request.raw_headers), body
@@ -238,13 +242,13 @@ class Server:
         self, request: web.Request, held: BackendResponse, reply: Reply | None = None
     ) -> web.StreamResponse:
         async with held:
-            response = Forwarded(held, reply.answer if reply else None)
+            response = ForwardedResponse(held, reply.answer if reply else None)
             if "Upgrade" in request.headers:
                 response.force_close()  # aiohttp drops what was sent behind it
             await response.prepare(request)
             try:
-                if request.method != "HEAD" and (guard := guard_of(request)) is not None:
-                    await held.pour(response.write, guard, self._idle)
+                if request.method != "HEAD" and (guard := connection_of(request)) is not None:
+                    await held.forward_body(response.write, guard, self._idle)
                 async with asyncio.timeout(self._idle):
                     await response.write_eof()
             except (BackendUnreachable, TimeoutError):

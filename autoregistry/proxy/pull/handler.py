@@ -149,7 +149,7 @@ class PullHandler:
     async def own_push(self, ask: BackendRequest, repository: str) -> BackendResponse:
         """Send an upload of our own push on. Docker hides the backend's reason for a 5xx, so it is noted here."""
         held = await self._backend.send(ask)
-        if held.status >= 500 and (cause := error_cause(await held.keep())):
+        if held.status >= 500 and (cause := error_cause(await held.buffer())):
             self._sync.upload_failed(repository, cause)
         return held
 
@@ -162,7 +162,7 @@ class PullHandler:
         """What is there already. The unreadable counts as missing: the containerd store gives up over a 500."""
         held = await self._backend.read(ask)
         if ask.method == "HEAD" and held.status >= 500:
-            held.count_as_missing()
+            held.set_not_found()
         return held
 
     async def blob(self, ask: BackendRequest, repository: str) -> BackendResponse:

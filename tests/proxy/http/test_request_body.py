@@ -266,7 +266,7 @@ async def test_the_children_of_an_index_are_read_once_and_few_at_a_time() -> Non
 
     assert first == again == {f"sha256:{n}" for n in range(40)}
     assert registry.asked == 41
-    assert registry.most <= backends.READ_AT_ONCE
+    assert registry.most <= backends.CONCURRENT_READS
 
 
 async def test_an_index_of_too_much_is_not_followed() -> None:

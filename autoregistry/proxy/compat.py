@@ -1,0 +1,188 @@
+"""The private parts of aiohttp and httpx-aiohttp that the proxy relies on, and the asyncio protocols it replaces.
+
+pyproject.toml bounds the versions of both libraries; tests/proxy/test_compat.py fails when a release moves a part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import aiohttp
+from aiohttp import web, web_protocol
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.payload import AsyncIterablePayload
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
+
+from autoregistry.settings import Limits
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = [
+    "EMPTY_PAYLOAD",
+    "AiohttpResponseStream",
+    "HttpProcessingError",
+    "RequestProtocol",
+    "ResilientSocket",
+    "Site",
+    "StreamReader",
+    "Upload",
+    "map_aiohttp_exceptions",
+    "replaced_protocol",
+    "send_continue",
+    "take_over_body",
+]
+
+# aiohttp reads 32 requests ahead of the one it is answering, however large their heads are.
+web_protocol.MAX_MSG_QUEUE_SIZE = 2
+_ACCEPT_BACKLOG = 1024
+
+
+class Site(web.BaseSite):
+    """A listening address, as aiohttp's TCPSite, with a protocol of the caller for each connection."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        host: str,
+        port: int,
+        make_protocol: Callable[[web.Server], asyncio.Protocol],
+    ) -> None:
+        super().__init__(runner)
+        self._host, self._port, self._make_protocol = host, port, make_protocol
+
+    @property
+    def name(self) -> str:
+        return f"http://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        await super().start()
+        if (server := self._runner.server) is None:
+            raise RuntimeError("the runner is not set up")
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: self._make_protocol(server), self._host, self._port, backlog=_ACCEPT_BACKLOG
+        )
+
+
+class RequestProtocol(web.RequestHandler):
+    """aiohttp's side of a connection. `refuse` makes the response to a request that it cannot parse."""
+
+    def __init__(
+        self,
+        server: web.Server,
+        limits: Limits,
+        read_bytes: int,
+        refuse: Callable[[str], web.StreamResponse],
+    ) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            read_bufsize=read_bytes,
+            keepalive_timeout=limits.keepalive_seconds,
+            max_line_size=limits.head_bytes,
+            max_field_size=limits.head_bytes,
+            max_headers=limits.headers,
+            auto_decompress=False,
+        )
+        self._refuse = refuse
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        if isinstance(exc, LineTooLong):
+            return self._refuse(f"a line of the request is longer than {self.max_line_size} bytes")
+        if message and message.startswith("Too many headers"):
+            return self._refuse(f"more than {self.max_headers} headers")
+        reason = (message or "").partition("\n")[0][:200]
+        return self._refuse(f"not a request in HTTP/1.1: {reason}")
+
+
+async def send_continue(request: web.Request) -> None:
+    """Tell a client that waits for it to send its body."""
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the response itself has not begun
+
+
+class ResilientSocket(socket.socket):
+    """A socket that can be written to after its peer has closed it, so that the peer's last bytes are still read.
+
+    A registry that refuses an upload responds and closes; asyncio drops what it has not read yet when a write fails.
+    """
+
+    def send(self, data: Buffer, flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+    def sendmsg(self, buffers: Iterable[Buffer], *rest: Any) -> int:  # noqa: ANN401 - never given
+        parts = list(buffers)
+        try:
+            return super().sendmsg(parts, *rest)
+        except (BrokenPipeError, ConnectionResetError):
+            return sum(memoryview(part).nbytes for part in parts)
+
+
+class Upload(AsyncIterablePayload):
+    """The body of a request to the backend, with a limit on each write: aiohttp has none."""
+
+    def __init__(self, body: AsyncIterable[bytes], seconds: float) -> None:
+        super().__init__(body)
+        self._body, self._seconds = body, seconds
+
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002 - aiohttp's signature; the client's side has counted
+    ) -> None:
+        self._consumed = True
+        async for chunk in self._body:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await writer.write(chunk)
+            except TimeoutError:
+                sentence = f"it took nothing of an upload for {self._seconds:g} s"
+                raise TimeoutError(sentence) from None
+
+
+def take_over_body(
+    response: aiohttp.ClientResponse, min_bytes: int
+) -> tuple[bytes, asyncio.Transport, int] | None:
+    """Return the bytes of a body that have arrived, the paused transport of the rest, and the size of the rest.
+
+    None if the length is unknown, fewer than `min_bytes` are to come, or the connection uses TLS.
+    """
+    content, size = response.content, response.content_length
+    if size is None or size - content.total_bytes < min_bytes:
+        return None
+    source = response.connection.transport if response.connection else None
+    if source is None or source.get_extra_info("sslcontext"):
+        return None
+    begun = b"".join(iter(content.read_nowait, b""))  # the parser keeps nothing back then
+    source.pause_reading()
+    return begun, source, size - content.total_bytes
+
+
+@contextmanager
+def replaced_protocol(
+    transport: asyncio.Transport, protocol: asyncio.BufferedProtocol
+) -> Iterator[asyncio.Protocol]:
+    """Give a transport of aiohttp another protocol for a while; yields aiohttp's."""
+    original = cast(asyncio.Protocol, transport.get_protocol())
+    transport.set_protocol(protocol)
+    try:
+        yield original
+    finally:
+        transport.set_protocol(original)
