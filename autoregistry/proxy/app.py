@@ -44,12 +44,13 @@ from autoregistry.proxy.api.page import Page
 from autoregistry.proxy.api.status import Status
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.background import Background
-from autoregistry.proxy.http.server import STOP_SECONDS, OwnPage, Server
+from autoregistry.proxy.http.server import SHUTDOWN_SECONDS, Endpoint, Server
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.docker import Images as AnyImages
 from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
+from autoregistry.proxy.pull.uploads import Uploads
 from autoregistry.proxy.watch.auto_attach import AutoAttach
 from autoregistry.proxy.watch.builds import BuildWatcher
 from autoregistry.proxy.watch.docker_events import DockerEvents
@@ -253,14 +254,9 @@ class Proxy:
     def _build_server(self, docker: Docker) -> None:
         """HTTP, and the proxy's own endpoints."""
         settings, names = self.settings, self.settings.names
-        pulls = PullHandler(
-            self._docker,
-            self._backend,
-            self.pushes,
-            self.journal,
-            nonce=docker.nonce,
-            patience=settings.patience,
-        )
+        core = (self._docker, self._backend, self.pushes)
+        pulls = PullHandler(*core, self.journal, patience=settings.patience)
+        uploads = Uploads(*core, self._bus.emit)
         inventory = Inventory(
             self._docker, self._backend, self.pushes, self.journal, self._held, names
         )
@@ -286,10 +282,12 @@ class Proxy:
             names,
         )
         pages = self._pages(status, actions)
-        self.server = Server(settings, self._backend, pulls, self._bus.emit, pages)
+        self.server = Server(
+            settings, self._backend, pulls, uploads, self._bus.emit, pages, nonce=docker.nonce
+        )
         self._add_gauges()
 
-    def _pages(self, status: Status, actions: Actions) -> dict[tuple[str, str], OwnPage]:
+    def _pages(self, status: Status, actions: Actions) -> dict[tuple[str, str], Endpoint]:
         page = Page()
         return {
             ("GET", "/"): page.root,
@@ -328,12 +326,12 @@ class Proxy:
         if self._loopback is not None:
             run("loopback-check", self._loopback.run)
 
-    async def stop(self, push_seconds: float = STOP_SECONDS) -> list[Image]:
-        """Finish the pushes and responses in progress, for STOP_SECONDS in all. Return the pushes that did not end."""
+    async def stop(self, push_seconds: float = SHUTDOWN_SECONDS) -> list[Image]:
+        """Finish the pushes and responses in progress, within SHUTDOWN_SECONDS. Return the unfinished pushes."""
         began = time.monotonic()
         unfinished = await self.pushes.drain(push_seconds)
         self._stream.close()
-        await self.server.stop(max(0.5, STOP_SECONDS - (time.monotonic() - began)))
+        await self.server.stop(max(0.5, SHUTDOWN_SECONDS - (time.monotonic() - began)))
         return unfinished
 
 

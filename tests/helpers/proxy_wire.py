@@ -24,7 +24,7 @@ class Wire:
     docker: FakeDocker
     events: list[Event] = field(default_factory=list)
     port: int = 0
-    stop: Callable[[], Coroutine[None, None, None]] = field(init=False)
+    stop: Callable[..., Coroutine[None, None, None]] = field(init=False)
 
     def client(self) -> AbstractAsyncContextManager[RawClient]:
         return connected(self.port)

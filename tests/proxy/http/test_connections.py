@@ -183,7 +183,7 @@ async def test_who_says_half_of_what_is_to_be_pushed_is_answered(tmp_path: Path)
     async with between(tmp_path, Limits(idle_seconds=0.3)) as wire, wire.client() as client:
         await client.send(head + b"Content-Length: 10\r\n\r\n{")
 
-        assert (await client.head()).startswith(b"HTTP/1.1 408 no answer within 0.3 s\r\n")
+        assert (await client.head()).startswith(b"HTTP/1.1 408 no response within 0.3 s\r\n")
 
 
 @pytest.mark.parametrize("target", [b"GET /_autoregistry/", b"POST /_autoregistry/push"])
@@ -223,11 +223,7 @@ async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
         await stopping
 
 
-async def test_a_stop_names_what_it_cuts_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("autoregistry.proxy.http.server.STOP_SECONDS", 0.1)
-
+async def test_a_stop_names_what_it_cuts_off(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
         await asyncio.sleep(20)
@@ -235,10 +231,10 @@ async def test_a_stop_names_what_it_cuts_off(
     async with between(tmp_path, backend=RawBackend(script)) as wire, wire.client() as client:
         await client.send(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + b"\r\n")
         await client.head()
-        await wire.stop()
+        await wire.stop(0.1)
 
         told = [event.sentence for event in wire.events if isinstance(event, Notice)]
-        assert told == ["GET /v2/a/blobs/x  its answer was cut off, the client will ask again"]
+        assert told == ["GET /v2/a/blobs/x  its response was cut off, the client will try again"]
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await client.exactly(4)
 

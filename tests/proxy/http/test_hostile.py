@@ -165,7 +165,7 @@ async def test_another_sites_page_starts_no_push(tmp_path: Path, site: bytes) ->
             + b"\r\nConnection: close\r\n\r\n"
         )
 
-        assert answer.startswith(b"HTTP/1.1 421 not for other sites' pages\r\n")
+        assert answer.startswith(b"HTTP/1.1 421 not for pages of other sites\r\n")
         assert wire.docker.inspected == []
         assert wire.backend.seen == []
 

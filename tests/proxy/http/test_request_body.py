@@ -313,7 +313,7 @@ async def test_a_client_that_hangs_up_lets_go_of_the_registrys_answer() -> None:
     held = Mock(status=404, close=AsyncMock())
     docker = Mock(tags_with=AsyncMock(side_effect=asyncio.CancelledError))
     registry = Mock(read=AsyncMock(return_value=held))
-    pulls = PullHandler(docker, registry, Mock(), Mock(), nonce="ours", patience=1)
+    pulls = PullHandler(docker, registry, Mock(), Mock(), patience=1)
     ask = BackendRequest(
         "GET", "/v2/app/manifests/x", [(b"Accept", ", ".join(MANIFEST_TYPES).encode())]
     )

@@ -1,0 +1,69 @@
+"""The requests of a push, ours or another client's: uploads, tags, and checks of what the registry has."""
+
+from __future__ import annotations
+
+import asyncio
+
+from autoregistry.events import Emit, ManualPushSeen
+from autoregistry.names import Image
+from autoregistry.proxy.backend.client import Backend
+from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
+from autoregistry.proxy.pull.docker import AsyncDocker
+from autoregistry.proxy.pull.pushes import Pushes, error_cause
+
+
+class Uploads:
+    """Sends the requests of pushes to the backend, and records what they change."""
+
+    def __init__(self, docker: AsyncDocker, backend: Backend, pushes: Pushes, emit: Emit) -> None:
+        self._docker = docker
+        self._backend = backend
+        self._pushes = pushes
+        self._emit = emit
+
+    async def check(self, request: BackendRequest) -> BackendResponse:
+        """Return what the registry has. Unreadable counts as missing, as the containerd store gives up on a 500."""
+        response = await self._backend.read(request)
+        if request.method == "HEAD" and response.status >= 500:
+            response.set_not_found()
+        return response
+
+    async def own_upload(self, request: BackendRequest, repository: str) -> BackendResponse:
+        """Send an upload of our own push. Docker hides the registry's reason for a 5xx, so it is recorded here."""
+        response = await self._backend.send(request)
+        if response.status >= 500 and (cause := error_cause(await response.buffer())):
+            self._pushes.upload_failed(repository, cause)
+        return response
+
+    async def own_tag(self, request: BackendRequest, image: Image) -> BackendResponse | None:
+        """Let our own push set its tag; return None if another client has set it since the push began."""
+        async with self._pushes.own_push(image) as may_set:
+            return await self.own_upload(request, image.repository) if may_set else None
+
+    async def manual_push(
+        self, request: BackendRequest, image: Image, client: str
+    ) -> BackendResponse:
+        """Let another client's push set a tag, and record which image Docker had at that moment.
+
+        Shielded: the registry may have accepted the manifest by the time that the client closes its connection.
+        """
+        pushing = asyncio.create_task(self._push_manually(request, image, client))
+        try:
+            return await asyncio.shield(pushing)
+        except asyncio.CancelledError:
+            await asyncio.wait({pushing})
+            if pushing.exception() is None:
+                await pushing.result().close()
+            raise
+
+    async def _push_manually(
+        self, request: BackendRequest, image: Image, client: str
+    ) -> BackendResponse:
+        local = await self._docker.inspect(image)
+        async with self._pushes.manual_push(image):
+            response = await self._backend.send(request)
+            if response.status >= 300:
+                return response
+            self._pushes.record_manual_push(image, local, response.digest)
+        self._emit(ManualPushSeen(image, client, response.digest or ""))
+        return response
