@@ -47,7 +47,7 @@ QUOTED = (
     "is not a name of this registry",
     "cannot be pulled",
     "the proxy's image cannot be built",
-    " belongs to ",
+    " is in use by ",
     "is not this proxy: Docker would push elsewhere",
     " both want ",
     "keeps its images: docker buildx build --load",

@@ -1,4 +1,4 @@
-"""What people type. Commands parse and print; what they do stands to the left (docs/architecture.md)."""
+"""The command line. Commands parse and print; the other packages do the work (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from autoregistry.errors import AutoregistryError, SettingInvalid
 
 
 class _Commands(click.Group):
-    """The one place that turns our errors into two lines and an exit code."""
+    """The only place that turns our errors into two lines and an exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -41,7 +41,7 @@ class _Commands(click.Group):
 
 
 def _fallback(error: AutoregistryError, command: str) -> str:
-    """What to type where an error itself knows nothing better."""
+    """Return the command to type if an error has no hint of its own."""
     if isinstance(error, SettingInvalid):
         return f"autoregistry {command} --help"
     return "autoregistry status" if command == "doctor" else "autoregistry doctor"
@@ -49,11 +49,11 @@ def _fallback(error: AutoregistryError, command: str) -> str:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="autoregistry")
-@click.option("-v", "--verbose", count=True, help="-vv shows where an error comes from.")
+@click.option("-v", "--verbose", count=True, help="-vv shows the traceback of an error.")
 def program(verbose: int) -> None:
-    """Docker's images, the local registry and the cluster's nodes, kept in step.
+    """A local registry for k3d that pushes for you.
 
-    What `docker run` would run is what the cluster gets, under the same name, without a push.
+    Build an image with Docker, and the cluster pulls it by the same name, without `docker push`.
 
     \b
     Example:
@@ -82,7 +82,7 @@ program.add_command(serve.serve)
 def main() -> None:
     """The entry point of `autoregistry` and `k3d-autoregistry`."""
     try:
-        # Outside its standalone mode click hands an exit code back instead of exiting with it.
+        # Outside its standalone mode click returns an exit code instead of exiting with it.
         sys.exit(program.main(prog_name="autoregistry", standalone_mode=False))
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)

@@ -20,7 +20,8 @@ from autoregistry.cli import docker
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import AutoregistryError, DockerRefused, ProxyUnreachable
 from autoregistry.stack.current import CurrentStack, find_stack
-from autoregistry.stack.model import PROXY, Options
+from autoregistry.stack.model import PROXY
+from autoregistry.stack.options import Options
 
 _CONNECT_SECONDS = 1.0
 _RESPONSE_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""The daemon that commands talk to, and where we run as seen from it."""
+"""The Docker daemon that commands use, and where this process runs relative to it."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ from autoregistry.names import Image, RegistryNames
 
 
 def daemon() -> Daemon:
-    """The daemon that Docker's own tools would find, for commands; their pulls are nobody's own pushes."""
+    """Return the daemon that Docker's own tools would use. Its user agent does not mark pushes as the proxy's."""
     return Daemon(f"autoregistry/{__version__}")
 
 
 def is_local(daemon: Daemon) -> bool:
-    """Whether the daemon's ports are this machine's ports, as far as one can see from here."""
+    """Return True if the daemon publishes ports on this machine, as far as it can be seen from here."""
     if not daemon.host.startswith("unix://"):
         return False
-    # A container that shares the machine's network has the machine's name as well.
+    # A container that shares the machine's network also has the machine's name.
     return not in_container() or daemon.info().name == platform.node()
 
 
 def container_name() -> str | None:
-    """Our name on Docker's networks: in a container of ours the host name is the container's."""
+    """Return our name on Docker's networks: in a container of ours it is the host name."""
     return platform.node() if in_container() else None
 
 
 def in_container() -> bool:
-    """Whether we run in a container (Docker leaves this file in each of its own)."""
+    """Return True if this process runs in a container (Docker creates this file in each)."""
     return Path("/.dockerenv").exists()
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """Facts of one daemon about one image."""
+    """The facts that a daemon has about an image."""
 
     identity: str
-    """Empty where it has none."""
+    """Empty if it does not have the image."""
     platforms: tuple[str, ...]
     architecture: str
     """The daemon's, and so that of the nodes, which are its containers."""
     builders: tuple[str, ...]
 
     def remark(self) -> str:
-        """The platforms, and whether a node could run it without emulation."""
+        """Return the platforms, or why a node could not run the image without emulation."""
         return platform_mismatch(self.platforms, self.architecture) or ", ".join(self.platforms)
 
     def is_another(self, docker: str) -> bool:
-        """Whether this is not the Docker that has that image of the name."""
+        """Return True if this daemon does not have the image with this identity."""
         return self.identity != docker
 
 
 def image_facts(daemon: Daemon, names: RegistryNames, image: Image) -> ImageFacts | None:
-    """Ask it; None where it cannot be asked from here."""
+    """Ask the daemon about an image. Return None if the daemon cannot be reached."""
     images = Images(daemon)
     try:
-        found = [(r, local) for r in names.docker_references(image) if (local := images.inspect(r))]
-        reference, identity = (found[0][0], found[0][1].identity) if found else ("", "")
+        local = ((name, images.inspect(name)) for name in names.docker_references(image))
+        reference, identity = next(((n, i.identity) for n, i in local if i), ("", ""))
         return ImageFacts(
             identity,
             tuple(images.platforms(reference)) if reference else (),

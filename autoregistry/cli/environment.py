@@ -22,7 +22,8 @@ from autoregistry.errors import AutoregistryError, SettingInvalid
 from autoregistry.names import RegistryNames
 from autoregistry.settings import CHECK
 from autoregistry.stack.current import CurrentStack, find_stack
-from autoregistry.stack.model import BACKEND, PROXY, Options
+from autoregistry.stack.model import BACKEND, PROXY
+from autoregistry.stack.options import Options
 
 
 @dataclass(frozen=True, slots=True)

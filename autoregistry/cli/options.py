@@ -1,4 +1,4 @@
-"""The options of the stack, and those of the road to it, once: several commands take the same."""
+"""Options that several commands share: those of the stack, and those of the route to it."""
 
 from __future__ import annotations
 
@@ -7,89 +7,81 @@ from typing import Any
 
 import click
 
-from autoregistry.stack.model import Options
+from autoregistry.stack.options import Options
 
 _DEFAULT = Options()
 _Command = Callable[..., Any]
-_OPTIONS = (
+
+
+def _switch(name: str, help_text: str) -> Callable[[_Command], _Command]:
+    """Return a pair of flags that is None if neither is given."""
+    flag = name.replace("_", "-")
+    default = flag if getattr(_DEFAULT, name) else f"no-{flag}"
+    return click.option(
+        f"--{flag}/--no-{flag}", default=None, help=f"{help_text} [default: {default}]"
+    )
+
+
+_STACK_OPTIONS = (
     click.option(
         "--port",
         type=click.IntRange(1, 65535),
-        help=f"The port on this machine; images are tagged localhost:PORT/... [default: {_DEFAULT.port}]",
+        help=f"The port on this machine. Images are tagged localhost:PORT/... [default: {_DEFAULT.port}]",
     ),
-    click.option(
-        "--expose/--no-expose",
-        default=None,
-        help="Publish the port on all addresses, not on 127.0.0.1 only.",
-    ),
+    _switch("expose", "Publish the port on all addresses, not only on 127.0.0.1."),
     click.option(
         "--registry-image",
         metavar="IMAGE",
-        help=f"The registry behind. [default: {_DEFAULT.registry_image}]",
+        help=f"The image of the registry that stores the images. [default: {_DEFAULT.registry_image}]",
     ),
     click.option(
         "--base-image",
         metavar="IMAGE",
-        help=f"What the proxy's image is built on. [default: {_DEFAULT.base_image}]",
+        help=f"The base of the proxy's image. [default: {_DEFAULT.base_image}]",
     ),
-    click.option(
-        "--attach-all/--no-attach-all",
-        default=None,
-        help="Have the proxy attach every k3d cluster, running now or started later.",
-    ),
-    click.option(
-        "--restart-workloads/--no-restart-workloads",
-        default=None,
-        help="Have the proxy restart what runs an old copy of a rebuilt image.",
-    ),
-    click.option(
-        "--watch/--no-watch",
-        default=None,
-        help="Push as soon as Docker reports a build. [default: watch]",
-    ),
-    click.option(
-        "--refresh/--no-refresh",
-        default=None,
-        help="Make the nodes pull what has changed. [default: refresh]",
-    ),
+    _switch("attach_all", "Attach every k3d cluster, including clusters that start later."),
+    _switch("restart_workloads", "Restart workloads that run an old copy of a rebuilt image."),
+    _switch("watch", "Push as soon as Docker reports a build."),
+    _switch("refresh", "Make the nodes pull images that have changed."),
     click.option(
         "--docker-socket",
         metavar="PATH",
-        help="Docker's socket as the daemon's machine has it. [default: found by trying]",
+        help="Path of the Docker socket on the daemon's host. [default: detected]",
     ),
 )
 
 
 def stack_options(command: _Command) -> _Command:
-    """Options of `stack.model.Options`, handed over by their names; None where not given."""
-    for option in reversed(_OPTIONS):
+    """Add an option for each field of `stack.options.Options`; None if it is not given."""
+    for option in reversed(_STACK_OPTIONS):
         command = option(command)
     return command
 
 
-_ROAD = (
+_ROUTE_OPTIONS = (
     click.option(
         "--via",
         type=click.Choice(["container", "host"]),
         default="container",
         show_default=True,
-        help="The road to the registry: the containers of `up`, or `serve --listen 0.0.0.0:PORT` on the host.",
+        help="How nodes reach the registry: the containers of `up`, or `serve --listen 0.0.0.0:PORT` on the host.",
     ),
     click.option(
         "--port",
         type=click.IntRange(1, 65535),
-        help="With --via host: the port that `serve` listens on. [default: that of `up`, or 5000]",
+        help="With --via host: the port that `serve` listens on."
+        f" [default: the port of `up`, or {_DEFAULT.port}]",
     ),
 )
 
 
 def route_options(command: _Command) -> _Command:
-    """How nodes reach the registry: `via` and `port`."""
-    for option in reversed(_ROAD):
+    """Add `--via` and `--port`: how nodes reach the registry."""
+    for option in reversed(_ROUTE_OPTIONS):
         command = option(command)
     return command
 
 
-def given(chosen: dict[str, object]) -> dict[str, object]:
-    """Those that were given."""
-    return {name: value for name, value in chosen.items() if value is not None}
+def given_options(options: dict[str, object]) -> dict[str, object]:
+    """Return the options that the user gave."""
+    return {name: value for name, value in options.items() if value is not None}

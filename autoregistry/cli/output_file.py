@@ -1,4 +1,4 @@
-"""Files that `generate` writes: never over a file that it did not write itself, unless told to."""
+"""The files that `generate` writes. A file that it did not write itself is only overwritten with `--force`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from autoregistry.errors import SettingInvalid
 _MARK = "# Written by autoregistry "
 
 
-def write_out(text: str, command: str, output: Path | None, *, force: bool) -> None:
-    """Print a generated file, or write it; its first line says where it came from.
+def write_generated(text: str, command: str, output: Path | None, *, force: bool) -> None:
+    """Print a generated file, or write it. Its first line has the command that generated it.
 
-    Raises SettingInvalid where the file is somebody else's.
+    Raises SettingInvalid if `output` exists and was not generated.
     """
     marked = f"{_MARK}{__version__}: {command}\n{text}"
     if output is None:
         stdout.print(marked, end="", soft_wrap=True)
         return
-    if output.exists() and not force and not _is_ours(output):
+    if output.exists() and not force and not _is_generated(output):
         raise SettingInvalid(
-            f"{output} is there and was not written by autoregistry",
+            f"{output} exists and was not written by autoregistry",
             f"{command} --output {output} --force",
         )
     try:
@@ -32,7 +32,7 @@ def write_out(text: str, command: str, output: Path | None, *, force: bool) -> N
     stderr.print(f"wrote {output}")
 
 
-def _is_ours(path: Path) -> bool:
+def _is_generated(path: Path) -> bool:
     try:
         with path.open(errors="replace") as file:
             return file.readline().startswith(_MARK)

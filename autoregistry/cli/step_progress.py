@@ -1,4 +1,4 @@
-"""How the steps of `up` look: live in a terminal, one plain line each without one."""
+"""The display of the steps of `up` and `down`: live in a terminal, else one plain line each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from autoregistry.cli.output import stderr
-from autoregistry.stack.steps import Emit, Step, StepBegun, StepDone, StepProgress
+from autoregistry.stack.steps import Report, Step, StepDone, StepProgress, StepStarted
 
 _BAR_WIDTH = 16
 _TEXT_WIDTH = 24
@@ -19,8 +19,8 @@ _LONG_STEPS = ("RUN", "COPY")
 
 
 @contextmanager
-def shown_steps() -> Iterator[Emit]:
-    """Shows what it is told, for as long as the context lasts."""
+def show_steps() -> Iterator[Report]:
+    """Show the reported steps as long as the context lasts."""
     if not stderr.is_terminal:
         yield _Lines().show
         return
@@ -37,28 +37,28 @@ def shown_steps() -> Iterator[Emit]:
 
 
 class _Lines:
-    """A step's line comes when it begins, and again when it is done; of a build each instruction."""
+    """One line when a step starts, one when it is done, and one for each long instruction of a build."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._printed: set[str] = set()
 
     def show(self, step: Step) -> None:
         match step:
-            case StepBegun(name):
-                self._say(f"{name} ...")
+            case StepStarted(name):
+                self._print_once(f"{name} ...")
             case StepProgress(name, done, total, text) if text.startswith(_LONG_STEPS):
-                self._say(f"{name} step {done}/{total}: {_short(text, _LINE_WIDTH)}")
+                self._print_once(f"{name} step {done}/{total}: {_short(text, _LINE_WIDTH)}")
             case StepDone(name, result):
                 stderr.print(f"{name}  {result}")
 
-    def _say(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
+    def _print_once(self, line: str) -> None:
+        if line not in self._printed:
+            self._printed.add(line)
             stderr.print(line)
 
 
 class _Live:
-    """What is under way moves at the bottom; what is done stays above it."""
+    """Steps under way move at the bottom; finished steps stay above them."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -66,15 +66,15 @@ class _Live:
 
     def show(self, step: Step) -> None:
         match step:
-            case StepBegun(name):
+            case StepStarted(name):
                 self._task(name)
             case StepProgress(name, done, total, text, is_bytes):
-                shown = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if is_bytes else text
+                amount = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if is_bytes else text
                 self._progress.update(
                     self._task(name),
                     completed=done,
                     total=total or None,
-                    text=_short(shown, _TEXT_WIDTH),
+                    text=_short(amount, _TEXT_WIDTH),
                 )
             case StepDone(name, result, has_changed):
                 if (task := self._tasks.pop(name, None)) is not None:

@@ -1,1 +1,1 @@
-"""Docker, and the only importers of the `docker` package. Synchronous; callers bring the threads."""
+"""Access to Docker. Only this package imports `docker`. It is synchronous; callers provide the threads."""

@@ -1,54 +1,56 @@
-"""Finding one Docker daemon and talking to it, the way Docker's own tools do.
+"""The connection to one Docker daemon, chosen as Docker's own tools choose it.
 
-Refuses to use proxies from the environment (they would divert what is local) and to read credentials: nothing
-we ask of a daemon needs them, and a broken credential helper must not stop us.
+Proxies of the environment are not used, because they would divert local traffic. Credentials are not read: no
+request needs them, and a broken credential helper must not stop us.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import docker
 import requests
 import urllib3
-from docker.context import ContextAPI
-from docker.context.config import get_current_context_name
-from docker.utils import kwargs_from_env
 
-from autoregistry.engine.ssh import SshAdapter
+from autoregistry.engine import compat, ssh
 from autoregistry.errors import AutoregistryError, DockerRefused, DockerUnreachable
 from autoregistry.settings import DOCKER_CALL_SECONDS
 
-# `?manifests=1` of inspect, and of the list one version earlier (moby api/docs/CHANGELOG.md, v1.47 and v1.48).
-INSPECT_MANIFESTS_SINCE = (1, 48)
-LIST_MANIFESTS_SINCE = (1, 47)
+# Creating, starting and removing wait for disks and iptables, which take their time on a loaded machine.
+CHANGE_SECONDS = 60.0
 MAX_CONNECTIONS = 32
-# What the kernel calls otherwise than images do.
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+# Architectures whose name in the kernel differs from that in images.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+_CAUSES = ("permission denied", "no such file or directory", "connection refused", "timed out")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonInfo:
-    """Which daemon this is."""
+    """The facts about a daemon that other code needs."""
 
     identity: str
     name: str
     version: str
     api: str
     store: str
-    """`containerd` or `classic`: what an image's Id means depends on it."""
+    """`containerd` or `classic`. The meaning of an image's Id depends on it."""
     architecture: str
-    """As images say it, `amd64`."""
+    """In the spelling of images, such as `amd64`."""
+    security_options: tuple[str, ...] = ()
 
 
 class Daemon:
-    """One Docker daemon. Connects at the first question, and again after the daemon was away."""
+    """One Docker daemon. Connects at the first request, and again after the daemon was away."""
 
     def __init__(self, user_agent: str, environment: Mapping[str, str] | None = None) -> None:
         self._user_agent = user_agent
@@ -59,29 +61,29 @@ class Daemon:
     @property
     def host(self) -> str:
         """The daemon's address, as Docker's own tools would find it."""
-        with translated("Docker's context"):
-            return str(self._parameters().get("base_url") or "unix:///var/run/docker.sock")
+        with translate_errors("the address in Docker's context"):
+            return str(self._parameters().get("base_url") or _DEFAULT_HOST)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What another program has to be told to talk to this very daemon."""
-        told = {"DOCKER_HOST": self.host}
-        if certificates := getattr(self._parameters().get("tls"), "ca_cert", None):
-            folder = str(Path(certificates).parent)  # a context has them under the usual names
-            told |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}
-        return told
+        """The environment variables that make another program use this daemon."""
+        variables = {"DOCKER_HOST": self.host}
+        if certificate := getattr(self._parameters().get("tls"), "ca_cert", None):
+            folder = str(Path(certificate).parent)  # a context has them under the usual names
+            variables |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}
+        return variables
 
     def client(self) -> docker.APIClient:
-        """docker-py's client, its API version agreed with the daemon."""
+        """Return docker-py's client, with the API version that the daemon has."""
         with self._lock:
             if self._client is None:
-                with translated(self.host), closing(self._make("1.40")) as first:
+                with translate_errors(self.host), closing(self._make_client("1.40")) as first:
                     version = first.version(api_version=False)["ApiVersion"]
-                    self._client = self._make(version)
+                    self._client = self._make_client(version)
             return self._client
 
     def close(self) -> None:
-        """Let go of its connections; the next question makes new ones."""
+        """Close all connections. The next request opens new ones."""
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -89,42 +91,43 @@ class Daemon:
 
     def _parameters(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = dict(kwargs_from_env(self._environment))
+            parameters: dict[str, Any] = dict(compat.kwargs_from_env(self._environment))
         except docker.errors.TLSParameterError as exc:
             folder = self._environment.get("DOCKER_CERT_PATH") or "~/.docker"
             raise DockerUnreachable(
-                f"Docker is to be asked by TLS, and {folder} lacks ca.pem, cert.pem or key.pem",
+                f"Docker is configured to use TLS, but {folder} lacks ca.pem, cert.pem or key.pem",
                 f"ls {folder}",
             ) from exc
-        if "base_url" not in found:
-            chosen = ContextAPI.kwargs_from_context(environment=self._environment)
-            name = self._environment.get("DOCKER_CONTEXT") or get_current_context_name()
-            # docker-py would go on with the default daemon, also where there is no config.json.
-            if not chosen and name != "default":
-                raise DockerUnreachable(
-                    f"Docker's context {name} cannot be found", "docker context ls"
-                )
-            found = {**chosen, **found}
-        return found
+        if "base_url" in parameters:
+            return parameters
+        context = compat.ContextAPI.kwargs_from_context(environment=self._environment)
+        name = self._environment.get("DOCKER_CONTEXT") or compat.get_current_context_name()
+        # docker-py would go on with the default daemon, also if there is no config.json.
+        if not context and name != "default":
+            raise DockerUnreachable(f"Docker's context {name} does not exist", "docker context ls")
+        return {**context, **parameters}
 
-    def _make(self, version: str) -> docker.APIClient:
+    def _make_client(self, version: str) -> docker.APIClient:
         parameters = self._parameters()
         if is_ssh := str(parameters.get("base_url")).startswith("ssh://"):
             parameters["base_url"] = "unix:///ssh"  # never opened: its adapter is replaced below
-        # A version given outright means that no request is made before trust_env is off.
-        made = docker.APIClient(
+        # With an explicit version docker-py makes no request before trust_env is off.
+        client = docker.APIClient(
             version=version,
             timeout=int(DOCKER_CALL_SECONDS),
             user_agent=self._user_agent,
             max_pool_size=MAX_CONNECTIONS,
             **parameters,
         )
-        made.trust_env = False
+        client.trust_env = False
         if is_ssh:
-            made.mount("http+docker://", SshAdapter(self.host, max_pool_size=MAX_CONNECTIONS))
-        return made
+            connect = partial(ssh.connect, self.host)
+            adapter = compat.SocketAdapter(connect, max_pool_size=MAX_CONNECTIONS)
+            client.mount("http+docker://", adapter)
+        return client
 
     def supports(self, version: tuple[int, int]) -> bool:
+        """Return True if the daemon has this version of the Engine API, or a later one."""
         major, _, minor = self.client().api_version.partition(".")
         return (int(major), int(minor)) >= version
 
@@ -140,7 +143,7 @@ class Daemon:
         timeout: float | None = DOCKER_CALL_SECONDS,
         stream: bool = False,
     ) -> requests.Response:
-        """One request of the Engine API, with a body that is JSON or bytes.
+        """Make one request of the Engine API, with a body that is JSON or bytes.
 
         docker-py's own methods have one timeout for everything, and some read credentials and proxies.
         Raises DockerUnreachable, or DockerRefused for any error but 404.
@@ -148,8 +151,8 @@ class Daemon:
         client = self.client()
         url = f"{client.base_url}/v{client.api_version}{path}"
         try:
-            with translated(self.host):
-                answer: requests.Response = client.request(
+            with translate_errors(self.host):
+                response: requests.Response = client.request(
                     method,
                     url,
                     params=params,
@@ -161,71 +164,96 @@ class Daemon:
                 )
         except DockerUnreachable:
             with self._lock:
-                self._client = None  # an upgraded daemon may speak another version
+                self._client = None  # an upgraded daemon may have another version
             raise
-        if answer.status_code >= 400 and answer.status_code != 404:
-            with translated(self.host):
-                raise DockerRefused(said(answer) or f"Docker answered {answer.status_code}")
-        return answer
+        if response.status_code >= 400 and response.status_code != 404:
+            with translate_errors(self.host):
+                raise DockerRefused(
+                    error_message(response) or f"Docker answered {response.status_code}"
+                )
+        return response
+
+    def get(
+        self,
+        path: str,
+        parse: Callable[[Any], _T],
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = DOCKER_CALL_SECONDS,
+    ) -> _T | None:
+        """Make a GET request and return what `parse` makes of its JSON, or None for 404. Raises as `request`."""
+        response = self.request("GET", path, params=params, headers=headers, timeout=timeout)
+        return None if response.status_code == 404 else self.parse(response, parse)
+
+    def parse(self, response: requests.Response, parse: Callable[[Any], _T]) -> _T:
+        """Return what `parse` makes of a response's JSON. Raises DockerRefused if it cannot be read."""
+        with translate_errors(self.host):
+            return parse(response.json())
 
     def info(self) -> DaemonInfo:
-        """Which daemon answers, and with which image store.
+        """Return the facts about the daemon that answers now."""
+        response = self.request("GET", "/info")
+        return self.parse(response, partial(_daemon_info, api=self.client().api_version))
 
-        The store: DriverStatus names the snapshotter (moby daemon/containerd/service.go).
-        """
-        facts = self.request("GET", "/info").json()
-        containerd = ["driver-type", "io.containerd.snapshotter.v1"] in (
-            facts.get("DriverStatus") or []
-        )
-        kernel = str(facts.get("Architecture", ""))
-        return DaemonInfo(
-            identity=str(facts.get("ID", "")),
-            name=str(facts.get("Name", "")),
-            version=str(facts.get("ServerVersion", "")),
-            api=self.client().api_version,
-            store="containerd" if containerd else "classic",
-            architecture=_ARCHITECTURES.get(kernel, kernel),
-        )
+
+def _daemon_info(facts: dict[str, Any], api: str) -> DaemonInfo:
+    # DriverStatus names the snapshotter (moby daemon/containerd/service.go).
+    snapshotter = ["driver-type", "io.containerd.snapshotter.v1"]
+    architecture = str(facts.get("Architecture", ""))
+    return DaemonInfo(
+        identity=str(facts.get("ID", "")),
+        name=str(facts.get("Name", "")),
+        version=str(facts.get("ServerVersion", "")),
+        api=api,
+        store="containerd" if snapshotter in (facts.get("DriverStatus") or []) else "classic",
+        architecture=_ARCHITECTURES.get(architecture, architecture),
+        security_options=tuple(str(option) for option in facts.get("SecurityOptions") or []),
+    )
 
 
 @contextmanager
-def translated(host: str) -> Iterator[None]:
-    """Turn the errors of docker-py, requests and urllib3 into ours."""
+def translate_errors(host: str) -> Iterator[None]:
+    """Turn the errors of docker-py, requests and urllib3, and those of parsing Docker's data, into ours."""
     try:
         yield
     except AutoregistryError:
         raise
+    except (json.JSONDecodeError, requests.JSONDecodeError) as exc:
+        raise _unreadable(host, exc) from exc
     except (
         docker.errors.DockerException,
         requests.RequestException,
         urllib3.exceptions.HTTPError,
         OSError,
     ) as exc:
-        hint = "docker info"
-        text = str(exc)
-        if "Permission denied" in text:
-            hint = "sudo usermod -aG docker $USER  (then log in again)"
-        elif isinstance(exc, docker.errors.ContextException):
-            hint = "docker context ls"
-        raise DockerUnreachable(f"Docker does not answer at {host}: {_short(text)}", hint) from exc
+        raise _unreachable(host, exc) from exc
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise _unreadable(host, exc) from exc
 
 
-def _short(text: str) -> str:
-    """The cause at the end of urllib3's nested texts."""
-    for cause in (
-        "Permission denied",
-        "No such file or directory",
-        "Connection refused",
-        "timed out",
-    ):
-        if cause.lower() in text.lower():
-            return cause.lower()
-    return text.splitlines()[0][:200] if text else "no reason given"
+def _unreachable(host: str, error: Exception) -> DockerUnreachable:
+    hint, text = "docker info", str(error)
+    if "Permission denied" in text:
+        hint = "sudo usermod -aG docker $USER  (then log in again)"
+    elif isinstance(error, docker.errors.ContextException):
+        hint = "docker context ls"
+    # urllib3 nests its texts; the cause is at the end.
+    short = text.splitlines()[0][:200] if text else "no reason given"
+    cause = next((cause for cause in _CAUSES if cause in text.lower()), short)
+    return DockerUnreachable(f"Docker does not answer at {host}: {cause}", hint)
 
 
-def said(answer: requests.Response) -> str:
-    """The daemon's own words in an error."""
+def _unreadable(host: str, error: Exception) -> DockerRefused:
+    cause = f"{type(error).__name__}: {error}"[:200]
+    return DockerRefused(
+        f"cannot read the response of Docker at {host} ({cause})", "docker version"
+    )
+
+
+def error_message(response: requests.Response) -> str:
+    """Return the daemon's own text in an error response."""
     try:
-        return str(answer.json()["message"])
+        return str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.text.strip()[:300]
+        return response.text.strip()[:300]

@@ -12,7 +12,8 @@ from typing import Any
 import requests
 import urllib3
 
-from autoregistry.engine.daemon import Daemon, translated
+from autoregistry.engine.daemon import Daemon, translate_errors
+from autoregistry.engine.streams import json_lines
 
 # `tag` is sent for every build, retag, load and import of a named image, on both stores; `load`, `import` and
 # `pull` name the image as well (moby api/swagger.yaml, "SystemEvents").
@@ -20,7 +21,7 @@ IMAGE_ACTIONS = ("tag", "load", "import", "pull")
 CONTAINER_ACTIONS = ("start", "unpause", "destroy")
 # A connection that died silently (a machine that slept, a tunnel) looks like a Docker that has nothing to report.
 # After this silence the stream is opened again, from the last event.
-STREAM_SILENCE_SECONDS = 30.0
+EVENT_SILENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ class ContainerEvent:
 
 
 def follow_events(
-    daemon: Daemon, since_nanoseconds: int | None, *, silence: float = STREAM_SILENCE_SECONDS
+    daemon: Daemon, since_nanoseconds: int | None, *, silence: float = EVENT_SILENCE_SECONDS
 ) -> Generator[ImageEvent | ContainerEvent | None, None, None]:
     """Follow the daemon's events until the connection ends; blocks.
 
     Yields None once Docker listens: a state that is queried after that misses nothing. Reconnects after `silence`
     seconds, without repeating or losing an event. Docker keeps its last 256 events; older ones are not replayed
-    (moby daemon/events/events.go). Raises DockerUnreachable when the daemon goes away.
+    (moby daemon/events/events.go). Raises DockerUnreachable when the daemon goes away, and DockerRefused for a line
+    that cannot be read.
     """
     is_listening = False
     filters = {"type": ["image", "container"], "event": [*IMAGE_ACTIONS, *CONTAINER_ACTIONS]}
@@ -60,18 +62,16 @@ def follow_events(
         if since is not None:
             params["since"] = f"{since // 10**9}.{since % 10**9:09d}"
         response = daemon.request("GET", "/events", params=params, timeout=silence, stream=True)
-        with translated(daemon.host), response:
+        with translate_errors(daemon.host), response:
             if not is_listening:
                 is_listening = True
                 yield None
             since = _stream_start(response) if since is None else since
             try:
-                for text in response.iter_lines(chunk_size=None):
-                    if text.strip():
-                        line = json.loads(text)
-                        since = max(since, int(line.get("timeNano") or 0) + 1)
-                        if event := parse_event(line):
-                            yield event
+                for line in json_lines(response):
+                    since = max(since, int(line.get("timeNano") or 0) + 1)
+                    if event := parse_event(line):
+                        yield event
             except requests.ConnectionError as exc:
                 if not isinstance(exc.args[0], urllib3.exceptions.ReadTimeoutError):
                     raise
@@ -80,10 +80,10 @@ def follow_events(
 
 
 def _stream_start(response: requests.Response) -> int:
-    """The time at which the stream began, in nanoseconds: by Docker's clock, where no proxy removes the header."""
-    stated = response.headers.get("Date")
-    began = parsedate_to_datetime(stated).timestamp() if stated else time.time()
-    return int(began) * 10**9
+    """Return when the stream began, in nanoseconds, by Docker's clock unless a proxy removed the header."""
+    date = response.headers.get("Date")
+    started = parsedate_to_datetime(date).timestamp() if date else time.time()
+    return int(started) * 10**9
 
 
 def parse_event(line: dict[str, Any]) -> ImageEvent | ContainerEvent | None:

@@ -1,56 +1,66 @@
-"""Networks and volumes of one daemon: making them, what is on them, and removing them."""
+"""The networks and volumes of one daemon."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from autoregistry.engine.daemon import Daemon, said
+from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon, error_message
 from autoregistry.errors import DockerRefused
 
-CHANGE_SECONDS = 60.0
+
+def _labels(facts: dict[str, Any]) -> dict[str, str]:
+    return dict(facts.get("Labels") or {})
+
+
+def _endpoints(facts: dict[str, Any]) -> list[dict[str, str]]:
+    return list((facts.get("Containers") or {}).values())
+
+
+def _subnet(facts: dict[str, Any]) -> str | None:
+    configs = facts["IPAM"].get("Config") or []
+    return next((str(c["Subnet"]) for c in configs if ":" not in c.get("Subnet", ":")), None)
 
 
 class Networks:
-    """The networks of one daemon. Joining a container is `Containers.connect`."""
+    """The networks of one daemon. `Containers.connect` joins a container to one."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
     def identity(self, network: str) -> str | None:
-        """Its Id, which goes with it, as its name does not; None where there is no such network."""
-        answer = self._daemon.request("GET", f"/networks/{network}")
-        return None if answer.status_code == 404 else str(answer.json()["Id"])
+        """Return its Id, or None if there is no such network. A network of the same name later has another Id."""
+        return self._daemon.get(f"/networks/{network}", lambda facts: str(facts["Id"]))
 
     def labels(self, network: str) -> Mapping[str, str] | None:
-        """Its labels; None where there is no such network."""
-        answer = self._daemon.request("GET", f"/networks/{network}")
-        return None if answer.status_code == 404 else dict(answer.json().get("Labels") or {})
+        """Return its labels, or None if there is no such network."""
+        return self._daemon.get(f"/networks/{network}", _labels)
 
     def members(self, network: str) -> tuple[str, ...]:
-        """The names of the running containers on it."""
-        answer = self._daemon.request("GET", f"/networks/{network}")
-        if answer.status_code == 404:
-            return ()
-        return tuple(sorted(c["Name"] for c in (answer.json().get("Containers") or {}).values()))
+        """Return the names of the running containers on it."""
+        names = self._daemon.get(
+            f"/networks/{network}", lambda facts: sorted(e["Name"] for e in _endpoints(facts))
+        )
+        return tuple(names or ())
 
     def subnet(self, network: str) -> str | None:
-        """Its first IPv4 subnet, `172.28.0.0/16`; None where there is none."""
-        answer = self._daemon.request("GET", f"/networks/{network}")
-        config = [] if answer.status_code == 404 else answer.json()["IPAM"].get("Config") or []
-        return next((str(c["Subnet"]) for c in config if ":" not in c.get("Subnet", ":")), None)
+        """Return its first IPv4 subnet, such as `172.28.0.0/16`, or None if it has none."""
+        return self._daemon.get(f"/networks/{network}", _subnet)
 
     def addresses(self, network: str) -> frozenset[str]:
-        """The IPv4 addresses of the running containers on it."""
-        answer = self._daemon.request("GET", f"/networks/{network}")
-        found = {} if answer.status_code == 404 else answer.json().get("Containers") or {}
-        return frozenset(c["IPv4Address"].partition("/")[0] for c in found.values())
+        """Return the IPv4 addresses of the running containers on it."""
+        addresses = self._daemon.get(
+            f"/networks/{network}",
+            lambda facts: [e["IPv4Address"].partition("/")[0] for e in _endpoints(facts)],
+        )
+        return frozenset(addresses or ())
 
     def create(self, network: str, labels: Mapping[str, str]) -> None:
         body = {"Name": network, "Labels": dict(labels), "CheckDuplicate": True}
         self._daemon.request("POST", "/networks/create", json=body, timeout=CHANGE_SECONDS)
 
     def remove(self, network: str) -> None:
-        """Remove it; one that is gone is no error."""
+        """Remove it. A network that does not exist is not an error."""
         self._daemon.request("DELETE", f"/networks/{network}", timeout=CHANGE_SECONDS)
 
 
@@ -61,17 +71,18 @@ class Volumes:
         self._daemon = daemon
 
     def labels(self, volume: str) -> Mapping[str, str] | None:
-        """Its labels; None where there is no such volume."""
-        answer = self._daemon.request("GET", f"/volumes/{volume}")
-        return None if answer.status_code == 404 else dict(answer.json().get("Labels") or {})
+        """Return its labels, or None if there is no such volume."""
+        return self._daemon.get(f"/volumes/{volume}", _labels)
 
     def create(self, volume: str, labels: Mapping[str, str]) -> None:
-        """Create it; one that is there is left as it is."""
+        """Create it. An existing volume is left as it is."""
         body = {"Name": volume, "Labels": dict(labels)}
-        answer = self._daemon.request("POST", "/volumes/create", json=body, timeout=CHANGE_SECONDS)
-        if answer.status_code == 404:
-            raise DockerRefused(said(answer))
+        response = self._daemon.request(
+            "POST", "/volumes/create", json=body, timeout=CHANGE_SECONDS
+        )
+        if response.status_code == 404:
+            raise DockerRefused(error_message(response))
 
     def remove(self, volume: str) -> None:
-        """Remove it and what is in it; one that is gone is no error."""
+        """Remove it and its content. A volume that does not exist is not an error."""
         self._daemon.request("DELETE", f"/volumes/{volume}", timeout=CHANGE_SECONDS)

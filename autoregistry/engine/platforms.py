@@ -1,4 +1,4 @@
-"""What an image is made for, and whether nodes can run that. Pure."""
+"""The platforms of an image, and whether nodes can run them. Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def platforms(facts: dict[str, Any]) -> list[str]:
-    """Of an answer of `GET /images/{name}/json`: the image's `os/architecture`, or of each that an index has here."""
-    there = [
+def image_platforms(facts: dict[str, Any]) -> list[str]:
+    """Return the `os/architecture` of an image, or those of an index that Docker has.
+
+    `facts` is the response to `GET /images/{name}/json`.
+    """
+    available = [
         m for m in facts.get("Manifests") or [] if m.get("Kind") == "image" and m.get("Available")
     ]
-    found = [m["ImageData"]["Platform"] for m in there]
-    named = {f"{p['os']}/{p['architecture']}" for p in found}
-    return sorted(named) or [
+    platforms = [m["ImageData"]["Platform"] for m in available]
+    names = {f"{p['os']}/{p['architecture']}" for p in platforms}
+    return sorted(names) or [
         f"{facts.get('Os') or 'unknown'}/{facts.get('Architecture') or 'unknown'}"
     ]
 
 
 def platform_mismatch(platforms: Sequence[str], architecture: str) -> str:
-    """Why a node of this architecture cannot run, without emulation, what is for these; empty where it can."""
-    made_for = {platform.partition("/")[2] for platform in platforms}
-    if not architecture or not made_for or architecture in made_for:
+    """Return why nodes of this architecture need emulation for these platforms; empty if they do not."""
+    architectures = {platform.partition("/")[2] for platform in platforms}
+    if not architecture or not architectures or architecture in architectures:
         return ""
-    is_for = " and ".join(platforms)
-    return f"is for {is_for}, and the nodes are {architecture}: docker build --platform linux/{architecture}"
+    built_for = " and ".join(platforms)
+    return f"is for {built_for}, and the nodes are {architecture}: docker build --platform linux/{architecture}"

@@ -1,21 +1,24 @@
-"""How far a push is, as Docker's stream of it says."""
+"""The progress of a push or a pull, read from Docker's stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+_MOVING = ("Pushing", "Downloading")
+_DONE = ("Pushed", "Download complete", "Pull complete")
 
 
 @dataclass(slots=True)
 class Progress:
-    """A push under way, in the bytes that Docker reports for each layer."""
+    """A push or a pull under way, in the bytes that Docker reports for each layer."""
 
     layers: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of each layer that moves: bytes done, bytes in all."""
+    """For each layer that is transferred: bytes done, bytes in all."""
     finished: set[str] = field(default_factory=set)
     digest: str | None = None
-    """What the tag is in the registry after the push, in Docker's last words."""
+    """The digest that the registry has for the tag after a push."""
 
     @property
     def done_bytes(self) -> int:
@@ -33,17 +36,17 @@ class Progress:
     def done_layers(self) -> int:
         return len(self.finished & self.layers.keys())
 
-    def read(self, line: dict[str, Any]) -> bool:
-        """Take in one line of the stream; whether it changed anything."""
+    def read(self, line: Mapping[str, Any]) -> bool:
+        """Take in one line of the stream. Return True if there is progress to report."""
         layer, status = line.get("id"), str(line.get("status", ""))
         if not layer:
             return False
-        if status == "Pushing" and (detail := line.get("progressDetail")):
+        if status in _MOVING and (detail := line.get("progressDetail")):
             done = int(detail.get("current") or 0)
             known = self.layers.get(layer, (0, 0))
             self.layers[layer] = (done, max(done, int(detail.get("total") or 0), known[1]))
             return True
-        if status == "Pushed":
+        if status in _DONE:
             if layer in self.layers:
                 total = self.layers[layer][1]
                 self.layers[layer] = (total, total)
@@ -53,4 +56,4 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-"""Told of every step. It may raise: then Docker is left, and ends the push by itself."""
+"""Called at each step. If it raises, the request is closed, and Docker ends the push by itself."""

@@ -1,10 +1,10 @@
-"""What Docker streams: lines of JSON, and the frames that carry stdout and stderr in one."""
+"""The two stream formats of Docker: lines of JSON, and frames that carry stdout and stderr in one."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
@@ -14,21 +14,26 @@ _FRAME = struct.Struct(">BxxxL")
 STDERR = 2
 
 
-def json_lines(answer: requests.Response) -> Iterator[dict[str, Any]]:
-    """Each line of a push, pull or build."""
-    for line in answer.iter_lines(chunk_size=None):
+def json_lines(response: requests.Response) -> Iterator[dict[str, Any]]:
+    """Yield each line of a push, pull, build or event stream."""
+    for line in response.iter_lines(chunk_size=None):
         if line.strip():
             yield json.loads(line)
 
 
-def frames(answer: requests.Response) -> Iterator[tuple[int, bytes]]:
-    """Docker's multiplexed stream: which of stdout and stderr, and the bytes."""
-    kept = bytearray()
-    for chunk in answer.iter_content(chunk_size=None):
-        kept += chunk
-        while len(kept) >= _FRAME.size:
-            kind, length = _FRAME.unpack_from(kept)
-            if len(kept) < _FRAME.size + length:
+def stream_error(line: Mapping[str, Any]) -> str:
+    """Return the error that a line of a stream reports, or an empty string."""
+    return str((line.get("errorDetail") or {}).get("message") or line.get("error") or "").strip()
+
+
+def frames(response: requests.Response) -> Iterator[tuple[int, bytes]]:
+    """Yield each frame of a multiplexed stream: the number of the stream (1 or 2), and the bytes."""
+    buffer = bytearray()
+    for chunk in response.iter_content(chunk_size=None):
+        buffer += chunk
+        while len(buffer) >= _FRAME.size:
+            kind, length = _FRAME.unpack_from(buffer)
+            if len(buffer) < _FRAME.size + length:
                 break
-            yield kind, bytes(kept[_FRAME.size : _FRAME.size + length])
-            del kept[: _FRAME.size + length]
+            yield kind, bytes(buffer[_FRAME.size : _FRAME.size + length])
+            del buffer[: _FRAME.size + length]

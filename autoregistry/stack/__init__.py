@@ -1,1 +1,1 @@
-"""What `up` makes: one network, two volumes, two containers, as one model that is created, compared and exported."""
+"""The stack that `up` creates: one network, two volumes and two containers, described by one model."""

@@ -1,4 +1,4 @@
-"""The model as a compose file: pure, and the same containers as `body.py` makes; compose adds labels of its own."""
+"""The model as a compose file, with the same containers as `create_request.py`. Pure. Compose adds its own labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoregistry.template_files import read_template
 
 
 def compose_file(stack: Stack) -> str:
-    """The file's text."""
+    """Return the text of the file."""
     network = {stack.network: {"name": stack.network, "labels": stack.labels}}
     volumes = {name: {"name": name, "labels": stack.labels} for name in stack.volumes}
     parts = {
@@ -22,7 +22,7 @@ def compose_file(stack: Stack) -> str:
     }
     template = Template(read_template("compose.yaml"))
     return template.substitute(
-        name=stack.options.name, **{key: _dumped(value) for key, value in parts.items()}
+        name=stack.options.name, **{key: _indented_yaml(value) for key, value in parts.items()}
     )
 
 
@@ -69,11 +69,11 @@ def _port(address: str, port: int) -> str:
 def _mount(mount: Mount) -> dict[str, object]:
     if not mount.is_path:
         return {"type": "volume", "source": mount.source, "target": mount.target}
-    bind = {"create_host_path": False}  # a path that is not there is an error, not a new folder
+    bind = {"create_host_path": False}  # a missing path is an error, not a new folder
     return {"type": "bind", "source": mount.source, "target": mount.target, "bind": bind}
 
 
-def _dumped(value: object) -> str:
-    """As YAML, indented; compose takes a single dollar for a variable."""
+def _indented_yaml(value: object) -> str:
+    """Return a value as indented YAML. In a compose file a single dollar begins a variable."""
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)
     return textwrap.indent(text, "  ").rstrip().replace("$", "$$")

@@ -1,20 +1,20 @@
-"""A service of the model as the Engine API's create request. Pure: what Docker is sent is what a test reads."""
+"""A service of the model as the Engine API's create request. Pure."""
 
 from __future__ import annotations
 
-from autoregistry.stack.model import NETWORK, PORT_INSIDE, Health, Mount, Service
+from autoregistry.stack.model import NETWORK, PORT_INSIDE, HealthCheck, Mount, Service
 
 _SECOND = 1_000_000_000
 _PORT = f"{PORT_INSIDE}/tcp"
 
 
-def create_body(service: Service) -> dict[str, object]:
-    """The body of `POST /containers/create`."""
+def create_request(service: Service) -> dict[str, object]:
+    """Return the body of `POST /containers/create`."""
     bindings = [{"HostIp": address, "HostPort": str(port)} for address, port in service.published]
     return {
         "Image": service.image,
         "Cmd": list(service.command) or None,
-        # `proxy/app.py` takes it for our name on Docker's networks.
+        # The proxy uses it as its name on Docker's networks (cli/docker.py).
         "Hostname": service.name,
         "User": service.user or "",
         "StopTimeout": service.stop_seconds,
@@ -38,7 +38,7 @@ def create_body(service: Service) -> dict[str, object]:
     }
 
 
-def _health(health: Health) -> dict[str, object]:
+def _health(health: HealthCheck) -> dict[str, object]:
     start = {} if health.start_interval is None else {"StartInterval": health.start_interval}
     return {
         "Test": list(health.test),
@@ -51,6 +51,6 @@ def _health(health: Health) -> dict[str, object]:
 
 
 def _mount(mount: Mount) -> dict[str, object]:
-    """A path that is not there is an error this way; with `Binds` Docker would make a folder of it."""
+    """Return an entry of `Mounts`. With `Binds`, Docker would create a folder for a missing path."""
     kind = "bind" if mount.is_path else "volume"
     return {"Type": kind, "Source": mount.source, "Target": mount.target}

@@ -1,7 +1,7 @@
-"""Which socket the proxy gets, and what the daemon's machine demands of a container that uses it.
+"""Finding Docker's socket on the daemon's machine, and what a container needs to use it.
 
-A path is believed only when a throw-away container that has it mounted sees the very daemon we talk to: with
-Docker Desktop, Colima, ssh or a context the path here is not the path there (abiosoft/colima#382).
+With Docker Desktop, Colima, ssh or a context, a path here is not the same path there (abiosoft/colima#382). So a
+path counts only if a trial container, with it mounted, reaches the daemon that we use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.errors import DockerRefused, StackRefused
-from autoregistry.stack.model import PROXY, ROLE, SOCKET_INSIDE, Host
+from autoregistry.stack.model import PROXY, ROLE
+from autoregistry.stack.options import SOCKET_INSIDE, Host
 
 # moby api/docs/CHANGELOG.md, v1.44: `Healthcheck.StartInterval`.
 START_INTERVAL_SINCE = (1, 44)
@@ -24,57 +25,56 @@ _PROBE_SECONDS = 60.0
 
 
 def machine_names(info: DaemonInfo, *, is_local: bool) -> tuple[str, ...]:
-    """What others call the machine whose ports the daemon's are: its own name, and ours where that is the same."""
+    """Return the names of the machine that publishes the daemon's ports: Docker's name for it, and ours."""
     ours = (platform.node(),) if is_local else ()
     return tuple(name for name in (info.name, *ours) if name)
 
 
 def find_host(daemon: Daemon, image: str, docker_socket: str | None) -> Host:
-    """Try the sockets that may be the daemon's own; `image` is the proxy's. Raises StackRefused."""
-    facts = daemon.request("GET", "/info").json()
-    identity = str(facts.get("ID", ""))
-    demands = [str(option) for option in facts.get("SecurityOptions") or []]
-    selinux = any("name=selinux" in option for option in demands)
-    user_namespace = any("name=userns" in option for option in demands)
-    tried = []
+    """Try the paths that may be the daemon's socket. `image` is the proxy's. Raises StackRefused."""
+    info = daemon.info()
+    selinux = any("name=selinux" in option for option in info.security_options)
+    user_namespace = any("name=userns" in option for option in info.security_options)
+    failures = []
     for path in candidates(daemon.host, docker_socket):
-        seen = _probe(Containers(daemon), image, path, selinux=selinux, userns=user_namespace)
-        if seen["id"] == identity:
+        result = _probe(Containers(daemon), image, path, selinux=selinux, userns=user_namespace)
+        if result["id"] == info.identity:
             return Host(
                 socket=path,
-                group=int(seen["group"]),
-                owner=None if seen["as_user"] else int(seen["owner"]),
+                group=int(result["group"]),
+                owner=None if result["as_user"] else int(result["owner"]),
                 selinux=selinux,
                 user_namespace=user_namespace,
                 start_interval=daemon.supports(START_INTERVAL_SINCE),
             )
-        tried.append(f"{path}: {seen['error'] or 'another Docker daemon'}")
+        failures.append(f"{path}: {result['error'] or 'another Docker daemon'}")
     raise StackRefused(
-        f"a container cannot reach the Docker daemon of {daemon.host} ({'; '.join(tried)})",
-        "autoregistry up --docker-socket PATH  (of the socket, as the daemon's machine has it)",
+        f"a container cannot reach the Docker daemon of {daemon.host} ({'; '.join(failures)})",
+        "autoregistry up --docker-socket PATH  (the path on the daemon's machine)",
     )
 
 
-def sees(containers: Containers, container: str) -> str:
-    """The identity of the daemon that a running proxy has at its socket; empty where it has none."""
+def daemon_in(containers: Containers, container: str) -> str:
+    """Return the identity of the daemon at a running proxy's socket, or an empty string."""
     try:
-        ran = containers.exec(container, _PROBE_COMMAND, timeout=_PROBE_SECONDS)
-        return str(json.loads(ran.stdout)["id"])
+        result = containers.exec(container, _PROBE_COMMAND, timeout=_PROBE_SECONDS)
+        return str(json.loads(result.stdout)["id"])
     except (DockerRefused, ValueError, KeyError):
         return ""
 
 
 def candidates(host: str, docker_socket: str | None) -> Sequence[str]:
-    """The paths worth a try: where the daemon is ours locally, and where nearly every other one has it."""
+    """Return the paths to try: the one that the user chose, or a local daemon's own and the usual one."""
     if docker_socket:
         return [docker_socket]
-    named = [host.removeprefix("unix://")] if host.startswith("unix:///") else []
-    return list(dict.fromkeys([*named, SOCKET_INSIDE]))
+    own = [host.removeprefix("unix://")] if host.startswith("unix:///") else []
+    return list(dict.fromkeys([*own, SOCKET_INSIDE]))
 
 
 def _probe(
     containers: Containers, image: str, path: str, *, selinux: bool, userns: bool
 ) -> dict[str, Any]:
+    """Return what `socket_probe.py` prints in a trial container with this path mounted."""
     containers.remove(PROBE)
     body = {
         "Image": image,
@@ -97,6 +97,6 @@ def _probe(
     except DockerRefused as exc:
         return {"id": None, "error": exc.message}
     except ValueError:
-        return {"id": None, "error": "the trial container said nothing"}
+        return {"id": None, "error": "the trial container printed nothing"}
     finally:
         containers.remove(PROBE)

@@ -1,4 +1,4 @@
-"""Taking the stack away again: containers and network; the volumes only where that was said."""
+"""Removal of the stack: its containers and network, and its volumes if requested."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.docker_socket import PROBE
-from autoregistry.stack.model import BACKEND, DATA, NETWORK, PROXY, ROLE, STATE, STOP_SECONDS
-from autoregistry.stack.steps import Emit, StepBegun, StepDone
+from autoregistry.stack.model import BACKEND, DATA, GRACE_SECONDS, NETWORK, PROXY, ROLE, STATE
+from autoregistry.stack.steps import Report, StepDone, StepStarted
 from autoregistry.stack.up import NEW
 
 
-def take_down(daemon: Daemon, emit: Emit, *, volumes: bool) -> tuple[CurrentStack, list[str]]:
-    """Remove what is ours; what there was, and which volumes went.
+def take_down(daemon: Daemon, report: Report, *, volumes: bool) -> tuple[CurrentStack, list[str]]:
+    """Remove what is ours. Return the stack as it was, and the names of the removed volumes.
 
-    Raises StackRefused where a name of ours is not ours.
+    Raises StackRefused if another program's container has one of our names.
     """
-    containers, networks, named = Containers(daemon), Networks(daemon), Volumes(daemon)
-    found = find_stack(containers)
-    found.refuse_foreign()
-    found.refuse_compose("down --volumes" if volumes else "down")
+    containers, networks = Containers(daemon), Networks(daemon)
+    before = find_stack(containers)
+    before.require_ours()
+    before.require_no_compose("down --volumes" if volumes else "down")
     for name in (PROXY, BACKEND, f"{PROXY}{NEW}", f"{BACKEND}{NEW}", PROBE):
-        there = containers.inspect(name)
-        if there is None or ROLE not in there.labels:
+        container = containers.inspect(name)
+        if container is None or ROLE not in container.labels:
             continue
-        emit(StepBegun(name))
-        if there.is_running:
-            containers.stop(there.identity, STOP_SECONDS)
-        containers.remove(there.identity)
-        emit(StepDone(name, "removed"))
+        report(StepStarted(name))
+        if container.is_running:
+            containers.stop(container.identity, GRACE_SECONDS)
+        containers.remove(container.identity)
+        report(StepDone(name, "removed"))
     if ROLE in (networks.labels(NETWORK) or {}):
         _remove_network(networks)
-        emit(StepDone(f"network {NETWORK}", "removed"))
-    gone = [v for v in (DATA, STATE) if volumes and named.labels(v) is not None]
-    for volume in gone:
-        named.remove(volume)
-        emit(StepDone(f"volume {volume}", "removed"))
-    return found, gone
+        report(StepDone(f"network {NETWORK}", "removed"))
+    named = Volumes(daemon)
+    removed = [name for name in (DATA, STATE) if volumes and named.labels(name) is not None]
+    for name in removed:
+        named.remove(name)
+        report(StepDone(f"volume {name}", "removed"))
+    return before, removed
 
 
 def _remove_network(networks: Networks) -> None:
@@ -46,7 +47,8 @@ def _remove_network(networks: Networks) -> None:
         networks.remove(NETWORK)
     except DockerRefused as exc:
         others = networks.members(NETWORK)
+        cause = f"{', '.join(others)} still on it" if others else exc.message
         raise StackRefused(
-            f"network {NETWORK} cannot be removed: {', '.join(others) or exc.message} still on it",
+            f"network {NETWORK} cannot be removed: {cause}",
             f"docker network disconnect --force {NETWORK} {others[0]}" if others else "docker ps",
         ) from exc

@@ -1,68 +1,76 @@
-"""The images of the stack: there, or pulled, or built; with a hint for each way in which that fails."""
+"""The images of the stack: pulled or built if Docker does not have them, with a hint for each kind of failure."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
-from autoregistry.engine.build import Supply
+from autoregistry.engine.build import build_image, pull_image
+from autoregistry.engine.daemon import Daemon
+from autoregistry.engine.images import Images
+from autoregistry.engine.progress import Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable, ImageUnavailable
-from autoregistry.stack.model import ROLE, Options
+from autoregistry.stack.model import ROLE
+from autoregistry.stack.options import Options
 from autoregistry.stack.proxy_image import REPOSITORY, ImageSource
-from autoregistry.stack.steps import Emit, StepBegun, StepDone, StepProgress
+from autoregistry.stack.steps import Report, StepDone, StepProgress, StepStarted
 
-# What a registry says to those who have to say who they are.
+# How registries refuse a client without a login.
 _DENIED = ("unauthorized", "denied", "authentication required", "no basic auth")
 
 
-def ensure_registry_image(supply: Supply, options: Options, emit: Emit) -> None:
-    """The backend's image. Raises ImageUnavailable."""
-    _ensure(supply, options.registry_image, "--registry-image", emit)
+def ensure_registry_image(daemon: Daemon, options: Options, report: Report) -> None:
+    """Make sure that Docker has the backend's image. Raises ImageUnavailable."""
+    _ensure(daemon, options.registry_image, "--registry-image", report)
 
 
-def ensure_proxy_image(supply: Supply, source: ImageSource, emit: Emit) -> None:
-    """The proxy's image, built where this package's is not there yet. Raises ImageUnavailable."""
-    if supply.identity(source.tag) is not None:
+def ensure_proxy_image(daemon: Daemon, source: ImageSource, report: Report) -> None:
+    """Make sure that Docker has the proxy's image for this package: build it if not. Raises ImageUnavailable."""
+    if Images(daemon).identity(source.tag) is not None:
         return
-    _ensure(supply, source.base_image, "--base-image", emit)
+    _ensure(daemon, source.base_image, "--base-image", report)
     step = f"image {source.tag}"
-    emit(StepBegun(step))
+    report(StepStarted(step))
     try:
-        supply.build(
+        build_image(
+            daemon,
             source.tag,
             source.context(),
             source.arguments(),
-            lambda done, total, text: emit(StepProgress(step, done, total, text)),
+            lambda done, total, text: report(StepProgress(step, done, total, text)),
         )
     except ImageUnavailable as exc:
         raise ImageUnavailable(
             f"the proxy's image cannot be built: {exc.message}",
-            "no road to PyPI? set PIP_INDEX_URL, or the proxies in ~/.docker/config.json; then: autoregistry up",
+            "if PyPI cannot be reached, set PIP_INDEX_URL, or proxies in ~/.docker/config.json; then: autoregistry up",
         ) from exc
-    emit(StepDone(step, "built"))
+    report(StepDone(step, "built"))
 
 
-def remove_old_images(supply: Supply, current: str) -> None:
-    """Images of packages that are no longer installed; one that is in use stays, and so do all if Docker is slow."""
+def remove_old_images(daemon: Daemon, current: str) -> None:
+    """Remove the proxy images of other package versions. An image in use stays; if Docker is slow, all stay."""
+    images = Images(daemon)
     with suppress(DockerUnreachable):
-        for name in supply.labelled(f"{ROLE}=image"):
+        for name in images.labelled(f"{ROLE}=image"):
             if name != current and name.startswith(f"{REPOSITORY}:"):
                 with suppress(DockerRefused):
-                    supply.remove(name)
+                    images.remove(name)
 
 
-def _ensure(supply: Supply, reference: str, flag: str, emit: Emit) -> None:
-    if supply.identity(reference) is not None:
+def _ensure(daemon: Daemon, reference: str, flag: str, report: Report) -> None:
+    if Images(daemon).identity(reference) is not None:
         return
     step = f"image {reference}"
-    emit(StepBegun(step))
+
+    def on_progress(progress: Progress) -> None:
+        done, total = progress.done_bytes, progress.total_bytes
+        report(StepProgress(step, done, total, "pulling", is_bytes=True))
+
+    report(StepStarted(step))
     try:
-        supply.pull(
-            reference,
-            lambda done, total: emit(StepProgress(step, done, total, "pulling", is_bytes=True)),
-        )
+        pull_image(daemon, reference, on_progress)
     except DockerRefused as exc:
-        hint = f"autoregistry up {flag} IMAGE  (one that can be pulled, or that Docker has)"
+        hint = f"autoregistry up {flag} IMAGE  (an image that can be pulled, or that Docker has)"
         if any(word in exc.message.lower() for word in _DENIED):
-            hint = f"docker pull {reference}  (with your login; autoregistry pulls without)"
+            hint = f"docker pull {reference}  (with your login; autoregistry pulls without one)"
         raise ImageUnavailable(f"{reference} cannot be pulled: {exc.message}", hint) from exc
-    emit(StepDone(step, "pulled"))
+    report(StepDone(step, "pulled"))

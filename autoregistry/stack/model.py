@@ -1,7 +1,7 @@
-"""The stack as one value: which containers, on which network, with which volumes, settings and limits.
+"""The stack as one value: its containers, network, volumes, settings and limits. Pure.
 
-`body.py` renders it for Docker and `compose.py` as a compose file; neither adds anything of its own. Refuses to
-look at any daemon: what depends on it (the socket's group, SELinux) comes in as `Host`.
+`create_request.py` renders it for Docker and `compose.py` as a compose file; neither adds anything of its own.
+Facts of the daemon's machine (the socket's group, SELinux) come in as `Host`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from autoregistry import __version__, api_paths
-from autoregistry.stack.options import SOCKET_INSIDE as SOCKET_INSIDE
-from autoregistry.stack.options import Host as Host
-from autoregistry.stack.options import Options as Options
+from autoregistry.stack.options import SOCKET_INSIDE, Host, Options, to_label
 
 PROXY = "autoregistry"
 BACKEND = "autoregistry-backend"
@@ -30,27 +28,28 @@ HOST = f"{LABEL}.host"
 VERSION = f"{LABEL}.version"
 
 PORT_INSIDE = 5000
-# The proxy ends what is under way within ten, and says what it cut off; Docker would kill it at ten.
-STOP_SECONDS = 15
+# The proxy takes up to ten to end its work and report what it cut off; by default Docker would kill it then.
+GRACE_SECONDS = 15
 USER = 65532
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
-# What every program looks for; empty, because whom we talk to is next door (k3d-io/k3d#184).
+# Docker passes the CLI's proxies to containers; these have only local peers (k3d-io/k3d#184).
 NO_PROXIES = {
-    written: ""
+    variable: ""
     for name in ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
-    for written in (name, name.upper())
+    for variable in (name, name.upper())
 }
-# Without `site` and urllib this takes 15 ms; it runs every few seconds, for ever.
-_ASK = (
-    "import socket, sys; s = socket.create_connection(('127.0.0.1', 5000), 4); "
+# It runs every few seconds; without `site` and urllib it takes 15 ms.
+_HEALTH_SCRIPT = (
+    f"import socket, sys; s = socket.create_connection(('127.0.0.1', {PORT_INSIDE}), 4); "
     f"s.sendall(b'GET {api_paths.HEALTH} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n'); "
     "sys.exit(b' 200 ' not in s.recv(64))"
 )
+_BACKEND_CHECK = f"http://127.0.0.1:{PORT_INSIDE}/v2/"
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A volume, or with an absolute source a path of the daemon's machine."""
+    """A volume, or, with an absolute source, a path on the daemon's machine."""
 
     source: str
     target: str
@@ -61,43 +60,43 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """How Docker finds out that a container does its work."""
+class HealthCheck:
+    """The command that tells Docker if a container works, and its intervals in seconds."""
 
     test: tuple[str, ...]
     interval: int
     start_interval: float | None
-    """For the first seconds; None where Docker knows only one interval."""
+    """During `start_period`; None if Docker has only one interval."""
     timeout: int = 5
     retries: int = 3
     start_period: int = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
-    """Where Docker keeps what a container prints, and how much of it."""
+class LogConfig:
+    """Docker's driver for a container's output, and its limits."""
 
     driver: str = "json-file"
     options: tuple[tuple[str, str], ...] = (("max-size", "10m"), ("max-file", "2"))
 
 
-# A line per request adds up in weeks.
-LOG = Log()
+# The log has a line per request, and so needs a limit.
+LOG = LogConfig()
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One container; its root file system is read-only, it has no capabilities, and Docker restarts it."""
+    """One container, with a read-only root file system and no capabilities, that Docker restarts."""
 
     name: str
     role: str
     image: str
-    health: Health
+    health: HealthCheck
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     published: tuple[tuple[str, int], ...] = ()
-    """Addresses and ports of the machine that lead to our port."""
+    """The addresses and ports of the machine that lead to PORT_INSIDE."""
     user: str | None = None
     groups: tuple[str, ...] = ()
     tmpfs: tuple[str, ...] = ()
@@ -106,15 +105,15 @@ class Service:
     labels: Mapping[str, str] = field(default_factory=dict)
     needs: str | None = None
     restart: str = "unless-stopped"
-    stop_seconds: int = STOP_SECONDS
+    stop_seconds: int = GRACE_SECONDS
     is_read_only: bool = True
     dropped: tuple[str, ...] = ("ALL",)
-    log: Log = LOG
+    log: LogConfig = LOG
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Everything `up` makes, in the order it is made."""
+    """Everything that `up` creates, in order."""
 
     options: Options
     services: tuple[Service, ...]
@@ -123,33 +122,31 @@ class Stack:
 
     @property
     def labels(self) -> dict[str, str]:
-        """On network and volumes."""
+        """The labels of the network and the volumes."""
         return {ROLE: "stack", VERSION: __version__}
 
 
-def stack(options: Options, host: Host, image: str) -> Stack:
-    """The stack of these options on that machine; `image` is the proxy's."""
+def stack_for(options: Options, host: Host, image: str) -> Stack:
+    """Return the stack for these options and this machine. `image` is the proxy's."""
     return Stack(options, (_backend(options, host), _proxy(options, host, image)))
 
 
-def _health(host: Host, *test: str) -> Health:
-    """A check costs 0.1 s of a core, for ever; with one interval, `up` has to wait for the first one."""
+def _health_check(host: Host, *test: str) -> HealthCheck:
+    """Return a health check. Each run costs 0.1 s of a core; with a single interval, `up` waits for the first."""
     interval, start_interval = (15, 0.5) if host.start_interval else (5, None)
-    return Health(test, interval, start_interval)
+    return HealthCheck(test, interval, start_interval)
 
 
 def _backend(options: Options, host: Host) -> Service:
-    return _marked(
+    return _with_labels(
         Service(
             name=BACKEND,
             role="backend",
             image=options.registry_image,
-            health=_health(
-                host, "CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:5000/v2/"
-            ),
+            health=_health_check(host, "CMD", "wget", "-q", "-O", "/dev/null", _BACKEND_CHECK),
             environment={
-                "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # a user's tools may
-                "OTEL_TRACES_EXPORTER": "none",  # registry 3 looks for a collector otherwise
+                "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # for the user's own tools
+                "OTEL_TRACES_EXPORTER": "none",  # else registry 3 looks for a collector
                 **NO_PROXIES,
             },
             mounts=(Mount(DATA, "/var/lib/registry"),),
@@ -160,21 +157,21 @@ def _backend(options: Options, host: Host) -> Service:
 
 
 def _machine_names(options: Options, host: Host) -> list[str]:
-    """Flags of `serve`: by which names of the machine others come, where they are let in at all."""
-    whole = {name.lower() for name in host.names if options.expose}
-    short = {name.partition(".")[0] for name in whole}
-    names = sorted(whole | short | {f"{name}.local" for name in short})
+    """Return the flags of `serve` that allow the machine's names in requests, if the port is exposed."""
+    full = {name.lower() for name in host.names if options.expose}
+    short = {name.partition(".")[0] for name in full}
+    names = sorted(full | short | {f"{name}.local" for name in short})
     return [word for name in names for word in ("--allow-host", name)]
 
 
 def _proxy(options: Options, host: Host, image: str) -> Service:
     user = USER if host.owner is None else host.owner
-    marked = _marked(
+    service = _with_labels(
         Service(
             name=PROXY,
             role="proxy",
             image=image,
-            health=_health(host, "CMD", "python", "-I", "-S", "-c", _ASK),
+            health=_health_check(host, "CMD", "python", "-I", "-S", "-c", _HEALTH_SCRIPT),
             command=(
                 "serve",
                 *("--listen", f"0.0.0.0:{PORT_INSIDE}", "--name", options.name),
@@ -193,7 +190,7 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
             needs=BACKEND,
         ),
         {
-            # Which port of the machine leads to us (k3d pkg/types/types.go; "k3s" is k3d's own spelling).
+            # The port of the machine that leads to us (k3d pkg/types/types.go; "k3s" is k3d's own spelling).
             "k3d.registry.host": "",
             "k3d.registry.hostIP": "0.0.0.0" if options.expose else "127.0.0.1",  # noqa: S104
             "k3s.registry.port.external": str(options.port),
@@ -201,18 +198,17 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
             VERSION: __version__,
         },
     )
-    # Not in the hash: what is only remembered makes no other container.
-    return replace(
-        marked, labels={**marked.labels, OPTIONS: options.written(), HOST: host.written()}
-    )
+    # Added after the hash, because a change of them alone needs no other container.
+    labels = {**service.labels, OPTIONS: to_label(options), HOST: to_label(host)}
+    return replace(service, labels=labels)
 
 
-def _marked(service: Service, labels: Mapping[str, str]) -> Service:
-    """With the labels that make it ours, and k3d's; the hash is of everything that it is made of.
+def _with_labels(service: Service, labels: Mapping[str, str]) -> Service:
+    """Return the service with our labels and k3d's, and with a hash of everything that it consists of.
 
-    `k3d registry list` shows what is labelled like this, and `k3d cluster delete` lets go of it.
+    k3d's labels make `k3d registry list` show it, and `k3d cluster delete` disconnect it.
     """
-    ours = {"app": "k3d", "k3d.role": "registry", "k3d.cluster": "", ROLE: service.role, **labels}
-    text = json.dumps(asdict(replace(service, labels=ours)), sort_keys=True)
-    mark = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return replace(service, labels={**ours, SPECIFICATION: mark})
+    labels = {"app": "k3d", "k3d.role": "registry", "k3d.cluster": "", ROLE: service.role, **labels}
+    text = json.dumps(asdict(replace(service, labels=labels)), sort_keys=True)
+    summary = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return replace(service, labels={**labels, SPECIFICATION: summary})

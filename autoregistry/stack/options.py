@@ -1,97 +1,98 @@
-"""What a user can choose, and what the daemon's machine demands: both kept in labels of the proxy's container."""
+"""The options of a user, and the requirements of the daemon's machine. Labels of the proxy's container keep both."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TypeVar
+
+from autoregistry.names import RegistryNames
+from autoregistry.settings import DEFAULT_PORT, Settings
 
 SOCKET_INSIDE = "/var/run/docker.sock"
+_DEFAULTS = Settings()
+_T = TypeVar("_T", "Options", "Host")
 
 
-def _known(kind: type, text: str) -> dict[str, Any]:
-    """What a label says, without what this version does not know."""
+def to_label(value: Options | Host) -> str:
+    return json.dumps(asdict(value), sort_keys=True)
+
+
+def from_label(kind: type[_T], text: str) -> _T:
+    """Return the value in a label, without the fields that this version does not know."""
     names = {field.name for field in fields(kind)}
-    return {key: value for key, value in json.loads(text).items() if key in names}
+    return kind(**{key: value for key, value in json.loads(text).items() if key in names})
 
 
-def flags_of(choices: Mapping[str, object]) -> str:
-    """The flags of `up` that choose these values of Options, each after a space."""
-    words = []
-    for name, value in choices.items():
+def flags_of(options: Mapping[str, object]) -> str:
+    """Return the flags of `up` for these values of Options, each after a space."""
+    flags = []
+    for name, value in options.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
-            words.append(f" --{flag}" if value else f" --no-{flag}")
+            flags.append(f" --{flag}" if value else f" --no-{flag}")
         else:
-            words.append(f" --{flag} {value}")
-    return "".join(words)
+            flags.append(f" --{flag} {value}")
+    return "".join(flags)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user can choose; kept in a label, so that later commands know it."""
+    """The options of a user, kept in a label for later commands."""
 
-    port: int = 5000
+    port: int = DEFAULT_PORT
     expose: bool = False
-    """Published on all addresses, not on 127.0.0.1 only."""
+    """Publish the port on all addresses, not on 127.0.0.1 only."""
     registry_image: str = "registry:2"
     base_image: str = "python:3.13-slim"
-    attach_all: bool = False
-    restart_workloads: bool = False
-    watch: bool = True
+    attach_all: bool = _DEFAULTS.attach_all
+    restart_workloads: bool = _DEFAULTS.restart_workloads
+    watch: bool = _DEFAULTS.watch
     """Push as soon as Docker reports a build."""
-    refresh: bool = True
+    refresh: bool = _DEFAULTS.refresh
     """Make the nodes pull what has changed."""
     docker_socket: str | None = None
-    """The path of Docker's socket as the daemon sees it; None: found by trying."""
+    """The path of Docker's socket on the daemon's machine; None to detect it."""
 
     @property
     def switches(self) -> list[str]:
-        """Flags of `serve`, and of `up`, where they are not the default."""
-        on = [name for name in ("attach_all", "restart_workloads") if getattr(self, name)]
-        off = [f"no_{name}" for name in ("watch", "refresh") if not getattr(self, name)]
-        return [f"--{name.replace('_', '-')}" for name in (*on, *off)]
+        """The flags of `serve` for the switches that differ from the default."""
+        names = ("attach_all", "restart_workloads", "watch", "refresh")
+        return flags_of({k: v for k, v in self._changed().items() if k in names}).split()
 
     @property
     def flags(self) -> str:
-        """The flags of `up` that choose these again, each after a space; empty for the defaults."""
-        default = asdict(Options())
-        return flags_of({k: v for k, v in asdict(self).items() if v != default[k]})
+        """The flags of `up` that choose these options again, each after a space; empty for the defaults."""
+        return flags_of(self._changed())
+
+    @property
+    def names(self) -> RegistryNames:
+        """The names of the registry in image references."""
+        return RegistryNames.local(self.port)
 
     @property
     def name(self) -> str:
-        """What images are tagged with."""
-        return f"localhost:{self.port}"
+        """The name that images are tagged with."""
+        return self.names.primary
 
-    @classmethod
-    def read(cls, text: str) -> Options:
-        """From a label; what this version does not know is left out."""
-        return cls(**_known(cls, text))
-
-    def written(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+    def _changed(self) -> dict[str, object]:
+        default = asdict(Options())
+        return {name: value for name, value in asdict(self).items() if value != default[name]}
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the daemon's machine demands of a container that uses its socket."""
+    """The requirements of the daemon's machine for a container that uses its socket."""
 
     socket: str = SOCKET_INSIDE
     group: int = 0
-    """The group that may use the socket, as seen in a container."""
+    """The group that may use the socket, as a container sees it."""
     owner: int | None = None
-    """Whom we have to run as, where the socket's group may not use it."""
+    """The user to run as, if the socket's group may not use it."""
     selinux: bool = False
     user_namespace: bool = False
     names: tuple[str, ...] = ()
-    """The machine's, by which others reach it."""
+    """The names by which other machines reach it."""
     start_interval: bool = True
-    """Whether Docker (25 and later) can ask more often while a container starts."""
-
-    @classmethod
-    def read(cls, text: str) -> Host:
-        return cls(**_known(cls, text))
-
-    def written(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+    """True if Docker (25 and later) can check more often while a container starts."""

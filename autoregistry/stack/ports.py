@@ -1,7 +1,7 @@
-"""Who has a port of this machine: on 127.0.0.1, or on ::1, which `localhost` means first on many machines.
+"""The owner of a port of this machine, on 127.0.0.1 or on ::1 (`localhost` means ::1 first on many machines).
 
-Refuses to try by binding: that tells nothing about the owner, and a port that is free for us on one address
-may still lead `localhost` to somebody else on the other.
+A port is never tested by binding it: that does not show its owner, and a port that is free on one of the two
+addresses may have another listener on the other.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from autoregistry.stack.model import PROXY
 _LISTENING = "0A"
 _BOTH = "127.0.0.1 and ::1"
 EVERY_ADDRESS = ("127.0.0.1", "::1", _BOTH)
-"""Where a port is heard that is published on all addresses."""
-# As /proc/net writes them: 0.0.0.0, 127.0.0.1, ::, ::1, ::ffff:0.0.0.0, ::ffff:127.0.0.1.
+"""The addresses at which a port is found that is published on all addresses."""
+# In the notation of /proc/net: 0.0.0.0, 127.0.0.1, ::, ::1, ::ffff:0.0.0.0, ::ffff:127.0.0.1.
 _ADDRESSES = {
     "00000000": "127.0.0.1",
     "0100007F": "127.0.0.1",
@@ -31,43 +31,43 @@ _ADDRESSES = {
     "0000000000000000FFFF00000100007F": "127.0.0.1",
 }
 _AIRPLAY_PORTS = (5000, 7000)
-_TRIES = 50
+_MAX_TRIES = 50
 _CONNECT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Somebody who listens."""
+    """A process that listens on a port."""
 
     address: str
     inode: str = ""
 
 
-def refuse_taken(port: int, containers: Containers, *, is_local: bool) -> None:
+def require_free(port: int, containers: Containers, *, is_local: bool) -> None:
     """Raise PortTaken, with the owner's name and a free port, unless the port is free.
 
-    Where the daemon is on another machine only its containers can be seen; Docker itself refuses the rest.
+    On another machine only the daemon's containers can be seen; Docker itself refuses any other taken port.
     """
     published = published_ports(containers)
     if port in published or (is_local and listeners(port)):
-        raise taken(port, published)
+        raise port_taken(port, published)
 
 
-def taken(port: int, published: Mapping[int, str]) -> PortTaken:
-    """The error for a port that is known to be taken, by whom as far as can be seen from here."""
-    heard = listeners(port)
-    if owner := published.get(port):
-        address, who = "127.0.0.1", f"the container {owner}"
-    elif heard:
-        address, who = heard[0].address, process_name(heard[0], port)
-    else:
-        address, who = "127.0.0.1", "somebody else"
+def port_taken(port: int, published: Mapping[int, str]) -> PortTaken:
+    """Return the error for a taken port, with its owner as far as it can be seen from here."""
+    address, owner = "127.0.0.1", "another program"
+    if container := published.get(port):
+        owner = f"the container {container}"
+    elif visible := listeners(port):
+        address, owner = visible[0].address, process_name(visible[0], port)
     free = free_port(port + 1, published)
-    return PortTaken(f"port {port} on {address} belongs to {who}", f"autoregistry up --port {free}")
+    return PortTaken(
+        f"port {port} on {address} is in use by {owner}", f"autoregistry up --port {free}"
+    )
 
 
 def published_ports(containers: Containers) -> dict[int, str]:
-    """The ports that running containers have, but for ours."""
+    """Return the published ports of running containers other than ours, with the containers' names."""
     return {
         int(address.rpartition(":")[2]): container.name
         for container in containers.list()
@@ -79,37 +79,37 @@ def published_ports(containers: Containers) -> dict[int, str]:
 
 
 def free_port(first: int, published: Mapping[int, str]) -> int:
-    """The first port from there on that nobody has, as far as can be seen from here."""
-    ports = range(first, first + _TRIES)
+    """Return the first port from there on that is free, as far as it can be seen from here."""
+    ports = range(first, first + _MAX_TRIES)
     return next((p for p in ports if p not in published and not listeners(p)), first)
 
 
 def listeners(port: int, proc: Path = Path("/proc")) -> list[Listener]:
-    """Who listens on either loopback address."""
+    """Return the listeners on either loopback address."""
     if not (proc / "net/tcp").exists():
-        return _answering(port)
-    found = []
+        return _accepting(port)
+    result = []
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
             for row in (proc / "net" / table).read_text().splitlines()[1:]:
-                words = row.split()
-                address, _, number = words[1].partition(":")
-                if words[3] == _LISTENING and int(number, 16) == port and address in _ADDRESSES:
-                    found.append(Listener(_ADDRESSES[address], words[9]))
-    return found
+                fields = row.split()
+                address, _, number = fields[1].partition(":")
+                if fields[3] == _LISTENING and int(number, 16) == port and address in _ADDRESSES:
+                    result.append(Listener(_ADDRESSES[address], fields[9]))
+    return result
 
 
 def process_name(listener: Listener, port: int, proc: Path = Path("/proc")) -> str:
-    """The process that listens, as people know it."""
+    """Return a name for the process that listens, such as `nginx (process 812)`."""
     for folder in _processes(proc):
         with suppress(OSError):
             if any(
                 str(entry.readlink()) == f"socket:[{listener.inode}]"
                 for entry in (folder / "fd").iterdir()
             ):
-                name = (folder / "comm").read_text().strip()
-                known = f"{name} (process {folder.name})"
-                return f"{known}, for a container" if name == "docker-proxy" else known
+                program = (folder / "comm").read_text().strip()
+                name = f"{program} (process {folder.name})"
+                return f"{name}, for a container" if program == "docker-proxy" else name
     if sys.platform == "darwin" and port in _AIRPLAY_PORTS:
         return "macOS (AirPlay Receiver: System Settings, AirDrop & Handoff)"
     return "a process of another user" if listener.inode else "another process"
@@ -123,12 +123,12 @@ def _processes(proc: Path) -> Iterator[Path]:
     )
 
 
-def _answering(port: int) -> list[Listener]:
-    """Without /proc: whoever takes a connection."""
-    found = []
+def _accepting(port: int) -> list[Listener]:
+    """Return the loopback addresses that accept a connection, for systems without /proc."""
+    result = []
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         with suppress(OSError), closing(socket.socket(family)) as trial:
             trial.settimeout(_CONNECT_SECONDS)
             trial.connect((address, port))
-            found.append(Listener(address))
-    return found
+            result.append(Listener(address))
+    return result

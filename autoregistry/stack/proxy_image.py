@@ -1,7 +1,7 @@
-"""The proxy's image: which one belongs to the installed package, and the context it is built from.
+"""The proxy's image: its tag for the installed package, and the context it is built from.
 
-The tag carries the version and a hash of everything that goes in, so a changed package is another image, and
-one that is there needs no second look. The context is made in memory from the package's own files.
+The tag has the version and a hash of all content. So a changed package has another image, and an existing image
+is always current. The context is built in memory from the package's own files.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import autoregistry
 from autoregistry.template_files import template_folder
 
 REPOSITORY = "autoregistry"
-# pip in the build looks where pip outside was told to look.
+# pip in the build uses the same index as pip outside.
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-_LEFT_OUT = ("__pycache__",)
+_EXCLUDED = ("__pycache__",)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """What goes into the image: path in the context to content."""
+    """The content of the image: each path in the context, and its bytes."""
 
     files: Mapping[str, bytes]
     base_image: str
@@ -39,31 +39,31 @@ class ImageSource:
         return f"{REPOSITORY}:{autoregistry.__version__}-{summary.hexdigest()[:12]}"
 
     def context(self) -> io.BytesIO:
-        """The tar that is sent to the builder; the same files make the same bytes, so its cache works."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
+        """Return the tar for the builder. The same files give the same bytes, so that its cache works."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
             for path in sorted(self.files):
                 entry = tarfile.TarInfo(path)
                 entry.size = len(self.files[path])
                 entry.mode = 0o644
                 tar.addfile(entry, io.BytesIO(self.files[path]))
-        packed.seek(0)
-        return packed
+        archive.seek(0)
+        return archive
 
     def arguments(self, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The build's arguments."""
+        """Return the build arguments."""
         environment = os.environ if environment is None else environment
-        found = {name: environment[name] for name in _PIP_VARIABLES if environment.get(name)}
-        return {"BASE_IMAGE": self.base_image, **found}
+        pip = {name: environment[name] for name in _PIP_VARIABLES if environment.get(name)}
+        return {"BASE_IMAGE": self.base_image, **pip}
 
 
 def image_source(base_image: str) -> ImageSource:
-    """From the package as it is installed here."""
+    """Return the source for the package as it is installed here."""
     package = Path(autoregistry.__file__).parent
     files = {
         f"autoregistry/{path.relative_to(package).as_posix()}": path.read_bytes()
         for path in package.rglob("*")
-        if path.is_file() and not set(_LEFT_OUT) & set(path.parts) and path.suffix != ".pyc"
+        if path.is_file() and not set(_EXCLUDED) & set(path.parts) and path.suffix != ".pyc"
     }
     for path in template_folder().iterdir():
         files[f"autoregistry/templates/{path.name}"] = path.read_bytes()

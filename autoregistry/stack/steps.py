@@ -1,4 +1,4 @@
-"""What happens while the stack is made, as frozen values; who shows them is not known here."""
+"""The steps of `up` and `down` as frozen values, reported while they happen. The caller displays them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class StepBegun:
-    """Something that takes time has begun."""
+class StepStarted:
+    """A step that takes time has started."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class StepProgress:
-    """How far it is: in bytes where `is_bytes`, else in parts; a total of 0 is not known."""
+    """The progress of a step, in bytes if `is_bytes`, else in parts. A total of 0 means unknown."""
 
     name: str
     done: int
@@ -26,12 +26,12 @@ class StepProgress:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """It is done, and what came of it."""
+    """A step is done, with this result."""
 
     name: str
     result: str
     has_changed: bool = True
 
 
-Step = StepBegun | StepProgress | StepDone
-Emit = Callable[[Step], None]
+Step = StepStarted | StepProgress | StepDone
+Report = Callable[[Step], None]

@@ -1,7 +1,7 @@
-"""Making the stack as the model says: what is as it should be is left alone, the rest is made anew.
+"""Creation and update of the stack: what differs from the model is created or replaced, the rest is left alone.
 
-Whatever was interrupted, the next run goes on from: a replacement is made whole beside the old container, with
-its cluster networks, before the old one goes. Volumes are never touched.
+An interrupted run is continued by the next one: a replacement is complete, and joined to its cluster networks,
+before the old container is removed. Volumes are never changed.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from autoregistry.cluster.addresses import ADDRESS_TAKEN, endpoint_config
-from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
+from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import ports
-from autoregistry.stack.create_request import create_body
+from autoregistry.stack.create_request import create_request
 from autoregistry.stack.current import CurrentStack, find_stack
-from autoregistry.stack.docker_socket import find_host, machine_names, sees
+from autoregistry.stack.docker_socket import daemon_in, find_host, machine_names
 from autoregistry.stack.images import ensure_proxy_image, ensure_registry_image, remove_old_images
 from autoregistry.stack.model import (
     BACKEND,
@@ -27,126 +27,125 @@ from autoregistry.stack.model import (
     PROXY,
     ROLE,
     SPECIFICATION,
-    STOP_SECONDS,
     USER,
-    Host,
-    Options,
     Service,
     Stack,
-    stack,
+    stack_for,
 )
+from autoregistry.stack.options import Host, Options
 from autoregistry.stack.proxy_image import image_source
-from autoregistry.stack.steps import Emit, StepBegun, StepDone
+from autoregistry.stack.steps import Report, StepDone, StepStarted
 
 HEALTHY_SECONDS = 90.0
-_LOOK_SECONDS = 0.2
-_LAST_LINES = 10
+_POLL_SECONDS = 0.2
+_LOG_LINES = 10
 NEW = "-new"
 _FAILED = ("exited", "dead", "restarting")
-# Of a network (moby libnetwork/ipamapi), not of a port, where it begins with a small letter.
-# How Docker (moby libnetwork/portallocator, its userland proxy) and Docker Desktop say it.
-_PORT_WORDS = ("port is already allocated", "address already in use", "ports are not available")
+# The texts of Docker (moby libnetwork/portallocator, its userland proxy) and Docker Desktop.
+_PORT_TAKEN = ("port is already allocated", "address already in use", "ports are not available")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """The stack as it now runs."""
+class UpResult:
+    """The stack as it runs after `up`."""
 
     options: Options
     daemon: DaemonInfo
     has_changed: bool
-    with_old_name: frozenset[str] = frozenset()
-    """The networks of clusters that know the proxy by a name that it no longer has."""
+    networks_with_old_name: frozenset[str] = frozenset()
+    """The networks of clusters that still use the registry's previous name."""
 
 
 class Up:
     """One run of `up`."""
 
-    def __init__(self, daemon: Daemon, emit: Emit, *, is_local: bool) -> None:
+    def __init__(self, daemon: Daemon, report: Report, *, is_local: bool) -> None:
         self._daemon = daemon
-        self._emit = emit
+        self._report = report
         self._is_local = is_local
         self._containers = Containers(daemon)
         self._networks = Networks(daemon)
         self._volumes = Volumes(daemon)
-        self._supply = Supply(daemon)
+        self._images = Images(daemon)
         self._changed = False
 
-    def run(self, choices: Mapping[str, object]) -> Made:
-        """Bring the stack to what the options now are: those of before, with these choices."""
+    def run(self, choices: Mapping[str, object]) -> UpResult:
+        """Bring the stack to its previous options, with these choices."""
         info = self._daemon.info()
-        at = f"{info.version}, {info.store} store, at {self._daemon.host}"
-        self._done("Docker", at, has_changed=False)
+        facts = f"{info.version}, {info.store} store, at {self._daemon.host}"
+        self._done("Docker", facts, has_changed=False)
         self._settle_leftovers()
-        found = find_stack(self._containers)
-        found.refuse_foreign()
-        found.refuse_compose("up -d", choices)
-        options = replace(found.options, **choices)  # type: ignore[arg-type]  # the caller's flags
-        self._refuse_taken_port(found, options)
-        ensure_registry_image(self._supply, options, self._emit)
+        current = find_stack(self._containers)
+        current.require_ours()
+        current.require_no_compose("up -d", choices)
+        options = replace(current.options, **choices)  # type: ignore[arg-type]  # the caller's flags
+        self._require_free_port(current, options)
+        ensure_registry_image(self._daemon, options, self._report)
         source = image_source(options.base_image)
-        ensure_proxy_image(self._supply, source, self._emit)
+        ensure_proxy_image(self._daemon, source, self._report)
         host = replace(
-            self._host(found, options, source.tag, info),
+            self._host(current, options, source.tag, info),
             names=machine_names(info, is_local=self._is_local),
         )
-        self._make(stack(options, host, source.tag), found)
+        self._ensure_stack(stack_for(options, host, source.tag), current)
         if self._changed:
-            remove_old_images(self._supply, source.tag)
-        before = found.proxy.networks if found.proxy and found.options.name != options.name else ()
-        return Made(options, info, self._changed, frozenset(before) - {NETWORK})
+            remove_old_images(self._daemon, source.tag)
+        is_renamed = current.options.name != options.name
+        old = current.proxy.networks if current.proxy and is_renamed else ()
+        return UpResult(options, info, self._changed, frozenset(old) - {NETWORK})
 
     def _settle_leftovers(self) -> None:
-        """What an interrupted run left: a replacement whose predecessor is gone takes its place."""
+        """Finish an interrupted replacement, or remove it if the old container still exists."""
         for name in (BACKEND, PROXY):
-            left = self._containers.inspect(f"{name}{NEW}")
-            if left is None or ROLE not in left.labels:
+            leftover = self._containers.inspect(f"{name}{NEW}")
+            if leftover is None or ROLE not in leftover.labels:
                 continue
             if self._containers.inspect(name) is None:
-                self._containers.rename(left.identity, name)
+                self._containers.rename(leftover.identity, name)
             else:
-                self._containers.remove(left.identity)
+                self._containers.remove(leftover.identity)
 
-    def _refuse_taken_port(self, found: CurrentStack, options: Options) -> None:
-        proxy = found.proxy
-        holds = proxy is not None and proxy.is_running and found.options.port == options.port
-        if not holds:
-            ports.refuse_taken(options.port, self._containers, is_local=self._is_local)
+    def _require_free_port(self, current: CurrentStack, options: Options) -> None:
+        proxy = current.proxy
+        is_ours = proxy is not None and proxy.is_running and current.options.port == options.port
+        if not is_ours:
+            ports.require_free(options.port, self._containers, is_local=self._is_local)
 
-    def _host(self, found: CurrentStack, options: Options, image: str, info: DaemonInfo) -> Host:
-        proxy, known = found.proxy, found.host
+    def _host(self, current: CurrentStack, options: Options, image: str, info: DaemonInfo) -> Host:
+        proxy, known = current.proxy, current.host
         if (
             proxy is not None
             and known is not None
             and proxy.is_running
-            and options.docker_socket == found.options.docker_socket
-            and sees(self._containers, proxy.name) == info.identity
+            and options.docker_socket == current.options.docker_socket
+            and daemon_in(self._containers, proxy.name) == info.identity
         ):
             return known
-        self._emit(StepBegun("Docker's socket"))
+        self._report(StepStarted("Docker's socket"))
         host = find_host(self._daemon, image, options.docker_socket)
         user = f"user {USER}, group {host.group}" if host.owner is None else f"user {host.owner}"
-        self._emit(StepDone("Docker's socket", f"{host.socket}, used as {user}"))
+        self._report(StepDone("Docker's socket", f"{host.socket}, used as {user}"))
         return host
 
-    def _make(self, model: Stack, found: CurrentStack) -> None:
-        is_new_network = self._make_network(model)
+    def _ensure_stack(self, model: Stack, current: CurrentStack) -> None:
+        is_new_network = self._ensure_network(model)
         for volume in model.volumes:
             if self._volumes.labels(volume) is None:
                 self._volumes.create(volume, model.labels)
                 self._done(f"volume {volume}", "created")
-        there = {container.name: container for container in found.containers}
+        existing = {container.name: container for container in current.containers}
         results = {}
         for service in model.services:
-            self._emit(StepBegun(service.name))
-            current = there.get(service.name)
-            results[service.name] = self._ensure(service, current, is_new_network=is_new_network)
-        for service in model.services:
-            self._wait_healthy(service.name)
-            result = results[service.name]
-            self._done(service.name, f"{result}, healthy", has_changed=result != "unchanged")
+            self._report(StepStarted(service.name))
+            results[service.name] = self._ensure_container(
+                service, existing.get(service.name), is_new_network=is_new_network
+            )
+        for name, result in results.items():
+            self._wait_healthy(name)
+            self._done(name, f"{result}, healthy", has_changed=result != "unchanged")
 
-    def _make_network(self, model: Stack) -> bool:
+    def _ensure_network(self, model: Stack) -> bool:
+        """Create the network if it does not exist, and return True if it was created."""
         labels = self._networks.labels(model.network)
         if labels is None:
             self._networks.create(model.network, model.labels)
@@ -154,21 +153,23 @@ class Up:
             return True
         if ROLE not in labels:
             raise StackRefused(
-                f"a network named {model.network} is there and is not ours",
+                f"the network name {model.network} is already used by another network",
                 f"docker network rm {model.network}",
             )
         return False
 
-    def _ensure(self, service: Service, current: Container | None, *, is_new_network: bool) -> str:
-        """Have this container run; what was done."""
+    def _ensure_container(
+        self, service: Service, current: Container | None, *, is_new_network: bool
+    ) -> str:
+        """Make this container run as the model says, and return what was done."""
         if current is None:
-            self._containers.create(service.name, create_body(service))
+            self._containers.create(service.name, create_request(service))
             self._start(service)
             return "created"
         if (
             is_new_network
             or current.labels.get(SPECIFICATION) != service.labels[SPECIFICATION]
-            or current.image_identity != self._supply.identity(service.image)
+            or current.image_identity != self._images.identity(service.image)
             or current.state not in ("running", "exited", "created")
         ):
             self._replace(service, current)
@@ -178,17 +179,17 @@ class Up:
             self._start(service)
             return "started"
         if current.health == "unhealthy":
-            self._containers.restart(service.name, STOP_SECONDS)
+            self._containers.restart(service.name, service.stop_seconds)
             return "restarted"
         return "joined to its network" if joined else "unchanged"
 
     def _replace(self, service: Service, current: Container) -> None:
         name = f"{service.name}{NEW}"
-        self._containers.create(name, create_body(service))
+        self._containers.create(name, create_request(service))
         for network, endpoint in current.endpoints.items():
             if network != NETWORK and self._networks.labels(network) is not None:
                 self._containers.connect(network, name, endpoint)
-        self._containers.stop(current.identity, STOP_SECONDS)
+        self._containers.stop(current.identity, service.stop_seconds)
         self._containers.remove(current.identity)
         self._containers.rename(name, service.name)
         self._start(service)
@@ -200,50 +201,48 @@ class Up:
             except DockerRefused as exc:
                 if not exc.message.strip().endswith(ADDRESS_TAKEN):
                     raise
-                self._give_addresses_up(service.name)
+                self._choose_new_addresses(service.name)
                 self._containers.start(service.name)
         except DockerRefused as exc:
-            if service.published and any(words in exc.message for words in _PORT_WORDS):
+            if service.published and any(text in exc.message for text in _PORT_TAKEN):
                 published = ports.published_ports(self._containers)
-                raise ports.taken(service.published[0][1], published) from exc
+                raise ports.port_taken(service.published[0][1], published) from exc
             raise StackRefused(
                 f"{service.name} cannot be started: {exc.message}",
                 f"docker rm --force {service.name}",
             ) from exc
 
-    def _give_addresses_up(self, name: str) -> None:
-        """Join cluster networks again with an address that is free: somebody has the one of before."""
+    def _choose_new_addresses(self, name: str) -> None:
+        """Join the cluster networks again with free addresses, because another container has a previous one."""
         current = self._containers.inspect(name)
-        everybody = self._containers.list("app=k3d")
+        members = self._containers.list("app=k3d")
         for network, endpoint in current.endpoints.items() if current else ():
             if endpoint["IPAMConfig"]:
                 self._containers.disconnect(network, name)
-                place = endpoint_config(self._networks, network, name, everybody)
+                place = endpoint_config(self._networks, network, name, members)
                 self._containers.connect(network, name, {**endpoint, **place})
 
     def _wait_healthy(self, name: str) -> None:
-        """Docker's own word for it, so that no road from here to the container is needed."""
+        """Wait for Docker's own health check, which needs no route from here to the container."""
         deadline = time.monotonic() + HEALTHY_SECONDS
         while True:
-            seen = self._containers.inspect(name)
-            if seen is None:
+            current = self._containers.inspect(name)
+            if current is None:
                 raise StackRefused(f"{name} was removed while it started", "autoregistry up")
-            if seen.is_running and seen.health in ("healthy", ""):
+            if current.is_running and current.health in ("healthy", ""):
                 return
-            has_failed = seen.health == "unhealthy" or seen.state in _FAILED
+            has_failed = current.health == "unhealthy" or current.state in _FAILED
             if has_failed or time.monotonic() > deadline:
-                raise StackRefused(self._illness(seen), f"docker logs {name}")
-            time.sleep(_LOOK_SECONDS)
+                raise StackRefused(self._failure(current), f"docker logs {name}")
+            time.sleep(_POLL_SECONDS)
 
-    def _illness(self, seen: Container) -> str:
-        logged = self._containers.logs(seen.name, tail=_LAST_LINES)
-        said = [
-            *seen.health_said.splitlines(),
-            *logged,
-        ]  # the log knows better, where it has anything
-        last = [line.strip() for line in said if line.strip()][-1:]
-        return f"{seen.name} does not become healthy ({seen.state}): {''.join(last) or 'no reason given'}"
+    def _failure(self, container: Container) -> str:
+        # The last line of the log is the better reason, if there is one.
+        log = self._containers.logs(container.name, tail=_LOG_LINES)
+        lines = [*container.health_output.splitlines(), *log]
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no reason given")
+        return f"{container.name} does not become healthy ({container.state}): {last}"
 
     def _done(self, name: str, result: str, *, has_changed: bool = True) -> None:
         self._changed |= has_changed
-        self._emit(StepDone(name, result, has_changed))
+        self._report(StepDone(name, result, has_changed))

@@ -10,7 +10,7 @@ import yaml
 
 from autoregistry.cli.client import Client
 from autoregistry.engine.containers import Containers
-from autoregistry.stack.model import Options
+from autoregistry.stack.options import Options
 from tests.fakes.engine import IDENTITY, FakeEngine
 from tests.helpers.commands import Type
 from tests.helpers.k3d_cluster import add_cluster

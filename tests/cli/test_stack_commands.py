@@ -100,7 +100,7 @@ def test_up_without_a_terminal_is_plain_lines(engine: FakeEngine, typed: Type) -
 
 def test_up_warns_before_it_exposes(typed: Type) -> None:
     assert typed("up", "--port", PORT, "--expose").stderr.startswith(
-        "warning: with --expose the registry is open to everybody who can reach this machine"
+        "warning: with --expose, any client that can reach this machine can read and replace the images"
     )
 
 
@@ -196,7 +196,7 @@ def test_status_where_nothing_is_names_the_command(typed: Type) -> None:
 
 def test_down_says_how_to_come_back(up: FakeEngine, typed: Type) -> None:
     assert typed("down").stdout == (
-        "removed; what was pushed is kept for the next `autoregistry up --port 5149`\n"
+        "removed; the pushed images are kept for the next `autoregistry up --port 5149`\n"
     )
     assert typed("down").stdout == "nothing was running\n"
     assert "autoregistry-data" in up.volumes
@@ -222,7 +222,7 @@ def test_the_volumes_can_be_removed_afterwards(up: FakeEngine, typed: Type) -> N
     typed("down")
 
     assert typed("down", "--volumes", "--yes").stdout == (
-        "removed, with everything that was pushed; `autoregistry up` begins anew\n"
+        "removed, with all pushed images; `autoregistry up` starts empty\n"
     )
     assert "autoregistry-data" not in up.volumes
 
@@ -300,9 +300,7 @@ def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -
     labels["com.docker.compose.project"] = "autoregistry"
     labels["com.docker.compose.project.config_files"] = "/home/me/compose.yaml"
 
-    refused = (
-        "error: docker compose runs this stack, and has to change it\nhint: docker compose --file"
-    )
+    refused = "error: docker compose manages this stack; change it with compose\nhint: docker compose --file"
     assert typed("up").stderr.endswith(f"{refused} /home/me/compose.yaml up -d\n")
     assert typed("down").stderr == f"{refused} /home/me/compose.yaml down\n"
     assert typed("up", "--no-watch").stderr.splitlines()[-1] == (
@@ -324,7 +322,7 @@ def test_generate_writes_over_its_own_files_only(typed: Type, tmp_path: Path) ->
 
     assert [r.exit_code for r in (first, again, refused, forced)] == [0, 0, 2, 0]
     assert refused.stderr.splitlines()[-2:] == [
-        f"error: {file} is there and was not written by autoregistry",
+        f"error: {file} exists and was not written by autoregistry",
         f"hint: autoregistry generate compose --port 5149 --output {file} --force",
     ]
     assert set(yaml.safe_load(file.read_text())["services"]) == {

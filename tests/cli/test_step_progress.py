@@ -11,7 +11,7 @@ from rich.console import Console
 
 from autoregistry.cli import step_progress as steps
 from autoregistry.errors import ImageUnavailable
-from autoregistry.stack.steps import Step, StepBegun, StepDone, StepProgress
+from autoregistry.stack.steps import Step, StepDone, StepProgress, StepStarted
 from tests.helpers.commands import IMAGE
 
 BUILD, PULL = f"image {IMAGE}", "image registry:2"
@@ -62,8 +62,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def test_a_pull_is_a_bar_in_megabytes_and_leaves_one_line(terminal: Terminal) -> None:
-    with steps.shown_steps() as show:
-        show(StepBegun(PULL))
+    with steps.show_steps() as show:
+        show(StepStarted(PULL))
         terminal.until("⠿ image registry:2")
         show(HALF_PULLED)
         (half,) = terminal.until("⠿ image registry:2 5 of 10 MB")
@@ -75,7 +75,7 @@ def test_a_pull_is_a_bar_in_megabytes_and_leaves_one_line(terminal: Terminal) ->
 
 
 def test_a_build_is_a_bar_in_steps_and_says_the_one_it_is_at(terminal: Terminal) -> None:
-    with steps.shown_steps() as show:
+    with steps.show_steps() as show:
         show(INSTALLS)
         (third,) = terminal.until(f"⠿ {BUILD} RUN pip install --no-ca…")
         show(StepDone(BUILD, "built"))
@@ -86,10 +86,10 @@ def test_a_build_is_a_bar_in_steps_and_says_the_one_it_is_at(terminal: Terminal)
 
 
 def test_what_is_done_stands_above_what_goes_on(terminal: Terminal) -> None:
-    with steps.shown_steps() as show:
+    with steps.show_steps() as show:
         show(StepDone("Docker", "28.5.2", has_changed=False))
         show(HALF_PULLED)
-        show(StepBegun("autoregistry-backend"))
+        show(StepStarted("autoregistry-backend"))
         terminal.until("✓ Docker 28.5.2", "⠿ image registry:2 5 of 10 MB", "⠿ autoregistry-backend")
         show(StepDone("network autoregistry", "created"))
         show(StepDone(PULL, "pulled"))
@@ -103,7 +103,7 @@ def test_what_is_done_stands_above_what_goes_on(terminal: Terminal) -> None:
 
 def test_a_step_that_fails_leaves_no_bar_behind(terminal: Terminal) -> None:
     def fail(*begun: Step) -> None:
-        with steps.shown_steps() as show:
+        with steps.show_steps() as show:
             for step in begun:
                 show(step)
             terminal.until("✓ Docker 28.5.2", "⠿ image registry:2 5 of 10 MB")

@@ -1,10 +1,10 @@
-"""A daemon behind ssh: the exact words, as Docker's own CLI has them (docker/cli, connhelper)."""
+"""A daemon behind ssh: the exact command line, as Docker's own CLI has it (docker/cli, connhelper)."""
 
 from __future__ import annotations
 
 import pytest
 
-from autoregistry.engine.ssh import SshAdapter, ssh_command
+from autoregistry.engine.ssh import ssh_command
 
 
 @pytest.mark.parametrize(
@@ -15,12 +15,5 @@ from autoregistry.engine.ssh import SshAdapter, ssh_command
         pytest.param("ssh://me@build:2222", "ssh -T -l me -p 2222 -- build", id="port"),
     ],
 )
-def test_ssh_is_called_as_dockers_own_cli_calls_it(url: str, expected: str) -> None:
+def test_ssh_has_the_arguments_of_dockers_own_cli(url: str, expected: str) -> None:
     assert f"{expected} docker system dial-stdio" == " ".join(ssh_command(url))
-
-
-def test_what_is_asked_shares_its_connections() -> None:
-    """Each is a login; docker-py has a pool of its own for each URL."""
-    adapter = SshAdapter("ssh://build", max_pool_size=2)
-
-    assert adapter.get_connection("http+docker://a") is adapter.get_connection("http+docker://b")

@@ -61,6 +61,8 @@ class FakeEngine:
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     stopping: set[str] = field(default_factory=set)
     """Containers that are listed as running and are not when something is run in them."""
+    raw: dict[str, bytes] = field(default_factory=dict)
+    """The exact bytes to send for a path instead of an answer."""
     _execs: dict[str, list[str]] = field(default_factory=dict)
     _number: int = 0
 
@@ -83,6 +85,8 @@ class FakeEngine:
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
         """Status and answer: JSON, a list of JSON lines, bytes, or pieces of bytes as they come."""
+        if path in self.raw:
+            return 200, self.raw[path]
         for verb, pattern, handle in self._routes():
             if method == verb and (match := re.fullmatch(pattern, path)):
                 if method != "GET":

@@ -10,15 +10,16 @@ import pytest
 import yaml
 
 from autoregistry.stack.compose import compose_file
-from autoregistry.stack.create_request import create_body
-from autoregistry.stack.model import SPECIFICATION, Host, Options, stack
+from autoregistry.stack.create_request import create_request
+from autoregistry.stack.model import SPECIFICATION, stack_for
+from autoregistry.stack.options import Host, Options, from_label, to_label
 from autoregistry.stack.proxy_image import ImageSource, image_source
 
 HOST = Host(socket="/run/docker.sock", group=998)
 
 
 def _marks(options: Options, host: Host = HOST, image: str = "autoregistry:1") -> tuple[str, ...]:
-    return tuple(s.labels[SPECIFICATION] for s in stack(options, host, image).services)
+    return tuple(s.labels[SPECIFICATION] for s in stack_for(options, host, image).services)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +45,13 @@ def test_a_service_differs_only_when_something_of_its_own_does(
     "options", [Options(), Options(port=5001, expose=True, docker_socket="/x.sock")]
 )
 def test_options_survive_their_label(options: Options) -> None:
-    assert Options.read(options.written()) == options
-    assert Options.read('{"port": 5001, "of_a_later_version": 1}') == Options(port=5001)
+    assert from_label(Options, to_label(options)) == options
+    assert from_label(Options, '{"port": 5001, "of_a_later_version": 1}') == Options(port=5001)
 
 
 def test_the_proxy_is_what_docker_is_asked_for() -> None:
-    _, proxy = stack(Options(), HOST, "autoregistry:1").services
-    body = create_body(proxy)
+    _, proxy = stack_for(Options(), HOST, "autoregistry:1").services
+    body = create_request(proxy)
     host: Any = body["HostConfig"]
 
     assert " ".join(body["Cmd"]) == (  # type: ignore[arg-type]  # a list of words
@@ -70,11 +71,11 @@ def test_the_proxy_is_what_docker_is_asked_for() -> None:
 @pytest.mark.parametrize("options", [Options(), Options(port=5001, expose=True)])
 @pytest.mark.parametrize("host", [HOST, Host(selinux=True, user_namespace=True, owner=0)])
 def test_the_compose_file_asks_for_the_same_containers(options: Options, host: Host) -> None:
-    model = stack(options, host, "autoregistry:1")
+    model = stack_for(options, host, "autoregistry:1")
     services = yaml.safe_load(compose_file(model).replace("$$", "$"))["services"]
 
     for service in model.services:
-        body: Any = create_body(service)
+        body: Any = create_request(service)
         wanted, rendered = body["HostConfig"], services[service.name]
         bindings = wanted["PortBindings"].get("5000/tcp", [])
         assert rendered["image"] == body["Image"]
@@ -107,8 +108,10 @@ def test_a_docker_that_cannot_ask_often_at_the_start_asks_often_always(
     has_start_interval: bool, expected: tuple[int, int | None]
 ) -> None:
     """Otherwise `up` would wait for the first check."""
-    services = stack(Options(), Host(start_interval=has_start_interval), "autoregistry:1").services
-    checks: list[Any] = [create_body(service)["Healthcheck"] for service in services]
+    services = stack_for(
+        Options(), Host(start_interval=has_start_interval), "autoregistry:1"
+    ).services
+    checks: list[Any] = [create_request(service)["Healthcheck"] for service in services]
 
     for check in checks:
         assert expected == (check["Interval"] // 10**9, check.get("StartInterval"))
@@ -148,7 +151,7 @@ def test_what_is_switched_on_or_off_is_said_by_flags_of_serve() -> None:
 
     assert Options().switches == []
     assert chosen.switches == ["--attach-all", "--no-watch", "--no-refresh"]
-    assert Options.read(chosen.written()) == chosen
+    assert from_label(Options, to_label(chosen)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_who_may_come_from_elsewhere_may_say_this_machines_name(
     options: Options, names: list[str]
 ) -> None:
     command = list(
-        stack(options, replace(HOST, names=("Box.test",)), "autoregistry:1").services[1].command
+        stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1").services[1].command
     )
 
     flags = itertools.pairwise(command)

@@ -13,13 +13,13 @@ from autoregistry.stack.docker_socket import candidates
 from autoregistry.stack.down import take_down
 from autoregistry.stack.proxy_image import image_source
 from autoregistry.stack.steps import Step, StepDone
-from autoregistry.stack.up import Made, Up
+from autoregistry.stack.up import Up, UpResult
 from tests.fakes.engine import FakeEngine
 
 IMAGE = image_source("python:3.13-slim").tag
 
 
-def up(engine: FakeEngine, **choices: object) -> Made:
+def up(engine: FakeEngine, **choices: object) -> UpResult:
     return Up(engine.daemon, lambda _: None, is_local=False).run(choices)
 
 
@@ -273,14 +273,14 @@ def _ill(engine: FakeEngine) -> None:
         pytest.param(
             _taken_name,
             StackRefused,
-            "a container named autoregistry is there and is not ours (image nginx)",
+            "the container name autoregistry is already used by another container (image nginx)",
             "docker rename autoregistry autoregistry-other  (or: docker rm --force autoregistry)",
             id="a container of our name",
         ),
         pytest.param(
             _taken_network,
             StackRefused,
-            "a network named autoregistry is there and is not ours",
+            "the network name autoregistry is already used by another network",
             "docker network rm autoregistry",
             id="a network of our name",
         ),
@@ -288,21 +288,21 @@ def _ill(engine: FakeEngine) -> None:
             _unpullable("dial tcp: no such host"),
             ImageUnavailable,
             "registry:2 cannot be pulled: dial tcp: no such host",
-            "autoregistry up --registry-image IMAGE  (one that can be pulled, or that Docker has)",
-            id="no road to the registry",
+            "autoregistry up --registry-image IMAGE  (an image that can be pulled, or that Docker has)",
+            id="registry unreachable",
         ),
         pytest.param(
             _unpullable("unauthorized: authentication required"),
             ImageUnavailable,
             "registry:2 cannot be pulled: unauthorized: authentication required",
-            "docker pull registry:2  (with your login; autoregistry pulls without)",
+            "docker pull registry:2  (with your login; autoregistry pulls without one)",
             id="a private image",
         ),
         pytest.param(
             _unbuildable,
             ImageUnavailable,
             "the proxy's image cannot be built: the command returned a non-zero code: 1\nNo matching distribution",
-            "no road to PyPI? set PIP_INDEX_URL, or the proxies in ~/.docker/config.json; then: autoregistry up",
+            "if PyPI cannot be reached, set PIP_INDEX_URL, or proxies in ~/.docker/config.json; then: autoregistry up",
             id="a build that fails",
         ),
         pytest.param(
@@ -329,7 +329,7 @@ def test_a_port_that_only_docker_knows_to_be_taken_is_refused_and_mended_by_anot
 ) -> None:
     engine.start_error = "Bind for 127.0.0.1:5149 failed: port is already allocated"
     with pytest.raises(
-        PortTaken, match=r"port 5149 on 127\.0\.0\.1 belongs to somebody else"
+        PortTaken, match=r"port 5149 on 127\.0\.0\.1 is in use by another program"
     ) as caught:
         up(engine, port=5149)
     engine.start_error = ""

@@ -13,7 +13,7 @@ from autoregistry.cli.client import Client
 from autoregistry.cli.environment import Environment
 from autoregistry.cluster.mirror_config import Mirror, Route
 from autoregistry.errors import AutoregistryError
-from autoregistry.stack.model import Options
+from autoregistry.stack.options import Options
 
 
 def every_check(environment: Environment) -> Iterator[Check]:

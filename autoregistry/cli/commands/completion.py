@@ -1,6 +1,6 @@
-"""`autoregistry completion SHELL`, and the words that a shell is offered for images and clusters.
+"""`autoregistry completion SHELL`, and the completion of images and clusters.
 
-What is offered is asked of Docker while somebody waits at a prompt: it never fails, and never prints.
+A completion asks Docker while the user waits at a prompt, so it never fails and never prints a message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.images import Images
 from autoregistry.errors import AutoregistryError
-from autoregistry.names import RegistryNames
 from autoregistry.stack.current import find_stack
 
 _PROGRAM = "autoregistry"
@@ -29,7 +28,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @add_completion_class
 class _Bash(BashComplete):
-    """bash takes `shop/api:dev` for three words, and replaces the last of them only."""
+    """Completion for bash, which splits `shop/api:dev` into three words and replaces only the last."""
 
     name = "bash"
     _known = ""
@@ -51,33 +50,33 @@ class _Bash(BashComplete):
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, images and clusters.
+    """Print a script that makes a shell complete commands, images and clusters.
 
     \b
-    Examples, for the file that the shell reads at its start:
+    Examples, for the shell's startup file:
       eval "$(autoregistry completion bash)"
       eval "$(autoregistry completion zsh)"
       autoregistry completion fish | source
     """
-    made = get_completion_class(shell)
-    if made is None:  # click's own three are there; a Choice lets nothing else in
+    completion_class = get_completion_class(shell)
+    if completion_class is None:  # click has all three; a Choice accepts no other
         raise click.BadParameter(shell)
     root = context.find_root().command
-    # Outside rich: the script is for a shell, and no width may break its lines.
-    click.echo(made(root, {}, _PROGRAM, f"_{_PROGRAM.upper()}_COMPLETE").source())
+    # Without rich, which would wrap the lines of the script.
+    click.echo(completion_class(root, {}, _PROGRAM, f"_{_PROGRAM.upper()}_COMPLETE").source())
 
 
 def images(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Images that Docker has under our name, without it."""
-    return _offered(_images, incomplete)
+    """Complete the images that Docker has under our name, without that name."""
+    return _matching(_images, incomplete)
 
 
 def clusters(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """k3d clusters."""
-    return _offered(_clusters, incomplete)
+    """Complete the names of k3d clusters."""
+    return _matching(_clusters, incomplete)
 
 
-def _offered(words: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
+def _matching(words: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
     try:
         return sorted({word for word in words() if word.startswith(incomplete)})
     except AutoregistryError:
@@ -86,9 +85,9 @@ def _offered(words: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
 
 def _images() -> Iterable[str]:
     daemon = docker.daemon()
-    name = find_stack(Containers(daemon)).options.name
-    ours = RegistryNames(name, (f"127.0.0.1:{name.rpartition(':')[2]}",))
-    return [str(i) for said in Images(daemon).sizes(ours.all) if (i := ours.parse(said))]
+    names = find_stack(Containers(daemon)).options.names
+    references = Images(daemon).sizes(names.all)
+    return [str(image) for reference in references if (image := names.parse(reference))]
 
 
 def _clusters() -> Iterable[str]:

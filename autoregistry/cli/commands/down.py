@@ -1,4 +1,4 @@
-"""`autoregistry down`: the containers and their network away; the images' volumes only when asked."""
+"""`autoregistry down`: removal of the containers and their network, and of the volumes if requested."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ import click
 
 from autoregistry.cli import docker
 from autoregistry.cli.output import stderr, stdout
-from autoregistry.cli.step_progress import shown_steps
+from autoregistry.cli.step_progress import show_steps
 from autoregistry.errors import StackRefused
 from autoregistry.stack.down import take_down
 
 
 @click.command()
-@click.option("--volumes", is_flag=True, help="Also remove what was pushed; asks first.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--volumes", is_flag=True, help="Also remove all pushed images. Asks for confirmation."
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def down(*, volumes: bool, yes: bool) -> None:
-    """Remove the registry and the proxy; what was pushed stays in its volume.
+    """Remove the registry and the proxy. The pushed images stay in a volume.
 
     \b
     Examples:
       autoregistry down
       autoregistry down --volumes --yes
     """
-    if volumes and not yes and not _agreed():
+    if volumes and not yes and not _confirmed():
         raise StackRefused("nothing was removed", "autoregistry down --volumes --yes")
-    daemon = docker.daemon()
-    with shown_steps() as emit:
-        found, removed = take_down(daemon, emit, volumes=volumes)
-    again = f"autoregistry up{found.options.flags}"
-    if removed:
-        stdout.print(f"removed, with everything that was pushed; `{again}` begins anew")
-    elif not found.containers:
+    with show_steps() as report:
+        before, removed_volumes = take_down(docker.daemon(), report, volumes=volumes)
+    command = f"autoregistry up{before.options.flags}"
+    if removed_volumes:
+        stdout.print(f"removed, with all pushed images; `{command}` starts empty")
+    elif not before.containers:
         stdout.print("nothing was running")
     else:
-        stdout.print(f"removed; what was pushed is kept for the next `{again}`")
+        stdout.print(f"removed; the pushed images are kept for the next `{command}`")
 
 
-def _agreed() -> bool:
-    """Whether somebody says yes; nobody does where nobody can be asked."""
+def _confirmed() -> bool:
+    """Ask the user, and return False if the answer is no or there is no terminal."""
     try:
         return click.confirm("Remove every image in the registry, and the journal?", err=True)
     except click.Abort:

@@ -1,4 +1,4 @@
-"""`autoregistry generate`: the files that others read, made from the same models as `up` and `cluster` use."""
+"""`autoregistry generate`: files for other programs, from the models that `up` and `cluster` use."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import click
 
 from autoregistry.cli import docker
 from autoregistry.cli.environment import Environment
-from autoregistry.cli.options import given, route_options, stack_options
-from autoregistry.cli.output_file import write_out
-from autoregistry.cli.step_progress import shown_steps
+from autoregistry.cli.options import given_options, route_options, stack_options
+from autoregistry.cli.output_file import write_generated
+from autoregistry.cli.step_progress import show_steps
 from autoregistry.cluster.config_map import config_map_yaml
 from autoregistry.cluster.mirror_config import Mirror, Route, hosts_toml, registries_yaml
-from autoregistry.engine.build import Supply
 from autoregistry.engine.containers import Containers
 from autoregistry.stack.compose import compose_file
 from autoregistry.stack.current import find_stack
 from autoregistry.stack.docker_socket import find_host, machine_names
 from autoregistry.stack.images import ensure_proxy_image
-from autoregistry.stack.model import stack
+from autoregistry.stack.model import stack_for
 from autoregistry.stack.proxy_image import image_source
 
 output_option = click.option(
@@ -28,16 +27,16 @@ output_option = click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write a file instead of printing.",
+    help="Write to this file instead of stdout.",
 )
 force_option = click.option(
-    "--force", is_flag=True, help="Write over a file that autoregistry did not write."
+    "--force", is_flag=True, help="Overwrite a file that autoregistry did not write."
 )
 
 
 @click.group()
 def generate() -> None:
-    """Write files that other programs read.
+    """Generate files for other programs.
 
     \b
     Example:
@@ -49,35 +48,35 @@ def generate() -> None:
 @stack_options
 @output_option
 @force_option
-def compose(*, output: Path | None, force: bool, **chosen: object) -> None:
-    """The containers of `up` as a compose file.
+def compose(*, output: Path | None, force: bool, **options: object) -> None:
+    """Generate a compose file with the containers of `up`.
 
-    The proxy's image is built first where it is missing, and Docker's socket is looked for, as `up` does.
+    Like `up`, this builds the proxy's image if it is missing, and detects Docker's socket.
 
     \b
     Example:
       autoregistry generate compose -o compose.yaml && docker compose up -d
     """
     daemon = docker.daemon()
-    options = replace(find_stack(Containers(daemon)).options, **given(chosen))  # type: ignore[arg-type]  # flags
-    source = image_source(options.base_image)
-    with shown_steps() as emit:
-        ensure_proxy_image(Supply(daemon), source, emit)
-        host = find_host(daemon, source.tag, options.docker_socket)
+    current = find_stack(Containers(daemon)).options
+    chosen = replace(current, **given_options(options))  # type: ignore[arg-type]  # flags
+    source = image_source(chosen.base_image)
+    with show_steps() as report:
+        ensure_proxy_image(daemon, source, report)
+        host = find_host(daemon, source.tag, chosen.docker_socket)
         names = machine_names(daemon.info(), is_local=docker.is_local(daemon))
-        host = replace(host, names=names)
-    text = compose_file(stack(options, host, source.tag))
-    write_out(text, f"autoregistry generate compose{options.flags}", output, force=force)
+    text = compose_file(stack_for(chosen, replace(host, names=names), source.tag))
+    write_generated(text, f"autoregistry generate compose{chosen.flags}", output, force=force)
 
 
 def _mirror(via: str, port: int | None) -> Mirror:
     return Environment.current().mirror(Route(via), port)
 
 
-def _command(what: str, via: str, port: int | None) -> str:
-    """What is typed to make the same file again."""
-    road = (" --via host" if via == "host" else "") + (f" --port {port}" if port else "")
-    return f"autoregistry generate {what}{road}"
+def _command(kind: str, via: str, port: int | None) -> str:
+    """Return the command that generates the same file again."""
+    flags = (" --via host" if via == "host" else "") + (f" --port {port}" if port else "")
+    return f"autoregistry generate {kind}{flags}"
 
 
 @generate.command()
@@ -85,14 +84,14 @@ def _command(what: str, via: str, port: int | None) -> str:
 @output_option
 @force_option
 def registries(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
-    """The registries.yaml for `k3d cluster create --registry-config`.
+    """Generate a registries.yaml for `k3d cluster create --registry-config`.
 
     \b
     Example:
       autoregistry generate registries -o registries.yaml
     """
     text = registries_yaml(_mirror(via, port))
-    write_out(text, _command("registries", via, port), output, force=force)
+    write_generated(text, _command("registries", via, port), output, force=force)
 
 
 @generate.command()
@@ -100,7 +99,7 @@ def registries(*, via: str, port: int | None, output: Path | None, force: bool) 
 @output_option
 @force_option
 def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
-    """The hosts.toml that containerd reads at every pull of an image of ours.
+    """Generate the hosts.toml that containerd reads when it pulls from the registry.
 
     \b
     Example:
@@ -108,7 +107,7 @@ def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> No
     """
     mirror = _mirror(via, port)
     text = hosts_toml(mirror, mirror.name)
-    write_out(text, _command("hosts", via, port), output, force=force)
+    write_generated(text, _command("hosts", via, port), output, force=force)
 
 
 @generate.command()
@@ -116,11 +115,11 @@ def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> No
 @output_option
 @force_option
 def configmap(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
-    """The ConfigMap by which Tilt, skaffold and others find the registry (KEP-1755).
+    """Generate the ConfigMap by which Tilt, skaffold and other tools find the registry (KEP-1755).
 
     \b
     Example:
       autoregistry generate configmap | kubectl apply -f -
     """
     text = config_map_yaml(_mirror(via, port))
-    write_out(text, _command("configmap", via, port), output, force=force)
+    write_generated(text, _command("configmap", via, port), output, force=force)

@@ -23,7 +23,7 @@ from autoregistry.settings import Address, Limits, Settings
 _DEFAULT = Settings()
 
 
-def _word(limit: Field[Any]) -> str:
+def _flag_name(limit: Field[Any]) -> str:
     return limit.name.replace("_", "-")
 
 
@@ -32,17 +32,19 @@ def _word(limit: Field[Any]) -> str:
     "--listen",
     multiple=True,
     metavar="HOST:PORT",
-    help=f"Where to listen; repeatable. [default: {_DEFAULT.listen[0]}]",
+    help=f"Address to listen on; repeatable. [default: {_DEFAULT.listen[0]}]",
 )
 @click.option(
     "--backend",
     default=_DEFAULT.backend,
     show_default=True,
     metavar="URL",
-    help="The registry behind.",
+    help="The registry that stores the images.",
 )
 @click.option(
-    "--name", metavar="HOST:PORT", help="The name images are tagged with. [default: localhost:PORT]"
+    "--name",
+    metavar="HOST:PORT",
+    help="The name that images are tagged with. [default: localhost:PORT]",
 )
 @click.option(
     "--patience",
@@ -50,7 +52,7 @@ def _word(limit: Field[Any]) -> str:
     show_default=True,
     type=click.FloatRange(0.1),
     metavar="SECONDS",
-    help="How long clients with a time limit of their own wait for a push.",
+    help="How long to hold a pull for a push, if the client has a time limit of its own.",
 )
 @click.option(
     "--watch/--no-watch",
@@ -62,31 +64,32 @@ def _word(limit: Field[Any]) -> str:
     "--refresh/--no-refresh",
     default=_DEFAULT.refresh,
     show_default=True,
-    help="Make the nodes pull what has changed.",
+    help="Make the nodes pull images that have changed.",
 )
 @click.option(
     "--restart-workloads/--no-restart-workloads",
     default=_DEFAULT.restart_workloads,
     show_default=True,
-    help="Restart what runs an old copy, as soon as its node has the new one.",
+    help="Restart workloads that run an old copy, as soon as their node has the new one.",
 )
 @click.option(
     "--attach-all/--no-attach-all",
     default=_DEFAULT.attach_all,
     show_default=True,
-    help="Attach every k3d cluster, running now or started later.",
+    help="Attach every k3d cluster, including clusters that start later.",
 )
 @click.option(
     "--skip",
     multiple=True,
     metavar="PATTERN",
-    help=f"Tags that are not pushed before they are asked for; repeatable. [default: {', '.join(_DEFAULT.skip)}]",
+    help="Tags that are pushed only when a client pulls them; repeatable."
+    f" [default: {', '.join(_DEFAULT.skip)}]",
 )
 @click.option(
     "--allow-host",
     multiple=True,
     metavar="NAME",
-    help="A further host name that requests may come by; repeatable.",
+    help="Another host name to accept in requests; repeatable.",
 )
 @click.option(
     "--state",
@@ -94,21 +97,21 @@ def _word(limit: Field[Any]) -> str:
     default=_DEFAULT.state,
     show_default=True,
     metavar="DIR",
-    help="Where the journal is kept.",
+    help="The folder of the journal.",
 )
 @click.option(
     "--limit",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What clients may take; repeatable. "
-    + "; ".join(f"{_word(f)}={f.default:g}: {f.metadata['help']}" for f in fields(Limits)),
+    help="A limit for clients; repeatable. "
+    + "; ".join(f"{_flag_name(f)}={f.default:g}: {f.metadata['help']}" for f in fields(Limits)),
 )
 @click.option(
     "--log-format",
     type=click.Choice(["lines", "json"]),
     default="lines",
     show_default=True,
-    help="What is said on stderr: sentences for people, or an object a line for programs.",
+    help="Log lines on stderr as text, or as one JSON object per line.",
 )
 def serve(
     listen: tuple[str, ...],
@@ -127,7 +130,8 @@ def serve(
 ) -> None:
     """Run the proxy in the foreground.
 
-    Each option can be an environment variable, AUTOREGISTRY_LISTEN and so on; for a pair of flags it is 0 or 1.
+    Each option can also be set by an environment variable, such as AUTOREGISTRY_LISTEN. For a pair of flags the
+    value is 0 or 1.
 
     \b
     Example, with a registry at 127.0.0.1:4999:
@@ -138,7 +142,7 @@ def serve(
     settings = Settings(
         listen=addresses,
         backend=_url(backend),
-        names=_names(name or f"localhost:{port}", port),
+        names=_names(name or RegistryNames.local(port).primary, port),
         patience=patience,
         watch=watch,
         refresh=refresh,
@@ -150,11 +154,11 @@ def serve(
         container=docker.container_name(),
         limits=_limits(limit),
     )
-    # Only here: no other command needs the proxy, and it is slow to import.
+    # Imported here, because no other command needs the proxy, and it is slow to import.
     from autoregistry.proxy import app
 
     app.run(settings, _show_json if log_format == "json" else _show_line)
-    # A push cut off leaves a thread that waits for Docker; Python would wait for it.
+    # A push that was cut off leaves a thread that waits for Docker, and a normal exit would wait for it.
     os._exit(0)
 
 
@@ -164,18 +168,18 @@ def _show_line(event: Event) -> None:
 
 
 def _show_json(event: Event) -> None:
-    if event_line(event) is not None:  # what is not worth a line is not worth one in any form
-        said = {"at": round(time.time(), 3), **to_json(event)}
-        stderr.print(Text(json.dumps(said)))
+    if event_line(event) is not None:  # both formats have the same events
+        payload = {"at": round(time.time(), 3), **to_json(event)}
+        stderr.print(Text(json.dumps(payload)))
 
 
 def _limits(texts: tuple[str, ...]) -> Limits:
-    known = {_word(limit): limit for limit in fields(Limits)}
-    found: dict[str, float] = {}
+    known = {_flag_name(limit): limit for limit in fields(Limits)}
+    chosen: dict[str, float] = {}
     for text in texts:
-        word, _, value = text.partition("=")
+        name, _, value = text.partition("=")
         try:
-            number = int(value) if known[word].type == "int" else float(value)
+            number = int(value) if known[name].type == "int" else float(value)
         except (KeyError, ValueError):
             number = 0
         if not 0 < number < float("inf"):
@@ -183,8 +187,8 @@ def _limits(texts: tuple[str, ...]) -> Limits:
                 f"--limit {text} is not NAME=VALUE, with a name of {', '.join(known)}",
                 "autoregistry serve --limit connections=500",
             )
-        found[known[word].name] = number
-    return replace(Limits(), **found)  # type: ignore[arg-type]  # each of its field's own type
+        chosen[known[name].name] = number
+    return replace(Limits(), **chosen)  # type: ignore[arg-type]  # each of its field's own type
 
 
 def _address(text: str) -> Address:
@@ -197,13 +201,14 @@ def _address(text: str) -> Address:
 
 
 def _names(name: str, listen_port: int) -> RegistryNames:
-    """What images are tagged with: in a container another port leads to us than the one we listen on."""
+    """Return the names of the registry. In a container, the port of `--name` is not the one we listen on."""
     host, _, port = name.rpartition(":")
     if not host or not port.isdecimal():
         raise SettingInvalid(
             f"--name {name} is not HOST:PORT", "autoregistry serve --name localhost:5000"
         )
-    return RegistryNames(name, (f"127.0.0.1:{port if host == 'localhost' else listen_port}",))
+    local = RegistryNames.local(int(port) if host == "localhost" else listen_port)
+    return replace(local, primary=name)
 
 
 def _url(text: str) -> str:

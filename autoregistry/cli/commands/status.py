@@ -21,7 +21,8 @@ from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.errors import DockerRefused, ProxyUnreachable
 from autoregistry.image_state import NodeState
 from autoregistry.stack.current import CurrentStack, find_stack
-from autoregistry.stack.model import BACKEND, PROXY, VERSION, Options
+from autoregistry.stack.model import BACKEND, PROXY, VERSION
+from autoregistry.stack.options import Options
 
 _REGISTRY_DATA = "/var/lib/registry"
 _MAX_PUSHES = 5

@@ -1,4 +1,4 @@
-"""`autoregistry up`: the proxy and its registry as two containers of Docker."""
+"""`autoregistry up`: the proxy and its registry as two containers."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Mapping
 import click
 
 from autoregistry.cli import docker
-from autoregistry.cli.options import given, stack_options
+from autoregistry.cli.options import given_options, stack_options
 from autoregistry.cli.output import stderr, stdout
-from autoregistry.cli.step_progress import shown_steps
+from autoregistry.cli.step_progress import show_steps
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
-from autoregistry.stack.up import Made, Up
+from autoregistry.stack.up import Up, UpResult
 
 _EXPOSED = (
-    "warning: with --expose the registry is open to everybody who can reach this machine: they can read and"
-    " replace what your clusters run"
+    "warning: with --expose, any client that can reach this machine can read and replace the images that your"
+    " clusters run"
 )
 
 
 @click.command()
 @stack_options
-def up(**chosen: object) -> None:
-    """Start the registry and the proxy in front of it, in Docker.
+def up(**options: object) -> None:
+    """Start the registry and its proxy as Docker containers.
 
-    Run again, it changes only what has to change: a new version, port or image. What is chosen here is remembered
-    for as long as the containers are there; the volumes stay in any case.
+    A second run changes only what differs: a new version, port or image. The options are remembered as long as the
+    containers exist; the volumes are always kept.
 
     \b
     Examples:
@@ -35,9 +35,9 @@ def up(**chosen: object) -> None:
       autoregistry up --port 5001
       autoregistry up --registry-image registry:3
     """
-    made = bring_up(docker.daemon(), given(chosen))
-    name = made.options.name
-    if not made.has_changed:
+    result = bring_up(docker.daemon(), given_options(options))
+    name = result.options.name
+    if not result.has_changed:
         stdout.print(f"{name} is up, nothing had to change")
         return
     stdout.print(
@@ -48,24 +48,28 @@ def up(**chosen: object) -> None:
     )
 
 
-def bring_up(daemon: Daemon, choices: Mapping[str, object]) -> Made:
-    """Make the stack, its steps shown on stderr; for `up` and for every command that needs one."""
+def bring_up(daemon: Daemon, choices: Mapping[str, object]) -> UpResult:
+    """Create or update the stack and show the steps on stderr. For `up`, and for commands that need the stack."""
     if choices.get("expose"):
         stderr.print(_EXPOSED, style="yellow")
     try:
-        with shown_steps() as emit:
-            made = Up(daemon, emit, is_local=docker.is_local(daemon)).run(choices)
+        with show_steps() as report:
+            result = Up(daemon, report, is_local=docker.is_local(daemon)).run(choices)
     except KeyboardInterrupt:
-        stderr.print("interrupted; `autoregistry up` goes on from here")
+        stderr.print("interrupted; run `autoregistry up` to continue")
         raise
-    everybody = Nodes(Containers(daemon)).all() if made.with_old_name else []
-    if names := sorted(
-        {
-            node.cluster
-            for node in everybody
-            if node.is_running and node.network in made.with_old_name
-        }
-    ):
-        command = f"autoregistry cluster attach {' '.join(names)}"
-        stderr.print(f"the clusters' nodes still know the old name; `{command}` tells them")
-    return made
+    if result.networks_with_old_name:
+        _remind_to_attach(daemon, result)
+    return result
+
+
+def _remind_to_attach(daemon: Daemon, result: UpResult) -> None:
+    """Print the command that gives the new name to clusters that use the old one."""
+    clusters = {
+        node.cluster
+        for node in Nodes(Containers(daemon)).all()
+        if node.is_running and node.network in result.networks_with_old_name
+    }
+    if clusters:
+        command = f"autoregistry cluster attach {' '.join(sorted(clusters))}"
+        stderr.print(f"the nodes of these clusters still use the old name; run `{command}`")

@@ -141,7 +141,7 @@ def test_ctrl_c_exits_with_130_and_the_next_up_continues(stack: CommandLine) -> 
     rest = process.communicate(timeout=60)[1]
 
     assert process.returncode == 130
-    assert rest.endswith("interrupted; `autoregistry up` goes on from here\n\n")
+    assert rest.endswith("interrupted; run `autoregistry up` to continue\n\n")
     stack.ok("up", "--port", str(stack.port))
     assert stack.inspect("autoregistry")["State"]["Health"]["Status"] == "healthy"
 
@@ -170,7 +170,7 @@ def test_port_of_another_container_is_an_error_that_names_the_container(stack: C
         stack.engine.cli("rm", "--force", "st-holder")
 
     assert code == 1
-    assert f"error: port {port} on 127.0.0.1 belongs to the container st-holder\n" in err
+    assert f"error: port {port} on 127.0.0.1 is in use by the container st-holder\n" in err
     assert f"hint: autoregistry up --port {port + 1}" in err
 
 
@@ -227,7 +227,7 @@ def test_foreign_container_with_our_name_is_not_changed(command_line: CommandLin
 
     for code, _, err in refused:
         assert code == 1
-        assert "a container named autoregistry is there and is not ours" in err
+        assert "the container name autoregistry is already used by another container" in err
         assert "hint: docker rename autoregistry autoregistry-other" in err
 
 

@@ -1,0 +1,58 @@
+"""The undocumented parts of docker-py that this package uses. `tests/engine/test_compat.py` checks that they exist.
+
+`pyproject.toml` excludes the next major version of docker-py, which may move them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
+from docker.transport import unixconn
+from docker.utils import kwargs_from_env
+from docker.utils.config import load_general_config
+
+__all__ = [
+    "ContextAPI",
+    "SocketAdapter",
+    "get_current_context_name",
+    "kwargs_from_env",
+    "load_general_config",
+]
+
+Connect = Callable[[], socket.socket]
+_POOL = "pool"
+
+
+class SocketAdapter(unixconn.UnixHTTPAdapter):
+    """docker-py's adapter for a local socket, with connections that `connect` makes."""
+
+    def __init__(self, connect: Connect, *, max_pool_size: int) -> None:
+        super().__init__("http+unix:///unused")
+        self.pools[_POOL] = _Pool(connect, max_pool_size)
+
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ANN401, ARG002  # docker-py's
+        """Return the one pool. docker-py has a pool per URL, which would cost an ssh login each."""
+        return self.pools[_POOL]
+
+
+class _Pool(unixconn.UnixHTTPConnectionPool):
+    def __init__(self, connect: Connect, size: int) -> None:
+        super().__init__("localhost", "/unused", maxsize=size)
+        self._connect = connect
+
+    def _new_conn(self) -> Any:  # noqa: ANN401  # docker-py's
+        return _Connection(self._connect)
+
+
+class _Connection(unixconn.UnixHTTPConnection):
+    def __init__(self, connect: Connect) -> None:
+        super().__init__("localhost", "/unused")
+        self._connect = connect
+
+    def connect(self) -> None:
+        self.sock = self._connect()
+        self.sock.settimeout(self.timeout)
