@@ -1,4 +1,4 @@
-"""One suite for the fake Docker and for the real ones: why the fake can be trusted."""
+"""One suite for the fake Docker and for the real ones, so that the fake can be trusted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dev import lab
 from tests.fakes.docker import FakeDocker
 from tests.integration.helpers.serving import build
 
-# Nobody listens there: what is asked of a registry fails at once.
+# Nothing listens there: a push fails immediately.
 NOWHERE = "127.0.0.1:9"
 
 
@@ -29,7 +29,7 @@ class Subject:
     images: AnyImages
     build: Callable[[str, str], object]
     events: Callable[[], Generator[ImageEvent | ContainerEvent | None, None, None]]
-    """The events since the subject was made."""
+    """The events since the subject was created."""
     name: str
 
 
@@ -70,16 +70,16 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     daemon.close()
 
 
-def test_docker_is_there(subject: Subject) -> None:
+def test_docker_answers_a_ping(subject: Subject) -> None:
     assert subject.images.ping()
 
 
-def test_what_docker_does_not_have_is_none(subject: Subject) -> None:
+def test_image_that_docker_lacks_is_none(subject: Subject) -> None:
     assert subject.images.inspect(f"{subject.name}:no") is None
     assert subject.images.inspect(f"{subject.name}:no", children=True) is None
 
 
-def test_an_image_has_an_identity_that_changes_with_its_content(subject: Subject) -> None:
+def test_identity_of_an_image_changes_with_its_content(subject: Subject) -> None:
     subject.build(f"{subject.name}:dev", "v1")
     first = subject.images.inspect(f"{subject.name}:dev")
     again = subject.images.inspect(f"{subject.name}:dev", children=True)
@@ -96,32 +96,32 @@ def test_an_image_has_an_identity_that_changes_with_its_content(subject: Subject
     assert second.tagged_at >= first.tagged_at > 1.6e9
 
 
-def test_an_image_is_for_the_machine_it_was_built_on(subject: Subject) -> None:
+def test_platform_of_an_image_is_that_of_its_builder(subject: Subject) -> None:
     subject.build(f"{subject.name}:dev", "v1")
 
-    here = subject.images.architecture()
-    assert subject.images.platforms(f"{subject.name}:dev") == [f"linux/{here}"]
+    architecture = subject.images.architecture()
+    assert subject.images.platforms(f"{subject.name}:dev") == [f"linux/{architecture}"]
     assert subject.images.platforms(f"{subject.name}:no") == []
 
 
-def test_names_are_listed_for_docker_and_for_an_identity(subject: Subject) -> None:
+def test_names_are_listed_for_a_registry_and_for_an_identity(subject: Subject) -> None:
     subject.build(f"{subject.name}:dev", subject.name)  # content that no other image has
-    found = subject.images.inspect(f"{subject.name}:dev")
-    assert found
+    image = subject.images.inspect(f"{subject.name}:dev")
+    assert image
 
     assert f"{subject.name}:dev" in subject.images.sizes([NOWHERE])
     assert f"{subject.name}:dev" not in subject.images.sizes(["localhost:5"])
-    assert [f"{subject.name}:dev"] == subject.images.names_of(found.identity)
+    assert [f"{subject.name}:dev"] == subject.images.names_of(image.identity)
     assert subject.images.names_of("sha256:" + "0" * 64) == []
 
 
-def test_an_unknown_digest_has_no_tags(subject: Subject) -> None:
+def test_unknown_digest_has_no_tags(subject: Subject) -> None:
     subject.build(f"{subject.name}:dev", "v1")
 
     assert subject.images.tags_with(subject.name, "sha256:" + "0" * 64) == []
 
 
-def test_a_build_is_reported_under_its_name(subject: Subject) -> None:
+def test_build_is_reported_under_its_name(subject: Subject) -> None:
     events = subject.events()
     subject.build(f"{subject.name}:dev", "v1")
 
@@ -133,19 +133,19 @@ def test_a_build_is_reported_under_its_name(subject: Subject) -> None:
     assert event.nanoseconds > 1.6e18
 
 
-def test_a_push_to_nowhere_is_refused_with_a_cause(subject: Subject) -> None:
+def test_push_to_an_unused_port_is_refused_with_a_cause(subject: Subject) -> None:
     subject.build(f"{subject.name}:dev", "v1")
 
     with pytest.raises(PushRefused, match=r"refused|tls"):
         subject.images.push(f"{subject.name}:dev", lambda _: None)
 
 
-def test_a_push_of_what_docker_does_not_have_is_refused(subject: Subject) -> None:
+def test_push_of_an_image_that_docker_lacks_is_refused(subject: Subject) -> None:
     with pytest.raises(PushRefused, match="no"):
         subject.images.push(f"{subject.name}:no", lambda _: None)
 
 
-def test_a_docker_that_is_away_is_unreachable() -> None:
+def test_stopped_docker_is_unreachable() -> None:
     images = Images(Daemon("contract", {"DOCKER_HOST": "unix:///nowhere/docker.sock"}))
 
     with pytest.raises(DockerUnreachable) as caught:
@@ -158,7 +158,7 @@ def test_a_docker_that_is_away_is_unreachable() -> None:
     assert caught.value.hint == "docker info"
 
 
-def test_names_of_many_parts_are_listed_too(subject: Subject) -> None:
+def test_names_of_many_parts_are_listed(subject: Subject) -> None:
     name = f"{subject.name}/of/a/team/in/a/group:dev"
     subject.build(name, name)
 

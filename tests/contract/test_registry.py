@@ -1,4 +1,4 @@
-"""One suite for the registry in memory and for distribution 2.8: why the fake can be trusted."""
+"""One suite for the registry in memory and for distribution 2.8, so that the fake can be trusted."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ async def client(
     if request.param == "fake":
         async with (
             FakeRegistry() as fake,
-            httpx.AsyncClient(base_url=fake.url, trust_env=False) as made,
+            httpx.AsyncClient(base_url=fake.url, trust_env=False) as client,
         ):
-            yield made
+            yield client
         return
     try:
         real = lab.start_registry(tmp_path)
@@ -39,10 +39,10 @@ async def client(
         if os.environ.get("CI"):
             raise
         pytest.skip(str(exc))
-    async with httpx.AsyncClient(base_url=real.url, trust_env=False) as made:
-        started = await made.post("/v2/app/blobs/uploads/")
-        await made.put(f"{started.headers['Location']}&digest={digest_of(CONFIG)}", content=CONFIG)
-        yield made
+    async with httpx.AsyncClient(base_url=real.url, trust_env=False) as client:
+        upload = await client.post("/v2/app/blobs/uploads/")
+        await client.put(f"{upload.headers['Location']}&digest={digest_of(CONFIG)}", content=CONFIG)
+        yield client
     real.stop()
 
 
@@ -51,36 +51,36 @@ async def _put(client: httpx.AsyncClient) -> httpx.Response:
     return await client.put("/v2/app/manifests/dev", content=MANIFEST, headers=headers)
 
 
-async def test_the_ping_is_answered(client: httpx.AsyncClient) -> None:
+async def test_ping_is_answered(client: httpx.AsyncClient) -> None:
     assert (await client.get("/v2/")).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-async def test_an_unknown_manifest_is_404(client: httpx.AsyncClient, method: str) -> None:
-    answer = await client.request(method, "/v2/no/such/manifests/dev", headers=ALL)
+async def test_unknown_manifest_is_404(client: httpx.AsyncClient, method: str) -> None:
+    response = await client.request(method, "/v2/no/such/manifests/dev", headers=ALL)
 
-    assert answer.status_code == 404
+    assert response.status_code == 404
     if method == "GET":
-        assert answer.json()["errors"][0]["code"] == "MANIFEST_UNKNOWN"
+        assert response.json()["errors"][0]["code"] == "MANIFEST_UNKNOWN"
 
 
-async def test_what_was_put_is_there_by_tag_and_by_digest(client: httpx.AsyncClient) -> None:
+async def test_uploaded_manifest_is_served_by_tag_and_by_digest(client: httpx.AsyncClient) -> None:
     put = await _put(client)
     digest = digest_of(MANIFEST)
     by_tag = await client.get("/v2/app/manifests/dev", headers=ALL)
     by_digest = await client.head(f"/v2/app/manifests/{digest}", headers=ALL)
 
     assert (201, digest) == (put.status_code, put.headers["Docker-Content-Digest"])
-    for answer in (by_tag, by_digest):
-        assert (200, digest) == (answer.status_code, answer.headers["Docker-Content-Digest"])
-        assert str(len(MANIFEST)) == answer.headers["Content-Length"]
-        assert answer.headers["Content-Type"].startswith(MANIFEST_TYPE)
+    for response in (by_tag, by_digest):
+        assert (200, digest) == (response.status_code, response.headers["Docker-Content-Digest"])
+        assert str(len(MANIFEST)) == response.headers["Content-Length"]
+        assert response.headers["Content-Type"].startswith(MANIFEST_TYPE)
     assert by_tag.content == MANIFEST
 
 
 async def test_accept_without_the_type_is_404(client: httpx.AsyncClient) -> None:
     await _put(client)
 
-    answer = await client.get("/v2/app/manifests/dev", headers={"Accept": "application/json"})
+    response = await client.get("/v2/app/manifests/dev", headers={"Accept": "application/json"})
 
-    assert answer.status_code == 404
+    assert response.status_code == 404

@@ -1,4 +1,4 @@
-"""A Docker in memory, of either image store. It pushes over HTTP through the proxy, as the real one does."""
+"""A Docker in memory, with either image store. It pushes over HTTP through the proxy, as the real one does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USER_AGENT = rf"docker/28.5.2 go/go1.24 UpstreamClient(autoregistry/0.1.0 \({NON
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _push_errors() -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as exc:
@@ -36,7 +36,7 @@ def _refusing() -> Iterator[None]:
 
 @dataclass
 class FakeImage:
-    """An image as its manifest; the config's digest is what the classic store calls it by."""
+    """An image, as a manifest. The classic store identifies it by the digest of the config."""
 
     content: str
     tagged_at: float = 0.0
@@ -59,29 +59,30 @@ class FakeImage:
 
 @dataclass
 class FakeDocker:
-    """Implements what the proxy wants of Docker (`proxy/pull/docker.py`, `proxy/watch/builds.py`)."""
+    """Implements the methods that the proxy uses (`Images` in `proxy/pull/docker.py`), and event streams."""
 
     store: str = "containerd"
     images: dict[str, FakeImage] = field(default_factory=dict)
     proxy: str = ""
-    """The URL its pushes go to."""
+    """The URL that its pushes go to."""
     error: AutoregistryError | None = None
-    """Raised by everything, as long as it is set."""
+    """Raised by every method while it is set."""
     errors: int = 0
-    """How often it was raised."""
+    """The number of times that it was raised."""
     push_error: str = ""
     fails_once: set[str] = field(default_factory=set)
     """References whose next push fails."""
     push_seconds: float = 0.0
     may_push: threading.Event = field(default_factory=threading.Event)
-    """Set, unless a test clears it: pushes wait for it before they set their tag."""
+    """Set unless a test clears it. Pushes wait for it before they set their tag."""
     inspect_seconds: float = 0.0
     pushed: list[tuple[str, str]] = field(default_factory=list)
-    """(reference, content) of every push begun."""
+    """(reference, content) of every push that was started."""
     inspected: list[str] = field(default_factory=list)
     platform: str = "linux/amd64"
-    """What its images are for."""
+    """The platform of its images."""
     buildx: list[str] = field(default_factory=list)
+    """Builders that keep their images."""
     before_push_ends: Callable[[], None] = lambda: None
     events: queue.Queue[ImageEvent | ContainerEvent | AutoregistryError] = field(
         default_factory=queue.Queue
@@ -92,7 +93,7 @@ class FakeDocker:
         self.may_push.set()
 
     def build(self, reference: str, content: str, *, report: bool = False) -> FakeImage:
-        """Docker has this image now; `report` also sends the event."""
+        """Add an image. `report` also sends the event."""
         self.images[reference] = image = FakeImage(content, time.time())
         if report:
             self.events.put(ImageEvent(reference, self._identity(image), time.time_ns()))
@@ -170,14 +171,14 @@ class FakeDocker:
         repository, _, tag = reference.partition("/")[2].rpartition(":")
         url = f"{self.proxy}/v2/{repository}/manifests/{tag}"
         headers = {"User-Agent": USER_AGENT}
-        with _refusing(), httpx.Client(headers=headers, trust_env=False, verify=PLAIN) as client:
-            if self.store == "containerd":  # it asks first, and would wait for itself
+        with _push_errors(), httpx.Client(headers=headers, trust_env=False, verify=PLAIN) as client:
+            if self.store == "containerd":  # its first request would wait for its own push
                 client.head(url, headers={"Accept": f"{MANIFEST_TYPE}, */*"})
-            answer = client.put(
+            response = client.put(
                 url, content=image.manifest, headers={"Content-Type": MANIFEST_TYPE}
             )
-        if answer.status_code != 201:
-            raise PushRefused(f"received unexpected HTTP status: {answer.status_code}")
+        if response.status_code != 201:
+            raise PushRefused(f"received unexpected HTTP status: {response.status_code}")
         self.before_push_ends()
         progress.digest = image.digest
         progress.layers["layer"] = (1000, 1000)
@@ -207,6 +208,6 @@ class FakeDocker:
             time.sleep(0.001)
 
     def go_away(self) -> None:
-        """As if stopped: the event stream ends, every question fails."""
+        """Behave as if stopped: the event stream ends, and every call fails."""
         self.error = DockerUnreachable("Docker does not answer")
         self.events.put(self.error)

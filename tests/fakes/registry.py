@@ -1,6 +1,6 @@
-"""A registry in memory on a real socket: as much of distribution 2.8 as a pull and a push need.
+"""A registry in memory on a real socket, with as much of distribution 2.8 as a pull and a push need.
 
-It keeps a record of what it was asked, and can be told to fail or to be slow.
+It records its requests, and can fail or be slow on demand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def digest_of(content: bytes) -> str:
 
 @dataclass
 class FakeRegistry:
-    """Start it with `async with`."""
+    """A registry. `async with` starts and stops it."""
 
     manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
     """(repository, tag or digest) -> (media type, content)"""
@@ -33,14 +33,14 @@ class FakeRegistry:
     seen_headers: list[list[tuple[str, str]]] = field(default_factory=list)
     refuse_puts: str = ""
     unreadable: int = 0
-    """So many of the next reads are answered 500, as while a link is written."""
+    """The number of next reads that are answered 500, as while a link is written."""
     unknown_parts: int = 0
-    """So many of the next manifests are refused, as while the link of a layer is written."""
+    """The number of next manifests that are refused, as while the link of a layer is written."""
     broken: set[tuple[str, str]] = field(default_factory=set)
-    """(repository, tag) whose reads are answered 500, for as long as it is in here."""
+    """(repository, tag) whose reads are answered 500."""
     most_at_once: int = 0
-    """How many uploads of manifests there have been at the same time."""
-    _now: int = 0
+    """The highest number of uploads of manifests at the same time."""
+    _uploads: int = 0
     delay: float = 0.0
     """Seconds that every manifest upload takes."""
 
@@ -68,13 +68,13 @@ class FakeRegistry:
         return f"http://127.0.0.1:{self.port}"
 
     def put(self, repository: str, tag: str, media_type: str, content: bytes) -> str:
-        """Set a tag without a request; the digest."""
+        """Set a tag without a request, and return its digest."""
         digest = digest_of(content)
         self.manifests[repository, tag] = self.manifests[repository, digest] = (media_type, content)
         return digest
 
     def uploads_of(self, tag: str) -> int:
-        """How often this tag was pushed."""
+        """Return how often this tag was pushed."""
         return sum(
             method == "PUT" and path.endswith(f"/manifests/{tag}") for method, path in self.asked
         )
@@ -83,14 +83,14 @@ class FakeRegistry:
         path = request.path
         self.asked.append((request.method, path))
         self.seen_headers.append(list(request.headers.items()))
-        if found := _MANIFEST.fullmatch(path):
-            return await self._manifest(request, found["name"], found["reference"])
-        if (found := _BLOB.fullmatch(path)) and found["digest"] in self.blobs:
+        if match := _MANIFEST.fullmatch(path):
+            return await self._manifest(request, match["name"], match["reference"])
+        if (match := _BLOB.fullmatch(path)) and match["digest"] in self.blobs:
             if self.unreadable:
                 self.unreadable -= 1
                 return _error(500, "UNKNOWN")
             return web.Response(
-                body=self.blobs[found["digest"]], content_type="application/octet-stream"
+                body=self.blobs[match["digest"]], content_type="application/octet-stream"
             )
         if path == "/v2/":
             return web.json_response({})
@@ -98,10 +98,10 @@ class FakeRegistry:
 
     async def _manifest(self, request: web.Request, name: str, reference: str) -> web.Response:
         if request.method == "PUT":
-            self._now += 1
-            self.most_at_once = max(self.most_at_once, self._now)
+            self._uploads += 1
+            self.most_at_once = max(self.most_at_once, self._uploads)
             await asyncio.sleep(self.delay)
-            self._now -= 1
+            self._uploads -= 1
             if self.refuse_puts:
                 return _error(500, self.refuse_puts)
             if self.unknown_parts:
