@@ -1,4 +1,4 @@
-"""The journal survives what can happen to a file, and never stops the registry."""
+"""The journal survives a kill, a full disk and a damaged file, and never stops the registry."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ def notices() -> list[str]:
 
 @pytest.fixture
 def journal(tmp_path: Path, notices: list[str]) -> Iterator[Journal]:
-    made = Journal(tmp_path, notices.append)
-    yield made
-    made.close()
+    journal = Journal(tmp_path, notices.append)
+    yield journal
+    journal.close()
 
 
-def _reopened(directory: Path) -> TagRecord:
-    again = Journal(directory, print)
+def _record_after_reopening(directory: Path) -> TagRecord:
+    reopened = Journal(directory, print)
     try:
-        return again.record(APP)
+        return reopened.record(APP)
     finally:
-        again.close()
+        reopened.close()
 
 
-def test_nothing_is_known_about_a_new_tag(journal: Journal) -> None:
+def test_record_of_a_new_tag_is_empty(journal: Journal) -> None:
     assert TagRecord() == journal.record(APP)
 
 
-def test_a_push_by_hand_is_kept(journal: Journal, tmp_path: Path) -> None:
+def test_manual_push_is_kept(journal: Journal, tmp_path: Path) -> None:
     journal.set_pushed_manually(APP, "sha256:ours")
 
-    assert TagRecord(pushed_manually=True, docker_identity="sha256:ours") == _reopened(tmp_path)
+    assert TagRecord(
+        pushed_manually=True, docker_identity="sha256:ours"
+    ) == _record_after_reopening(tmp_path)
 
 
-def test_a_push_by_hand_is_forgotten_when_docker_changes_or_we_push(journal: Journal) -> None:
+def test_manual_push_is_forgotten_when_docker_changes_or_pushes(journal: Journal) -> None:
     journal.set_pushed_manually(APP, "sha256:ours")
     journal.forget_manual_push(APP)
     changed = journal.record(APP)
@@ -58,16 +60,16 @@ def test_a_push_by_hand_is_forgotten_when_docker_changes_or_we_push(journal: Jou
     assert [TagRecord(), TagRecord()] == [changed, journal.record(APP)]
 
 
-def test_what_is_stale_is_kept_until_it_is_in_step(journal: Journal, tmp_path: Path) -> None:
+def test_staleness_is_kept_until_it_is_cleared(journal: Journal, tmp_path: Path) -> None:
     journal.set_stale(APP, "disk full")
-    stale = _reopened(tmp_path)
+    stale = _record_after_reopening(tmp_path)
     journal.clear_stale(APP)
 
     assert TagRecord(stale_because="disk full") == stale
     assert TagRecord() == journal.record(APP)
 
 
-def test_pulls_and_pushes_are_dated(journal: Journal) -> None:
+def test_times_of_pulls_and_pushes_are_kept(journal: Journal) -> None:
     journal.set_pulled(APP)
     journal.set_pushed(APP)
     pushed_at, pulled_at = journal.dates()[APP]
@@ -82,7 +84,7 @@ def test_notes_are_kept(journal: Journal) -> None:
     assert (journal.note("last-event"), journal.note("other")) == ("17", None)
 
 
-def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
+def test_written_records_survive_kill_9(tmp_path: Path) -> None:
     script = (
         "import os, signal, pathlib\n"
         "from autoregistry.proxy.pull.journal import Journal\n"
@@ -94,7 +96,9 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", script], check=False)
 
     assert ended.returncode == -signal.SIGKILL
-    assert TagRecord(pushed_manually=True, docker_identity="sha256:ours") == _reopened(tmp_path)
+    assert TagRecord(
+        pushed_manually=True, docker_identity="sha256:ours"
+    ) == _record_after_reopening(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
         pytest.param(b"SQLite format 3\x00" + b"\x99" * 4096, id="a broken one"),
     ],
 )
-def test_a_damaged_file_is_put_aside_with_one_sentence(tmp_path: Path, damage: bytes) -> None:
+def test_damaged_file_is_renamed_with_one_notice(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / JOURNAL_FILE).write_bytes(damage)
     notices: list[str] = []
 
@@ -112,13 +116,13 @@ def test_a_damaged_file_is_put_aside_with_one_sentence(tmp_path: Path, damage: b
     journal.set_stale(APP, "disk full")
     journal.close()
 
-    assert TagRecord(stale_because="disk full") == _reopened(tmp_path)
+    assert TagRecord(stale_because="disk full") == _record_after_reopening(tmp_path)
     assert len(notices) == 1
     assert "damaged" in notices[0]
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
 
 
-def test_a_file_that_cannot_be_written_is_replaced_by_memory(tmp_path: Path) -> None:
+def test_journal_is_kept_in_memory_if_the_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     notices: list[str] = []
 
@@ -131,9 +135,7 @@ def test_a_file_that_cannot_be_written_is_replaced_by_memory(tmp_path: Path) -> 
     journal.close()
 
 
-def test_a_disk_that_fills_up_does_not_lose_what_was_known(
-    journal: Journal, notices: list[str], tmp_path: Path
-) -> None:
+def test_full_disk_loses_no_record(journal: Journal, notices: list[str], tmp_path: Path) -> None:
     journal.set_stale(APP, "first")
     pages = sqlite3.connect(tmp_path / JOURNAL_FILE)
     pages.close()
@@ -146,7 +148,7 @@ def test_a_disk_that_fills_up_does_not_lose_what_was_known(
     assert len(notices) == 1
 
 
-def test_a_file_that_is_damaged_under_us_ends_no_question(
+def test_file_that_is_damaged_while_in_use_does_not_end_reads(
     journal: Journal, notices: list[str], tmp_path: Path
 ) -> None:
     for number in range(500):

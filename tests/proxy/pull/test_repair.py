@@ -1,4 +1,4 @@
-"""What the registry cannot read or has lost, a push brings anew; Docker going away is never taken for agreement."""
+"""A push restores what the registry cannot read or has lost. A Docker that stops is never taken for agreement."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ APP = f"{NAME}/app:dev"
 LOST = f"sha256:{'a' * 64}"
 
 
-class AwayFromSecondQuestion(FakeDocker):
-    """A Docker that ends just after it said that it has another image."""
+class StopsAfterFirstInspect(FakeDocker):
+    """A Docker that stops just after it has reported a newer image."""
 
     def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None:
         if reference == APP and APP in self.inspected:
-            raise DockerUnreachable("Docker does not answer")
+            raise DockerUnreachable("Docker does not response")
         return super().inspect(reference, children=children)
 
 
-async def test_docker_gone_before_its_push_began_is_a_refusal_and_never_the_old_image(
+async def test_pull_fails_if_docker_stops_before_its_push(
     idle_lab: Lab,
 ) -> None:
     lab = idle_lab
-    lab.docker = AwayFromSecondQuestion(lab.docker.store)
+    lab.docker = StopsAfterFirstInspect(lab.docker.store)
     lab.docker.build(APP, "v2")
     lab.registry.put("app", "dev", MANIFEST_TYPE, b'{"config": {"digest": "sha256:old"}}')
     async with lab.serving():
@@ -44,35 +44,37 @@ async def test_docker_gone_before_its_push_began_is_a_refusal_and_never_the_old_
 
 
 @pytest.mark.parametrize("agent", ["docker/28.5.2", "containerd/2.3.7"])
-async def test_a_push_is_told_that_the_unreadable_is_not_there(lab: Lab, agent: str) -> None:
-    """The containerd store's first question; any answer but 200 and 404 would end that push."""
+async def test_existence_check_of_a_push_gets_404_for_an_unreadable_tag(
+    lab: Lab, agent: str
+) -> None:
+    """The containerd store sends it first, and gives up over any response but 200 and 404."""
     lab.registry.unreadable = 10
 
-    answer = await lab.client.head(
+    response = await lab.client.head(
         "/v2/app/manifests/dev", headers={"Accept": f"{MANIFEST_TYPE}, */*", "User-Agent": agent}
     )
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (404, "own-push")
+    assert (response.status_code, response.headers["Autoregistry"]) == (404, "own-push")
 
 
-@pytest.mark.parametrize("road", ["blobs", "manifests"])
-async def test_a_part_that_the_registry_has_lost_has_docker_push_again(lab: Lab, road: str) -> None:
+@pytest.mark.parametrize("part", ["blobs", "manifests"])
+async def test_lost_part_is_pushed_again(lab: Lab, part: str) -> None:
     built = lab.docker.build(APP, "v1")
     await lab.pull()
-    if road == "blobs":
+    if part == "blobs":
         assert (await lab.client.get(f"/v2/app/blobs/{LOST}")).status_code == 404
-        answer = await lab.pull()
+        response = await lab.pull()
     else:
         del lab.registry.manifests["app", built.digest]
-        answer = await lab.pull(f"app@{built.digest}")
+        response = await lab.pull(f"app@{built.digest}")
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
     assert (await lab.pull()).headers["Autoregistry"] == "up-to-date"
     assert len(lab.docker.pushed) == 2
 
 
-async def test_a_tag_seen_in_step_is_stale_no_more(lab: Lab) -> None:
-    """Otherwise Docker's next absence would have it refused."""
+async def test_tag_that_is_up_to_date_again_is_not_stale(lab: Lab) -> None:
+    """Otherwise it could not be pulled when Docker stops the next time."""
     built = lab.docker.build(APP, "v1")
     lab.docker.push_error = "disk full"
     assert (await lab.pull()).status_code == 403
@@ -80,77 +82,75 @@ async def test_a_tag_seen_in_step_is_stale_no_more(lab: Lab) -> None:
     assert (await lab.pull()).headers["Autoregistry"] == "up-to-date"
     lab.docker.go_away()
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "docker-unreachable")
 
 
-async def test_a_node_is_not_sent_to_the_backend_for_what_the_backend_has_lost(
+async def test_node_is_not_redirected_to_the_backend_for_a_lost_blob(
     idle_lab: Lab,
 ) -> None:
-    """There nobody would learn of it."""
+    """The proxy would not notice that it is lost."""
     lab = idle_lab
     lab.settings = replace(lab.settings, container="autoregistry")
     lab.docker.build(APP, "v1")
     async with lab.serving():
         await lab.pull()
         lost = await lab.client.get(f"/v2/app/blobs/{LOST}", headers={"Host": "autoregistry:5000"})
-        answer = await lab.pull()
+        response = await lab.pull()
 
     assert lost.status_code == 404
-    assert answer.headers["Autoregistry"] == "pushed"
+    assert response.headers["Autoregistry"] == "pushed"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-async def test_a_layer_whose_link_is_being_written_is_asked_for_again(
-    lab: Lab, method: str
-) -> None:
-    """`docker push` gives up over a 500, and we push what it pushes at the same time."""
+async def test_read_of_a_layer_is_retried_while_its_link_is_written(lab: Lab, method: str) -> None:
+    """`docker push` gives up over a 500, and the proxy may have Docker push the same layer at that time."""
     layer = b"layer"
     lab.registry.blobs[digest_of(layer)] = layer
     lab.registry.unreadable = 2
 
-    answer = await lab.client.request(method, f"/v2/app/blobs/{digest_of(layer)}")
+    response = await lab.client.request(method, f"/v2/app/blobs/{digest_of(layer)}")
 
-    assert (answer.status_code, answer.headers["Content-Length"]) == (200, "5")
+    assert (response.status_code, response.headers["Content-Length"]) == (200, "5")
 
 
 @pytest.mark.parametrize("reference", ["dev", "digest"])
 @pytest.mark.parametrize("agent", ["docker/29.0", USER_AGENT])
-async def test_a_manifest_that_names_a_layer_whose_link_is_being_written_is_sent_again(
+async def test_manifest_is_sent_again_while_the_link_of_its_layer_is_written(
     lab: Lab, agent: str, reference: str
 ) -> None:
     image = FakeImage("v1")
     lab.registry.unknown_parts = 2
 
-    answer = await lab.client.put(
+    response = await lab.client.put(
         f"/v2/app/manifests/{reference.replace('digest', image.digest)}",
         content=image.manifest,
         headers={"Content-Type": MANIFEST_TYPE, "User-Agent": agent},
     )
 
-    assert (answer.status_code, answer.headers["Docker-Content-Digest"]) == (201, image.digest)
+    assert (response.status_code, response.headers["Docker-Content-Digest"]) == (201, image.digest)
     assert lab.registry.manifests["app", image.digest] == (MANIFEST_TYPE, image.manifest)
 
 
-async def test_a_manifest_that_names_what_is_not_there_is_refused_in_the_registrys_words(
+async def test_manifest_of_a_missing_layer_gets_the_registrys_error(
     lab: Lab,
 ) -> None:
     lab.registry.unknown_parts = 100
 
-    answer = await lab.client.put(
+    response = await lab.client.put(
         "/v2/app/manifests/dev",
         content=FakeImage("v1").manifest,
         headers={"Content-Type": MANIFEST_TYPE},
     )
 
-    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (
         400,
         "MANIFEST_BLOB_UNKNOWN",
     )
 
 
-async def test_a_push_by_hand_that_is_refused_does_not_disturb_ours(lab: Lab) -> None:
+async def test_failed_manual_push_does_not_affect_a_push_under_way(lab: Lab) -> None:
     lab.docker.may_push.clear()
     lab.docker.build(APP, "v1")
     pull = asyncio.create_task(lab.pull())
@@ -166,7 +166,7 @@ async def test_a_push_by_hand_that_is_refused_does_not_disturb_ours(lab: Lab) ->
     assert len(lab.docker.pushed) == 1
 
 
-async def test_what_fails_for_another_reason_is_not_sent_again(lab: Lab) -> None:
+async def test_other_failures_are_not_retried(lab: Lab) -> None:
     lab.registry.refuse_puts = "UNKNOWN"
     await lab.client.put("/v2/app/manifests/dev", content=b"{}")
     await lab.client.post("/v2/app/blobs/uploads/")
@@ -174,7 +174,7 @@ async def test_what_fails_for_another_reason_is_not_sent_again(lab: Lab) -> None
     assert [method for method, _ in lab.registry.asked] == ["PUT", "POST"]
 
 
-async def test_builds_faster_than_docker_pushes_end_with_the_last_one_told(lab: Lab) -> None:
+async def test_last_of_several_quick_builds_is_reported(lab: Lab) -> None:
     lab.docker.push_seconds = 0.1
     builds = iter(["v2", "v3", "v4"])
 
@@ -187,17 +187,17 @@ async def test_builds_faster_than_docker_pushes_end_with_the_last_one_told(lab: 
     await lab.pull()
     last = await lab.pull()
 
-    told = [e.digest for e in lab.events if isinstance(e, PushFinished)]
-    assert told[-1] == last.headers["Docker-Content-Digest"] == FakeImage("v4").digest
+    reported = [e.digest for e in lab.events if isinstance(e, PushFinished)]
+    assert reported[-1] == last.headers["Docker-Content-Digest"] == FakeImage("v4").digest
 
 
-async def test_a_push_that_arrived_and_was_taken_for_failed_is_told_in_the_end(lab: Lab) -> None:
+async def test_push_that_arrived_but_seemed_to_fail_is_reported_later(lab: Lab) -> None:
     built = lab.docker.build(APP, "v1")
 
-    def away() -> None:
+    def stop() -> None:
         lab.docker.error = DockerUnreachable("too busy")
 
-    lab.docker.before_push_ends = away
+    lab.docker.before_push_ends = stop
     await lab.pull()
     lab.docker.error = None
     assert not [e for e in lab.events if isinstance(e, PushFinished)]
@@ -207,9 +207,41 @@ async def test_a_push_that_arrived_and_was_taken_for_failed_is_told_in_the_end(l
     assert [e.digest for e in lab.events if isinstance(e, PushFinished)] == [built.digest]
 
 
-async def test_a_push_that_fails_alone_is_not_made_again(lab: Lab) -> None:
+async def test_failed_push_is_not_repeated_without_a_reason(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     lab.docker.fails_once.add(APP)
 
     assert (await lab.pull()).status_code == 403
     assert len(lab.docker.pushed) == 1
+
+
+async def test_state_of_a_tag_is_dropped_when_nothing_uses_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.pull.pushes.FAILURE_SECONDS", 0)
+    lab.docker.build(APP, "v1")
+    await lab.pull()
+    await lab.client.put("/v2/app/manifests/manual", content=b"{}")
+    lab.docker.build(APP, "v2")
+    lab.docker.push_error = "disk full"
+    await lab.pull()
+
+    await until(lambda: not lab.proxy.pushes._tags)
+
+
+async def test_upload_error_belongs_to_each_push_of_the_repository(lab: Lab) -> None:
+    """The start of another tag's push does not hide the cause."""
+    for tag in ("one", "two"):
+        lab.docker.build(f"{NAME}/app:{tag}", "v1")
+    lab.docker.may_push.clear()
+    pulls = [asyncio.create_task(lab.pull("app:one"))]
+    await until(lambda: len(lab.docker.pushed) == 1)
+    lab.proxy.pushes.upload_failed("app", "no space left on device")
+    pulls.append(asyncio.create_task(lab.pull("app:two")))
+    await until(lambda: len(lab.docker.pushed) == 2)
+    lab.docker.push_error = "received unexpected HTTP status: 500 Internal Server Error"
+    lab.docker.may_push.set()
+    one, two = await asyncio.gather(*pulls)
+
+    assert "no space left on device" in one.reason_phrase
+    assert "500 Internal Server Error" in two.reason_phrase
