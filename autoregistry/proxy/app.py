@@ -215,13 +215,7 @@ class Proxy:
             self._bus.is_hidden = self._loopback.recognises
         if settings.watch:
             builds = BuildWatcher(
-                self._docker,
-                self.pushes,
-                self.journal,
-                names,
-                settings.skip,
-                emit,
-                self._background,
+                self._docker, self.pushes, names, settings.skip, emit, self._background
             )
             self._events.subscribe(builds.handle)
         if settings.refresh:
@@ -275,7 +269,6 @@ class Proxy:
         actions = Actions(
             inventory,
             self.pushes,
-            self.journal,
             self._refresher,
             self._platforms,
             self._history,

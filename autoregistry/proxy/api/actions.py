@@ -22,7 +22,6 @@ from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.status import NO_STORE
 from autoregistry.proxy.http.admission import is_from_another_site
-from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from autoregistry.proxy.watch.platform_check import PlatformCheck
@@ -39,7 +38,6 @@ class Actions:
         self,
         inventory: Inventory,
         pushes: Pushes,
-        journal: Journal,
         refresher: NodeRefresher,
         platforms: PlatformCheck,
         history: History,
@@ -47,7 +45,6 @@ class Actions:
     ) -> None:
         self._inventory = inventory
         self._pushes = pushes
-        self._journal = journal
         self._refresher = refresher
         self._platforms = platforms
         self._history = history
@@ -82,9 +79,7 @@ class Actions:
     async def _push(self, image: Image, seconds: float) -> dict[str, Any] | None:
         """Return the state of the push after at most this time, or None if Docker has no such image."""
         if image not in self._pushes.in_flight:
-            self._journal.forget_manual_push(
-                image
-            )  # a client that requests a push wants Docker's image
+            self._pushes.forget_manual_push(image)  # the client wants Docker's image
         payload = {"image": str(image), "cause": "", "remark": ""}
         try:
             facts = await self._pushes.compare(image)

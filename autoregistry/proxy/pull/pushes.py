@@ -1,8 +1,8 @@
-"""Pushes by Docker that bring the registry to what Docker has.
+"""Pushes by Docker that bring the registry to what Docker has, and the state of each tag.
 
-A push of one tag and one of Docker's images is a flight. All who wait for that image join it. It belongs to no client,
-so it survives the clients that asked for it. Flights of one tag run one after the other: two pushes of a tag at once
-leave half-written links in the registry.
+A flight brings one of Docker's images to one tag. All requests that wait for that image join it. It belongs to no
+client, so it survives the clients that asked for it. Flights of one tag run one after the other: two pushes of a tag
+at the same time leave half-written links in the registry.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class _Flight:
 
 
 class Pushes:
-    """Compares tags, pushes them, and keeps the journal up to date with the results."""
+    """Compares tags, has Docker push them, and records in the journal what is known about them."""
 
     def __init__(self, docker: AsyncDocker, backend: Backend, journal: Journal, emit: Emit) -> None:
         self._docker = docker
@@ -188,6 +188,10 @@ class Pushes:
         else:
             self._journal.set_pushed_manually(image, _identity(local))
 
+    def forget_manual_push(self, image: Image) -> None:
+        """Record that Docker's image replaces a manual push: Docker has tagged it again, or a client asks for it."""
+        self._journal.forget_manual_push(image)
+
     @asynccontextmanager
     async def own_push(self, image: Image) -> AsyncIterator[bool]:
         """Hold a tag while our push sets it. Yield False if a manual push goes first, so that ours must not."""
@@ -251,7 +255,10 @@ class Pushes:
     async def _push_until_equal(self, flight: _Flight) -> Comparison:
         """Push, and compare again after each push, until nothing is left to push. Return the last comparison."""
         while True:
-            comparison = await self._compare_unchanged(flight)
+            flight.tag.was_set_manually = False
+            comparison = await self.compare(flight.image)
+            if flight.tag.was_set_manually:
+                continue  # the comparison is outdated
             local = comparison.local
             if not isinstance(local, LocalImage) or not comparison.verdict.must_push:
                 return comparison
@@ -267,14 +274,6 @@ class Pushes:
                 raise PushRefused("Docker's image kept changing while it was pushed")
             else:
                 await self._push_once(flight, local)
-
-    async def _compare_unchanged(self, flight: _Flight) -> Comparison:
-        """Compare, and again if a manual push has set the tag meanwhile."""
-        while True:
-            flight.tag.was_set_manually = False
-            comparison = await self.compare(flight.image)
-            if not flight.tag.was_set_manually:
-                return comparison
 
     async def _push_once(self, flight: _Flight, local: LocalImage) -> None:
         """Have Docker push. The journal calls the tag stale until a comparison confirms the push."""

@@ -16,7 +16,6 @@ from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.background import Background
 from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.retry import retry
 from autoregistry.proxy.watch.docker_events import Connected, Disconnected, DockerEvent
@@ -33,7 +32,6 @@ class BuildWatcher:
         self,
         docker: AsyncDocker,
         pushes: Pushes,
-        journal: Journal,
         names: RegistryNames,
         skip: tuple[str, ...],
         emit: Emit,
@@ -41,7 +39,6 @@ class BuildWatcher:
     ) -> None:
         self._docker = docker
         self._pushes = pushes
-        self._journal = journal
         self._names = names
         self._skip = skip
         self._emit = emit
@@ -66,7 +63,7 @@ class BuildWatcher:
 
     def _tagged(self, reference: str) -> None:
         if image := self._names.parse(reference):
-            self._journal.forget_manual_push(image)
+            self._pushes.forget_manual_push(image)
             if not self.skips(image):
                 self._start(image)
                 self._background.once(f"check {image}", self._report_hidden(image, reference))
