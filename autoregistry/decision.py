@@ -57,7 +57,7 @@ RegistryState = RegistryImage | Unreadable | None
 
 @dataclass(frozen=True, slots=True)
 class TagRecord:
-    """What is known about a tag from earlier: the journal's row, and content that the registry has lost."""
+    """Earlier knowledge about a tag: the journal's row, and content that the registry has lost."""
 
     pushed_manually: bool = False
     """Another client's push set the tag last."""

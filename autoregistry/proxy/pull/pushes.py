@@ -68,7 +68,7 @@ class PushResult:
 
 @dataclass(slots=True)
 class TagState:
-    """What is under way for one tag."""
+    """The requests and flights of one tag that are under way."""
 
     users: int = 0
     """Flights and requests that use this state now. It is kept while it has users, or flights to join."""
@@ -93,7 +93,7 @@ class TagState:
 
 @dataclass(slots=True)
 class _Flight:
-    """One flight, and the pushes that it has made."""
+    """A flight and the pushes that it has made."""
 
     image: Image
     tag: TagState
