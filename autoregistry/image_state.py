@@ -8,7 +8,7 @@ from autoregistry.decision import Verdict
 
 
 class ImageState(StrEnum):
-    """How Docker, the registry and the nodes compare for one image."""
+    """The comparison of Docker, the registry and the nodes for one image."""
 
     IN_STEP = "in-step"
     NODES_BEHIND = "nodes-behind"
