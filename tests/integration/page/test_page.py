@@ -39,8 +39,8 @@ RECORD_BARS = """(() => {
   };
   note();
 })()"""
-MESSAGE = """(text => text && !text.startsWith("asked") && text)(
-  document.querySelector("#detail-said").textContent)"""
+MESSAGE = """(text => text && !text.startsWith("requested") && text)(
+  document.querySelector("#detail-result").textContent)"""
 SHOWN_ROWS = "document.querySelectorAll('#images tbody tr:not([hidden])').length"
 # Without automatic pushes no event reports a build; the page reads the state when it becomes visible.
 SHOW_PAGE = "document.dispatchEvent(new Event('visibilitychange'))"

@@ -217,5 +217,5 @@ async def test_last_known_state_stays_while_the_registry_is_away(tab: Tab, stage
     banner = await tab.until("document.querySelector('#banner:not([hidden])')?.textContent", "it")
 
     assert banner.startswith("The registry at http://backend:5000 does not answer")
-    assert "What is shown here is from" in banner
+    assert "This page shows the state at" in banner
     assert await tab.evaluate("document.querySelectorAll('#images tbody tr').length") == 8
