@@ -40,6 +40,16 @@ class PushState(StrEnum):
     FAILED = "failed"
 
 
+class RefreshState(StrEnum):
+    """The result of the refresh of one node for one image."""
+
+    PENDING = "pending"
+    CURRENT = "current"
+    FAILED = "failed"
+    UNAVAILABLE = "unavailable"
+    """The node is down. It is refreshed when it starts."""
+
+
 STATE_OF_VERDICT = {
     Verdict.UP_TO_DATE: ImageState.IN_STEP,
     Verdict.ONLY_IN_REGISTRY: ImageState.ONLY_IN_REGISTRY,

@@ -203,9 +203,11 @@ class Proxy:
             docker.nodes,
         )
         self._events = DockerEvents(docker.events, self.journal, emit)
-        self._refresher = NodeRefresher(nodes, names, emit, restarts=settings.restart_workloads)
+        self._refresher = NodeRefresher(
+            nodes, names, emit, self._background, restarts=settings.restart_workloads
+        )
         self._closing(self._refresher)
-        self._bus.subscribe(self._closing(PodEvents(nodes, names)).take)
+        self._bus.subscribe(self._closing(PodEvents(nodes, names)).handle)
         self._platforms = self._closing(PlatformCheck(self._docker, nodes, names, emit))
         self._held = self._closing(NodeInventory(nodes, names))
         self._bus.subscribe(self._react)
@@ -241,7 +243,7 @@ class Proxy:
                 if self.settings.refresh:
                     self._refresher.changed(image, digest)
             case PushStarted(image):
-                self._platforms.look_at(image)
+                self._platforms.check(image)
             case NodeRefreshed():
                 self._held.invalidate()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from autoregistry.decision import LocalImage, Unreachable, Verdict
+from autoregistry.decision import LocalImage, Unreachable, Unreadable, Verdict
 from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import PushState
 from autoregistry.names import Image, RegistryNames
@@ -22,6 +22,7 @@ from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.status import NO_STORE
 from autoregistry.proxy.http.admission import is_from_another_site
+from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from autoregistry.proxy.watch.platform_check import PlatformCheck
@@ -105,24 +106,48 @@ class Actions:
         return {**payload, "state": PushState.PUSHED, "sentence": str(result)}
 
     async def refresh(self, request: web.Request) -> web.Response:
-        """Serve `{"image": "shop/api:dev"}`: nodes that have an old copy, or wait for the image, pull it."""
-        name = (await _json_body(request)).get("image")
+        """Serve `{"image": "shop/api:dev"}`: nodes that have an old copy, or wait for the image, pull it.
+
+        With `"cluster": "dev"` only the nodes of this cluster; with `"dry_run": true` none, for the digest alone.
+        """
+        body = await _json_body(request)
+        name, cluster = body.get("image"), body.get("cluster", "")
         image = self._names.parse_user_input(name) if isinstance(name, str) else None
-        if image is None:
+        if image is None or not isinstance(cluster, str):
             return _error(400, 'image must be a name: {"image": "shop/api:dev"}')
         try:
-            row = await self._inventory.row(image)
+            digest = _expected_digest(await self._pushes.compare(image))
         except BackendUnreachable as exc:
             return _error(502, exc.message)
-        if not row.registry:
+        if digest is None:
             return _error(404, f"the registry has no {image}")
-        done = await self._refresher.refresh(image, row.registry)
+        is_dry = body.get("dry_run") is True
+        results = [] if is_dry else await self._refresher.refresh(image, digest, cluster=cluster)
         nodes = [
-            {"cluster": e.cluster, "node": e.node, "seconds": e.seconds, "cause": e.cause}
-            for e in done
+            {
+                "cluster": report.cluster,
+                "node": report.node,
+                "seconds": report.seconds,
+                "cause": report.cause,
+                "state": state,
+            }
+            for report, state in results
         ]
-        payload = {"image": str(image), "digest": row.registry, "nodes": nodes}
+        payload = {"image": str(image), "digest": digest, "nodes": nodes}
         return web.json_response(payload, headers=NO_STORE)
+
+
+def _expected_digest(comparison: Comparison) -> str | None:
+    """Return the digest that nodes should have. None if neither Docker nor the registry has the image.
+
+    It is Docker's Id if Docker's image is newer: the pull of a node makes Docker push it. It is empty if every pull
+    fails: the nodes report the cause.
+    """
+    if comparison.verdict in (Verdict.MISSING, Verdict.DIFFERS):
+        return comparison.docker_identity
+    if comparison.verdict is Verdict.KNOWN_STALE or comparison.registry is Unreadable.TAG:
+        return ""
+    return comparison.registry_digest or None
 
 
 def is_pattern(name: str) -> bool:

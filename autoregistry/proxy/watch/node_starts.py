@@ -87,7 +87,7 @@ class NodeStartWatcher:
             if image := self._names.parse(reference):
                 current = await self._backend.ask(image.repository, image.tag)
                 if isinstance(current, RegistryImage) and current.digest not in digests:
-                    await self._refresher.bring(image, current.digest, name)
+                    await self._refresher.roll_out(image, current.digest, node=name)
         return True
 
     async def _attached(self) -> list[Node] | None:

@@ -1,6 +1,7 @@
-"""Whether a node can run what is pushed: an image for another processor is named at once, not when its pod has failed.
+"""Reports an image that no node can run, because it is for another processor, before its pods fail.
 
-It is pushed all the same: the registry serves others too, and a machine may emulate. Nothing waits for this.
+The image is pushed all the same: the registry has other clients, and a machine may emulate the processor. Nothing
+waits for this check.
 """
 
 from __future__ import annotations
@@ -18,12 +19,10 @@ from autoregistry.proxy.pull.docker import AsyncDocker, Images
 
 
 class PlatformCheck:
-    """Compares what images are made for with what the nodes are."""
+    """Compares the platforms of images with that of the nodes."""
 
-    def __init__(
-        self, questions: AsyncDocker, nodes: Nodes, names: RegistryNames, emit: Emit
-    ) -> None:
-        self._questions = questions
+    def __init__(self, docker: AsyncDocker, nodes: Nodes, names: RegistryNames, emit: Emit) -> None:
+        self._docker = docker
         self._nodes = nodes
         self._names = names
         self._emit = emit
@@ -35,35 +34,30 @@ class PlatformCheck:
             task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def look_at(self, image: Image) -> None:
-        """Say it if no node can run this image; from the loop's own thread."""
-        task = asyncio.create_task(self._look_at(image))
+    def check(self, image: Image) -> None:
+        """Emit a notice if no node can run the image. Call it in the event loop's thread."""
+        task = asyncio.create_task(self._check(image))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _look_at(self, image: Image) -> None:
+    async def _check(self, image: Image) -> None:
         if remark := await self.remark(image):
             self._emit(Notice(f"{image}  {remark}"))
 
     async def remark(self, image: Image) -> str:
-        """Why no attached node can run it; empty where one can, where there is none, and where nobody knows."""
-        said = await self._questions.call(lambda images: self._unfit(images, image))
-        if isinstance(said, Unreachable) or not said:
+        """Return why no attached node can run the image. Empty if one can, there is none, or that is not known."""
+        mismatch = await self._docker.call(lambda images: self._mismatch(images, image))
+        if isinstance(mismatch, Unreachable) or not mismatch:
             return ""
-        loop = asyncio.get_running_loop()
+        loop, registry = asyncio.get_running_loop(), self._names.primary
         try:
-            # The nodes are containers of this Docker: they are what it is.
-            found = await loop.run_in_executor(
-                self._threads, self._nodes.attached, self._names.primary
-            )
+            nodes = await loop.run_in_executor(self._threads, self._nodes.attached, registry)
         except AutoregistryError:
             return ""
-        return said if found else ""
+        return mismatch if nodes else ""
 
-    def _unfit(self, images: Images, image: Image) -> str:
-        made_for = (
-            images.platforms(reference) for reference in self._names.docker_references(image)
-        )
-        return platform_mismatch(
-            next((found for found in made_for if found), []), images.architecture()
-        )
+    def _mismatch(self, images: Images, image: Image) -> str:
+        """Compare the image's platforms with Docker's, which the nodes share as containers of this Docker."""
+        listings = map(images.platforms, self._names.docker_references(image))
+        platforms = next((listing for listing in listings if listing), [])
+        return platform_mismatch(platforms, images.architecture())

@@ -30,7 +30,9 @@ from tests.integration.helpers.serving import Serve, wait_for
 
 IMAGES = ("faults/one:dev", "faults/two:dev")
 # One loop, one follower of events, and short-lived threads.
-MOST_THREADS = PUSH_THREADS + DOCKER_CALL_THREADS + DOCKER_LIST_THREADS + pod_events.THREADS + 6
+MOST_THREADS = (
+    PUSH_THREADS + DOCKER_CALL_THREADS + DOCKER_LIST_THREADS + pod_events.POD_EVENT_THREADS + 6
+)
 MOST_SOCKETS_MORE = PUSH_THREADS + DOCKER_CALL_THREADS
 RECOVERY_SECONDS = 60.0
 # Docker retries an upload four times, after 5, 10, 15 and 20 s.

@@ -1,18 +1,22 @@
-"""Nodes follow what the registry has: those that hold an old copy, and those with a pod that waits."""
+"""Nodes with an old copy of a changed tag, and nodes with a pod that waits for it, are made to pull it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from autoregistry import api_paths
 from autoregistry.cluster.pods import ContainerUse, Workload
 from autoregistry.engine.events import ContainerEvent
 from autoregistry.events import Event, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
+from autoregistry.image_state import RefreshState
 from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.background import Background
+from autoregistry.proxy.watch import node_refresh
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.fakes.nodes import FakeNodes, node, waiting
@@ -21,13 +25,34 @@ from tests.helpers.waiting import until
 
 APP = f"{NAME}/app:dev"
 OLD = frozenset({"sha256:old"})
+IMAGE = Image("app", "dev")
 
 
-def _refreshed(lab: Lab) -> list[tuple[str, str]]:
+@dataclass
+class Lone:
+    """A refresher without a proxy."""
+
+    nodes: FakeNodes = field(default_factory=FakeNodes)
+    events: list[Event] = field(default_factory=list)
+    refresher: NodeRefresher = field(init=False)
+
+
+@pytest.fixture
+async def lone() -> AsyncIterator[Lone]:
+    lone = Lone()
+    background = Background(lone.events.append)
+    names = RegistryNames(NAME, ())
+    lone.refresher = NodeRefresher(lone.nodes, names, lone.events.append, background)
+    yield lone
+    await background.stop()
+    lone.refresher.close()
+
+
+def _refreshed(lab: Lab | Lone) -> list[tuple[str, str]]:
     return [(e.node, e.cause) for e in lab.events if isinstance(e, NodeRefreshed)]
 
 
-async def test_a_node_with_an_old_copy_pulls_and_the_others_are_left_alone(lab: Lab) -> None:
+async def test_only_nodes_with_an_old_copy_pull(lab: Lab) -> None:
     built = lab.docker.build(APP, "v2")
     current = frozenset({built.digest})
     lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: current}, node("c"): {}}
@@ -39,7 +64,7 @@ async def test_a_node_with_an_old_copy_pulls_and_the_others_are_left_alone(lab: 
     assert _refreshed(lab) == [("a", "")]
 
 
-async def test_a_node_with_a_pod_that_waits_pulls_though_it_holds_nothing(lab: Lab) -> None:
+async def test_node_with_a_waiting_pod_pulls_without_having_a_copy(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     lab.nodes.images = {node("a"): {}, node("b"): {}}
     lab.nodes.pods = [waiting("b", APP), waiting("a", f"{NAME}/other:dev")]
@@ -52,7 +77,7 @@ async def test_a_node_with_a_pod_that_waits_pulls_though_it_holds_nothing(lab: L
     assert [words[:3] for words in woken] == [("annotate", "pods", "app-1")]
 
 
-async def test_a_node_that_cannot_pull_is_named_and_holds_nobody_up(lab: Lab) -> None:
+async def test_node_that_cannot_pull_is_reported_and_delays_no_other(lab: Lab) -> None:
     lab.docker.build(APP, "v2")
     lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
     lab.nodes.broken = {"a": "no space left on device"}
@@ -68,7 +93,7 @@ async def test_a_node_that_cannot_pull_is_named_and_holds_nobody_up(lab: Lab) ->
 @pytest.mark.parametrize(
     ("state", "cause"), [("paused", "it is paused"), ("exited", "it is not running")]
 )
-async def test_a_node_that_is_down_is_named_where_others_use_the_image(
+async def test_node_that_is_down_is_reported_if_its_cluster_uses_the_image(
     lab: Lab, state: str, cause: str
 ) -> None:
     lab.docker.build(APP, "v2")
@@ -82,17 +107,17 @@ async def test_a_node_that_is_down_is_named_where_others_use_the_image(
     assert [("b", ""), ("a", cause)] == _refreshed(lab)
 
 
-async def test_a_node_that_hangs_is_named_and_the_others_get_the_next_image_too(
+async def test_node_that_hangs_is_reported_and_the_others_get_the_next_builds(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.LATE_SECONDS", 0.3)
+    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.3)
     lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
     lab.nodes.hung = {"a": (wakes := threading.Event())}
 
     for content in ("v2", "v3", "v4"):
         lab.docker.build(APP, content)
         await lab.pull()
-        await until(lambda: _refreshed(lab)[-1:] == [("a", "it is still at it after 0 s")])
+        await until(lambda: _refreshed(lab)[-1:] == [("a", "not finished after 0 s")])
         lab.events.clear()
     wakes.set()
     await until(lambda: ("a", "") in _refreshed(lab))
@@ -100,7 +125,7 @@ async def test_a_node_that_hangs_is_named_and_the_others_get_the_next_image_too(
     assert [pulled for pulled in lab.nodes.pulled if pulled[0] == "b"] == [("b", APP)] * 3
 
 
-async def test_a_node_that_hangs_keeps_no_other_from_the_next_build(lab: Lab) -> None:
+async def test_node_that_hangs_does_not_delay_the_next_build_on_other_nodes(lab: Lab) -> None:
     lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
     lab.nodes.hung = {"a": (wakes := threading.Event())}
 
@@ -117,14 +142,14 @@ async def test_a_node_that_hangs_keeps_no_other_from_the_next_build(lab: Lab) ->
     "digest",
     [
         pytest.param("", id="a pod is being created"),
-        pytest.param("sha256:old", id="it ran between our two questions"),
+        pytest.param("sha256:old", id="it has started between the two queries"),
     ],
 )
-async def test_a_node_that_pulls_what_was_before_is_made_to_pull_again(
+async def test_node_that_pulls_the_previous_image_late_pulls_again(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, digest: str
 ) -> None:
-    """It holds nothing yet, and then the old image, by whoever asked first."""
-    monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.LOOK_SECONDS", (0.05,) * 100)
+    """It has no copy at first, and then the old image, which a pod had begun to pull."""
+    monkeypatch.setattr(node_refresh, "RECHECK_PAUSES_SECONDS", (0.05,) * 100)
     lab.docker.build(APP, "v2")
     lab.nodes.images = {node("a"): {}}
     lab.nodes.pods = [replace(waiting("a", APP), waiting_because="", digest=digest)]
@@ -139,10 +164,10 @@ async def test_a_node_that_pulls_what_was_before_is_made_to_pull_again(
 
 
 @pytest.mark.parametrize("trouble", ["silent", "full"])
-async def test_a_node_in_trouble_is_named_once_and_has_it_when_that_is_over(
+async def test_failing_node_is_reported_once_and_pulls_when_it_recovers(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.LOOK_SECONDS", (0.05,) * 100)
+    monkeypatch.setattr(node_refresh, "RECHECK_PAUSES_SECONDS", (0.05,) * 100)
     lab.docker.build(APP, "v2")
     lab.nodes.images = {node("a"): {APP: OLD}}
     if trouble == "silent":
@@ -153,21 +178,21 @@ async def test_a_node_in_trouble_is_named_once_and_has_it_when_that_is_over(
     await lab.pull()
     await until(lambda: _refreshed(lab))
     await asyncio.sleep(0.3)
-    named = _refreshed(lab)
+    reported = _refreshed(lab)
     lab.nodes.silent.clear()
     lab.nodes.broken.clear()
     await until(lambda: len(_refreshed(lab)) > 1)
 
-    assert [bool(cause) for _, cause in named] == [True]
-    assert _refreshed(lab) == [*named, ("a", "")]
-    # Whoever shows a bar from one to the other is left with none.
+    assert [bool(cause) for _, cause in reported] == [True]
+    assert _refreshed(lab) == [*reported, ("a", "")]
+    # Each NodeRefreshing opens a progress bar, which the next NodeRefreshed closes.
     assert sum(isinstance(event, NodeRefreshing) for event in lab.events) <= 1
 
 
-async def test_a_node_that_recovers_while_another_is_slow_has_its_pods_restarted(
+async def test_workloads_on_a_node_that_recovers_while_another_is_slow_are_restarted(
     idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.LOOK_SECONDS", (0.05,) * 100)
+    monkeypatch.setattr(node_refresh, "RECHECK_PAUSES_SECONDS", (0.05,) * 100)
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True)
     lab.docker.build(APP, "v2")
@@ -188,48 +213,79 @@ async def test_a_node_that_recovers_while_another_is_slow_has_its_pods_restarted
     assert lab.nodes.kubectl_calls[0][1][:2] == ("rollout", "restart")
 
 
-async def test_a_question_about_an_older_image_does_not_hold_up_the_newer_one() -> None:
-    """`POST /_autoregistry/refresh` has asked the registry before the newer one came."""
-    nodes, events = FakeNodes({node("a"): {APP: OLD}}), list[Event]()
-    refresh = NodeRefresher(nodes, RegistryNames(NAME, ()), events.append)
-    nodes.hung = {"a": (wakes := threading.Event())}
-    image = Image("app", "dev")
-    refresh.changed(image, "sha256:v2")
-    await until(lambda: any(isinstance(event, NodeRefreshing) for event in events))
-    refresh.changed(image, "sha256:v3")
+async def test_refresh_for_an_older_digest_does_not_delay_the_newer_one(lone: Lone) -> None:
+    """`POST /_autoregistry/refresh` has queried the registry before the newer digest was pushed."""
+    lone.nodes.images = {node("a"): {APP: OLD}}
+    lone.nodes.hung = {"a": (wakes := threading.Event())}
+    lone.refresher.changed(IMAGE, "sha256:v2")
+    await until(lambda: any(isinstance(event, NodeRefreshing) for event in lone.events))
+    lone.refresher.changed(IMAGE, "sha256:v3")
     await asyncio.sleep(0.3)  # its turn comes after the pull of v2
-    asked = asyncio.create_task(refresh.refresh(image, "sha256:old"))
+    requested = asyncio.create_task(lone.refresher.refresh(IMAGE, "sha256:old"))
     await asyncio.sleep(0.1)
     wakes.set()
-    await asked
-    await until(lambda: len(nodes.pulled) == 2)
-    refresh.close()
+    await requested
+    await until(lambda: len(lone.nodes.pulled) == 2)
 
-    assert nodes.pulled == [("a", APP)] * 2
+    assert lone.nodes.pulled == [("a", APP)] * 2
 
 
-async def test_what_a_node_that_came_back_was_to_pull_is_forgotten_at_the_next_build(
-    idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
+async def test_refresh_continues_with_a_digest_that_becomes_known_meanwhile(lone: Lone) -> None:
+    """Otherwise a command would take the nodes for refreshed that are still to pull the newer one."""
+    lone.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
+    lone.nodes.hung = {"a": (wakes := threading.Event())}
+    requested = asyncio.create_task(lone.refresher.refresh(IMAGE, "sha256:v2"))
+    await until(lambda: lone.nodes.pulled == [("b", APP)])
+    lone.refresher.changed(IMAGE, "sha256:v3")
+    wakes.set()
+
+    results = {report.node: (report.digest, state) for report, state in await requested}
+
+    assert results == dict.fromkeys("ab", ("sha256:v3", RefreshState.CURRENT))
+
+
+async def test_refresh_returns_the_state_of_each_node_that_needed_it(
+    lone: Lone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.LOOK_SECONDS", (0.3,) * 100)
-    nodes, events = FakeNodes({node("a"): {APP: OLD}}), list[Event]()
-    refresh = NodeRefresher(nodes, RegistryNames(NAME, ()), events.append)
-    nodes.broken["a"] = "no space left on device"
-    image = Image("app", "dev")
-    await refresh.bring(image, "sha256:v2", "a")
-    nodes.broken.clear()
-    refresh.changed(image, "sha256:v3")
+    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.3)
+    stopped = replace(node("stopped"), is_running=False, state="exited")
+    names = ("old", "full", "slow")
+    lone.nodes.images = {node(name): {APP: OLD} for name in names} | {stopped: {APP: OLD}}
+    lone.nodes.images |= {node("current"): {APP: frozenset({"sha256:v2"})}}
+    lone.nodes.images |= {node("elsewhere", "other"): {APP: OLD}}
+    lone.nodes.broken = {"full": "no space left on device"}
+    lone.nodes.hung = {"slow": (wakes := threading.Event())}
+
+    results = await lone.refresher.refresh(IMAGE, "sha256:v2", cluster="dev")
+    wakes.set()
+
+    assert {report.node: (state, report.cause) for report, state in results} == {
+        "old": (RefreshState.CURRENT, ""),
+        "full": (RefreshState.FAILED, "no space left on device"),
+        "slow": (RefreshState.PENDING, "not finished after 0 s"),
+        "stopped": (RefreshState.UNAVAILABLE, "it is not running"),
+    }
+
+
+async def test_rechecks_for_an_older_digest_end_at_the_next_build(
+    lone: Lone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_refresh, "RECHECK_PAUSES_SECONDS", (0.3,) * 100)
+    lone.nodes.images = {node("a"): {APP: OLD}}
+    lone.nodes.broken["a"] = "no space left on device"
+    await lone.refresher.roll_out(IMAGE, "sha256:v2", node="a")
+    lone.nodes.broken.clear()
+    lone.refresher.changed(IMAGE, "sha256:v3")
     await asyncio.sleep(1)
-    refresh.close()
 
-    told = [(e.digest, e.cause) for e in events if isinstance(e, NodeRefreshed)]
-    assert told == [("sha256:v2", "no space left on device"), ("sha256:v3", "")]
+    reports = [(e.digest, e.cause) for e in lone.events if isinstance(e, NodeRefreshed)]
+    assert reports == [("sha256:v2", "no space left on device"), ("sha256:v3", "")]
 
 
-async def test_a_docker_that_is_busy_is_asked_for_the_nodes_again(
+async def test_nodes_are_listed_again_if_docker_is_busy(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.AGAIN_SECONDS", (0.01,) * 3)
+    monkeypatch.setattr(node_refresh, "NODE_LIST_PAUSES_SECONDS", (0.01,) * 3)
     lab.nodes.images = {node("a"): {APP: OLD}}
     lab.nodes.failures = 2
     lab.docker.build(APP, "v2")
@@ -238,12 +294,12 @@ async def test_a_docker_that_is_busy_is_asked_for_the_nodes_again(
     lab.nodes.failures = 1000
     lab.docker.build(APP, "v3")
     await lab.pull()
-    told = "Docker does not name the nodes: autoregistry refresh app:dev"
+    sentence = "Docker did not list the nodes. Run: autoregistry refresh app:dev"
 
-    await until(lambda: Notice(told) in lab.events)
+    await until(lambda: Notice(sentence) in lab.events)
 
 
-async def test_a_node_that_does_not_say_where_it_pulls_from_is_named(lab: Lab) -> None:
+async def test_node_whose_mirrors_cannot_be_read_is_reported(lab: Lab) -> None:
     lab.docker.build(APP, "v2")
     lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
     lab.nodes.mute = {"a"}
@@ -254,7 +310,7 @@ async def test_a_node_that_does_not_say_where_it_pulls_from_is_named(lab: Lab) -
     assert {("a", "did not answer when its mirrors were read"), ("b", "")} == set(_refreshed(lab))
 
 
-async def test_a_node_that_comes_back_pulls_what_has_changed_meanwhile(lab: Lab) -> None:
+async def test_node_that_starts_pulls_what_has_changed_in_the_meantime(lab: Lab) -> None:
     changed, same, unknown = (f"{NAME}/{name}:dev" for name in ("changed", "same", "unknown"))
     lab.docker.build(changed, "v2")
     current = frozenset({lab.docker.build(same, "v1").digest})
@@ -270,7 +326,7 @@ async def test_a_node_that_comes_back_pulls_what_has_changed_meanwhile(lab: Lab)
     assert lab.nodes.pulled == [("a", changed)]
 
 
-async def test_nodes_follow_a_push_by_hand_too(lab: Lab) -> None:
+async def test_nodes_are_refreshed_after_a_manual_push(lab: Lab) -> None:
     lab.nodes.images = {node("a"): {APP: OLD}}
 
     await lab.client.put(
@@ -283,7 +339,7 @@ async def test_nodes_follow_a_push_by_hand_too(lab: Lab) -> None:
     assert lab.nodes.pulled == [("a", APP)]
 
 
-async def test_what_is_built_is_pushed_and_the_nodes_follow(watching_lab: Lab) -> None:
+async def test_nodes_are_refreshed_after_a_build(watching_lab: Lab) -> None:
     lab = watching_lab
     lab.nodes.images = {node("a"): {APP: OLD}}
 
@@ -294,7 +350,7 @@ async def test_what_is_built_is_pushed_and_the_nodes_follow(watching_lab: Lab) -
     assert lab.registry.uploads_of("dev") == 1
 
 
-async def test_what_runs_an_old_copy_is_restarted_where_that_was_asked_for(idle_lab: Lab) -> None:
+async def test_workloads_with_an_old_copy_are_restarted_if_that_is_enabled(idle_lab: Lab) -> None:
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True)
     built = lab.docker.build(APP, "v2")
@@ -312,10 +368,10 @@ async def test_what_runs_an_old_copy_is_restarted_where_that_was_asked_for(idle_
     ]
 
 
-async def test_what_runs_on_a_node_that_was_late_is_restarted_then(
+async def test_workloads_on_a_late_node_are_restarted_after_its_pull(
     idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.node_refresh.LATE_SECONDS", 0.1)
+    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.1)
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True)
     lab.docker.build(APP, "v2")
@@ -326,7 +382,7 @@ async def test_what_runs_on_a_node_that_was_late_is_restarted_then(
     ]
     async with lab.serving():
         await lab.pull()
-        await until(lambda: _refreshed(lab) == [("a", "it is still at it after 0 s")])
+        await until(lambda: _refreshed(lab) == [("a", "not finished after 0 s")])
         await asyncio.sleep(0.2)
         before = list(lab.nodes.kubectl_calls)
         wakes.set()
@@ -336,20 +392,43 @@ async def test_what_runs_on_a_node_that_was_late_is_restarted_then(
     assert lab.nodes.kubectl_calls[0][1][:2] == ("rollout", "restart")
 
 
-async def test_pods_that_wait_are_told_how_far_the_push_is_and_why_it_failed(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+async def test_workloads_are_restarted_again_only_if_an_earlier_pull_put_the_old_image_back(
+    idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.pod_events.FIRST_SECONDS", 0)
-    lab.docker.build(APP, "v1")
-    lab.docker.push_seconds, lab.docker.push_error = 0.5, "disk full"
-    lab.nodes.images = {node("a"): {}}
-    lab.nodes.pods = [waiting("a", APP), waiting("a", f"{NAME}/other:dev")]
+    monkeypatch.setattr(node_refresh, "RECHECK_PAUSES_SECONDS", (0.05,) * 100)
+    lab = idle_lab
+    lab.settings = replace(lab.settings, restart_workloads=True)
+    built = lab.docker.build(APP, "v2")
+    lab.nodes.images = {node("a"): {APP: frozenset({built.digest})}}
+    starting = replace(waiting("a", APP), waiting_because="")
+    lab.nodes.pods = [starting, replace(starting, digest="sha256:x")]
+    async with lab.serving():
+        await lab.pull()
+        await until(lambda: lab.nodes.kubectl_calls)
+        await asyncio.sleep(0.3)
+        before = len(lab.nodes.kubectl_calls)
+        lab.nodes.images = {node("a"): {APP: OLD}}
+        await until(lambda: len(lab.nodes.kubectl_calls) > 1)
 
-    await lab.pull()
-    await until(lambda: len(lab.nodes.kubectl_calls) >= 2)
+    assert before == 1
+    assert lab.nodes.pulled[0] == ("a", APP)
 
-    told = [json.loads(said) for _, words, said in lab.nodes.kubectl_calls if words[0] == "create"]
-    assert [event["reason"] for event in told] == ["Pushing", "PushFailed"]
-    assert told[0]["message"].startswith("autoregistry: pushing app:dev, ")
-    assert told[1]["message"] == "autoregistry: app:dev could not be pushed: disk full"
-    assert told[0]["involvedObject"]["name"] == "app-1"
+
+async def test_requested_refresh_restarts_nothing(
+    idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.1)
+    lab = idle_lab
+    lab.settings = replace(lab.settings, restart_workloads=True, refresh=False)
+    lab.nodes.hung = {"a": (wakes := threading.Event())}
+    lab.nodes.pods = [replace(waiting("a", APP), waiting_because="", digest="sha256:x")]
+    async with lab.serving():
+        lab.docker.build(APP, "v2")
+        await lab.pull()
+        lab.nodes.images = {node("a"): {APP: OLD}}
+        await lab.client.post(api_paths.REFRESH, json={"image": "app:dev"})
+        wakes.set()
+        await until(lambda: ("a", "") in _refreshed(lab))
+        await asyncio.sleep(0.2)
+
+    assert lab.nodes.kubectl_calls == []

@@ -1,4 +1,4 @@
-"""News to the pods: of several causes the last one counts, and one image never keeps another's from being told."""
+"""Events on pods: only the newest of an image is written, and one image does not delay those of another."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import pytest
 
 from autoregistry.events import PushFailed, PushFinished, PushStarted
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.watch.pod_events import THREADS, PodEvents
+from autoregistry.proxy.watch.pod_events import POD_EVENT_THREADS, PodEvents
 from tests.fakes.nodes import FakeNodes, node, waiting
+from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.waiting import until
 
-NAME = "localhost:5000"
+APP = f"{NAME}/app:dev"
 BROKEN, SHORT = Image("broken", "dev"), Image("short", "dev")
 
 
 @dataclass
 class SlowForBroken(FakeNodes):
-    """A cluster that takes its time to note what is said of one image."""
+    """A cluster that creates Events about one image slowly."""
 
     release: threading.Event = field(default_factory=threading.Event)
 
@@ -31,46 +32,66 @@ class SlowForBroken(FakeNodes):
         return super().kubectl(cluster, *words, input=input)
 
     def messages(self) -> list[str]:
-        return [json.loads(said)["message"] for _, _, said in self.kubectl_calls]
+        return [json.loads(text)["message"] for _, _, text in self.kubectl_calls]
 
 
-async def test_an_image_that_fails_again_and_again_keeps_no_other_from_being_told(
+async def test_image_that_fails_repeatedly_does_not_delay_the_events_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("autoregistry.proxy.watch.pod_events.FIRST_SECONDS", 0)
+    monkeypatch.setattr("autoregistry.proxy.watch.pod_events.FIRST_EVENT_SECONDS", 0)
     server = node("k3d-dev-server-0")
     nodes = SlowForBroken({server: {}})
     nodes.pods = [waiting(server.name, f"{NAME}/{image}") for image in (BROKEN, SHORT)]
-    news = PodEvents(nodes, RegistryNames(NAME, ()))
+    pod_events = PodEvents(nodes, RegistryNames(NAME, ()))
 
-    for number in range(2 * THREADS):
-        news.take(PushStarted(BROKEN, "sha256:aa", "missing"))
-        await asyncio.sleep(0)  # long enough for "pushing" to be said of it
+    for number in range(2 * POD_EVENT_THREADS):
+        pod_events.handle(PushStarted(BROKEN, "sha256:aa", "missing"))
+        await asyncio.sleep(0)  # long enough for the first Event
         await asyncio.sleep(0)
-        news.take(PushFailed(BROKEN, f"cause {number}"))
-    news.take(PushStarted(SHORT, "sha256:bb", "missing"))
+        pod_events.handle(PushFailed(BROKEN, f"cause {number}"))
+    pod_events.handle(PushStarted(SHORT, "sha256:bb", "missing"))
 
     await until(lambda: nodes.messages() == [f"autoregistry: pushing {SHORT}, 0 %"])
     nodes.release.set()
-    news.take(PushFailed(BROKEN, "the last cause"))
+    pod_events.handle(PushFailed(BROKEN, "the last cause"))
     await until(lambda: len(nodes.messages()) == 3)
-    news.close()
+    pod_events.close()
     assert nodes.messages()[-1].endswith("the last cause")
 
 
-async def test_what_was_not_told_before_it_was_pushed_after_all_is_not_told() -> None:
+async def test_failure_that_is_outdated_before_it_is_written_is_dropped() -> None:
     server = node("k3d-dev-server-0")
     nodes = SlowForBroken({server: {}})
     nodes.pods = [waiting(server.name, f"{NAME}/{BROKEN}")]
-    news = PodEvents(nodes, RegistryNames(NAME, ()))
+    pod_events = PodEvents(nodes, RegistryNames(NAME, ()))
 
-    news.take(PushFailed(BROKEN, "disk full"))
-    await asyncio.sleep(0)  # it is being told
-    news.take(PushFailed(BROKEN, "disk full again"))
-    news.take(PushFinished(BROKEN, "sha256:aa", "sha256:bb", 0, 0.0))
+    pod_events.handle(PushFailed(BROKEN, "disk full"))
+    await asyncio.sleep(0)  # the first Event is being written
+    pod_events.handle(PushFailed(BROKEN, "disk full again"))
+    pod_events.handle(PushFinished(BROKEN, "sha256:aa", "sha256:bb", 0, 0.0))
     nodes.release.set()
     await until(lambda: nodes.messages() != [])
     await asyncio.sleep(0.2)
-    news.close()
+    pod_events.close()
 
     assert nodes.messages() == [f"autoregistry: {BROKEN} could not be pushed: disk full"]
+
+
+async def test_waiting_pods_get_events_with_the_progress_and_the_failure_of_the_push(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoregistry.proxy.watch.pod_events.FIRST_EVENT_SECONDS", 0)
+    lab.docker.build(APP, "v1")
+    lab.docker.push_seconds, lab.docker.push_error = 0.5, "disk full"
+    lab.nodes.images = {node("a"): {}}
+    lab.nodes.pods = [waiting("a", APP), waiting("a", f"{NAME}/other:dev")]
+
+    await lab.pull()
+    await until(lambda: len(lab.nodes.kubectl_calls) >= 2)
+
+    calls = [(words[0], text) for _, words, text in lab.nodes.kubectl_calls]
+    created = [json.loads(text) for verb, text in calls if verb == "create"]
+    assert [event["reason"] for event in created] == ["Pushing", "PushFailed"]
+    assert created[0]["message"].startswith("autoregistry: pushing app:dev, ")
+    assert created[1]["message"] == "autoregistry: app:dev could not be pushed: disk full"
+    assert created[0]["involvedObject"]["name"] == "app-1"
