@@ -7,6 +7,7 @@
     │   └── ImageUnavailable an image does not exist, and can be neither pulled nor built
     ├── BackendUnreachable   the backend registry does not answer, or cannot read a tag
     ├── ProxyUnreachable     a command cannot reach the running proxy
+    ├── ProxyRefused         the running proxy answered a command with an error
     ├── ListenFailed         the address to listen on is not available
     ├── LoopbackBroken       Docker's `localhost:PORT` is not this proxy, so its pushes do not arrive
     ├── StackRefused         the containers cannot be created, or are not ours to change
@@ -54,6 +55,10 @@ class BackendUnreachable(AutoregistryError):
 
 class ProxyUnreachable(AutoregistryError):
     """A command cannot reach the running proxy."""
+
+
+class ProxyRefused(AutoregistryError):
+    """The running proxy answered a command with an error."""
 
 
 class ListenFailed(AutoregistryError):

@@ -18,7 +18,7 @@ import httpx
 from autoregistry import api_paths
 from autoregistry.cli import docker
 from autoregistry.engine.containers import Containers
-from autoregistry.errors import AutoregistryError, DockerRefused, ProxyUnreachable
+from autoregistry.errors import AutoregistryError, DockerRefused, ProxyRefused, ProxyUnreachable
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import PROXY
 from autoregistry.stack.options import Options
@@ -88,11 +88,11 @@ class Client:
         return True
 
     def get_json(self, path: str) -> Any:  # noqa: ANN401  # the caller knows the endpoint
-        """Return the JSON of a GET. Raises ProxyUnreachable."""
+        """Return the JSON of a GET. Raises ProxyRefused, ProxyUnreachable."""
         return self._json("GET", path, None)
 
     def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401  # as above
-        """Send JSON by POST and return the response's. Raises ProxyUnreachable."""
+        """Send JSON by POST and return the response's. Raises ProxyRefused, ProxyUnreachable."""
         return self._json("POST", path, body)
 
     def events(self, path: str = api_paths.EVENTS) -> Iterator[dict[str, Any]]:
@@ -136,12 +136,14 @@ class Client:
                 raise self._unreachable(exc.message) from exc
 
     def _parse(self, status: int, text: str) -> Any:  # noqa: ANN401  # as above
-        if status >= 400:
-            raise self._unreachable(f"status {status}: {text.strip()[:200]}")
         try:
-            return json.loads(text)
+            payload = json.loads(text)
         except ValueError as exc:
-            raise self._unreachable("the response is not JSON") from exc
+            raise self._unreachable(f"status {status}: {text.strip()[:200]}") from exc
+        if status >= 400:
+            sentence = payload.get("error") if isinstance(payload, dict) else payload
+            raise ProxyRefused(str(sentence), "autoregistry status")
+        return payload
 
     def _unreachable(self, cause: str) -> AutoregistryError:
         if self._containers is not None:

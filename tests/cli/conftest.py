@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from autoregistry.cli import program
 from tests.fakes.engine import FakeEngine
 from tests.helpers.commands import Type
+from tests.helpers.event_loop import ThreadedLoop
 
 
 @pytest.fixture
@@ -27,3 +28,10 @@ def typed(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Type:
         return CliRunner().invoke(program, arguments, input=input)
 
     return typed
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadedLoop]:
+    loop = ThreadedLoop()
+    yield loop
+    loop.close()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,44 +18,14 @@ from tests.fakes.engine import FakeEngine
 from tests.fakes.nodes import node
 from tests.fakes.registry import FakeRegistry
 from tests.helpers.commands import Type
+from tests.helpers.event_loop import ThreadedLoop
 from tests.helpers.proxy_lab import NAME, Lab
 
 APP = f"{NAME}/shop/api:dev"
 
 
-class Background:
-    """An event loop in a thread, because commands are synchronous."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    def close(self) -> None:
-        self.do(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _end(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-
 @pytest.fixture
-def background() -> Iterator[Background]:
-    loop = Background()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, background: Background, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def lab(tmp_path: Path, background: ThreadedLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     registry = FakeRegistry()
     background.do(registry.__aenter__())
     settings = Settings(
@@ -114,7 +81,7 @@ def test_pushing_an_image_that_docker_does_not_have_is_an_error(lab: Lab, typed:
 
 
 def test_images_compares_docker_the_registry_and_the_nodes(
-    lab: Lab, typed: Type, background: Background
+    lab: Lab, typed: Type, background: ThreadedLoop
 ) -> None:
     lab.nodes.images = {node("a"): {APP: frozenset({"sha256:old"})}}
     none = typed("images")
@@ -189,7 +156,7 @@ def test_the_json_of_images_is_stable(lab: Lab, typed: Type) -> None:
 def test_why_describes_the_next_pull(
     lab: Lab,
     typed: Type,
-    background: Background,
+    background: ThreadedLoop,
     *,
     built: bool,
     pulled: bool,

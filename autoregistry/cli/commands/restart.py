@@ -1,24 +1,28 @@
-"""`autoregistry refresh` and `restart`: the nodes, and what runs on them, brought to what Docker has."""
+"""`autoregistry refresh` and `autoregistry restart`. The proxy refreshes the nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import click
 
-from autoregistry.cli.client import serve_options
+from autoregistry import api_paths
+from autoregistry.cli.client import Client, proxy_client, serve_options
 from autoregistry.cli.commands import completion
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import RestartPlan, Workload
-from autoregistry.cluster.workloads import outdated
-from autoregistry.cluster.workloads import restart as rollout_restart
-from autoregistry.errors import AutoregistryError, ClusterRefused, SettingInvalid
+from autoregistry.cluster.workloads import by_cluster, outdated
+from autoregistry.cluster.workloads import restart as restart_workloads
+from autoregistry.errors import ClusterRefused, ProxyRefused, SettingInvalid
+from autoregistry.image_state import RefreshState
 from autoregistry.names import Image, RegistryNames
 
-_THREADS = 8
+images_argument = click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
+)
 cluster_option = click.option(
     "--cluster",
     metavar="NAME",
@@ -28,22 +32,23 @@ cluster_option = click.option(
 
 
 @click.command()
-@click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
-)
+@images_argument
 @cluster_option
 def refresh(images: tuple[str, ...], cluster: str | None) -> None:
-    """Make the nodes pull an image anew. Running pods are not touched.
+    """Make the nodes pull an image if their copy is outdated. Running pods are not touched.
 
-    Mostly this happens by itself, as soon as the image has changed.
+    Usually not needed: the proxy does this as soon as an image has changed.
 
     \b
     Example:
       autoregistry refresh shop/api:dev
     """
-    clusters = Environment.current()
-    nodes = _attached(clusters, cluster)
-    failed = [image for image in _images(clusters, images) if not _refresh(clusters, nodes, image)]
+    environment = Environment.current()
+    names = _registry_names(environment)
+    parsed = _parse(images, names)
+    _attached_nodes(environment, names, cluster)
+    client = proxy_client()
+    failed = [image for image in parsed if not _refresh(client, image, cluster)]
     if failed:
         raise ClusterRefused(
             f"not every node has {', '.join(map(str, failed))}", "autoregistry doctor"
@@ -51,123 +56,154 @@ def refresh(images: tuple[str, ...], cluster: str | None) -> None:
 
 
 @click.command()
-@click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
-)
+@images_argument
 @cluster_option
 @click.option("--namespace", default="", metavar="NAME", help="Only this namespace. [default: all]")
-@click.option("--dry-run", is_flag=True, help="Say what would be restarted, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be restarted, and change nothing.")
 def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_run: bool) -> None:
-    """Restart what runs an old copy of an image, so that it runs the new one.
+    """Restart the workloads that run an old copy of an image.
 
-    Refreshes the nodes first, then does `kubectl rollout restart` of exactly the Deployments, StatefulSets and
-    DaemonSets whose pods run that tag with another digest. It reaches attached clusters through their own nodes.
+    Refreshes the nodes first, then runs `kubectl rollout restart` for exactly the Deployments, StatefulSets and
+    DaemonSets whose pods run that tag with another digest. kubectl runs in the clusters' own nodes.
 
     \b
     Examples:
       autoregistry restart shop/api:dev
       autoregistry restart shop/api:dev --namespace shop --dry-run
     """
-    clusters = Environment.current()
-    nodes = _attached(clusters, cluster)
-    for image in _images(clusters, images):
-        if not dry_run and not _refresh(clusters, nodes, image):
+    environment = Environment.current()
+    names = _registry_names(environment)
+    parsed = _parse(images, names)
+    nodes = _attached_nodes(environment, names, cluster)
+    client = proxy_client()
+    for image in parsed:
+        digest = _expected_digest(client, image) if dry_run else ""
+        if not dry_run and not _refresh(client, image, cluster):
             raise ClusterRefused(f"not every node could pull {image}", "autoregistry doctor")
-        references = frozenset(_references(clusters, image))
-        found = {}
-        for name in sorted({node.cluster for node in nodes}):
-            members = [node for node in nodes if node.cluster == name]
-            found[name] = outdated(clusters.nodes, name, members, references, namespace=namespace)
-        for name, concerned in found.items():
-            _restart(clusters, name, concerned, dry_run=dry_run)
-        if not any(concerned.restart for concerned in found.values()):
+        references = frozenset(names.docker_references(image))
+        plans = {
+            name: outdated(
+                environment.nodes, name, members, references, namespace=namespace, digest=digest
+            )
+            for name, members in by_cluster(nodes).items()
+        }
+        for name, plan in plans.items():
+            _restart(environment, name, plan, dry_run=dry_run)
+        if not any(plan.restart for plan in plans.values()):
             stderr.print(f"{image}  nothing runs an old copy of it")
 
 
-def _images(clusters: Environment, texts: Iterable[str]) -> list[Image]:
-    primary, *aliases = _names(clusters)
-    names = RegistryNames(primary, tuple(aliases))
-    found = []
+def _registry_names(environment: Environment) -> RegistryNames:
+    """Return the names of the `serve` in AUTOREGISTRY_NAME, or of the stack."""
+    return RegistryNames.local((serve_options() or environment.options()).port)
+
+
+def _parse(texts: Iterable[str], names: RegistryNames) -> list[Image]:
+    images = []
     for text in texts:
         image = names.parse_user_input(text)
         if image is None:
             raise SettingInvalid(
                 f"{text} is not an image of {names.primary}", "autoregistry images"
             )
-        found.append(image)
-    return found
+        images.append(image)
+    return images
 
 
-def _attached(clusters: Environment, only: str | None) -> list[Node]:
-    if only is not None:
-        clusters.nodes.of(only)
-    nodes = clusters.nodes.attached(_names(clusters)[0])
-    if found := [node for node in nodes if only in (None, node.cluster)]:
-        names = {node.cluster for node in found}
-        for node in clusters.nodes.all():
-            if node.unavailable_because and node.cluster in names:
-                stderr.print(
-                    f"{node.name}: {node.unavailable_because}; it follows when it comes back"
-                )
-        return found
+def _attached_nodes(
+    environment: Environment, names: RegistryNames, cluster: str | None
+) -> list[Node]:
+    """Return the attached nodes, of this cluster only if one is given. Raises ClusterRefused if there are none."""
+    if cluster is not None:
+        environment.nodes.of(cluster)
+    nodes = environment.nodes.attached(names.primary)
+    if matching := [node for node in nodes if cluster in (None, node.cluster)]:
+        return matching
     serve = serve_options()
-    road = f" --via host --port {serve.port}" if serve else ""
+    route = f" --via host --port {serve.port}" if serve else ""
     raise ClusterRefused(
-        f"{only or 'no k3d cluster'} is not attached" if only else "no k3d cluster is attached",
-        f"autoregistry cluster attach {only or '--all'}{road}",
+        f"{cluster} is not attached" if cluster else "no k3d cluster is attached",
+        f"autoregistry cluster attach {cluster or '--all'}{route}",
     )
 
 
-def _names(clusters: Environment) -> tuple[str, ...]:
-    """What images are tagged with: for the `serve` that AUTOREGISTRY_NAME names, or for `up`."""
-    return RegistryNames.local((serve_options() or clusters.options()).port).all
+def _refresh(client: Client, image: Image, cluster: str | None) -> bool:
+    """Make the proxy refresh the nodes, and print the results. Return False if a node failed."""
+    states: dict[str, str] = {}
+    try:
+        for results in _refresh_results(client, image, cluster):
+            # A node that is not in the response does not need a refresh any more.
+            reported = dict.fromkeys(states, RefreshState.CURRENT) | {
+                result["node"]: result["state"] for result in results
+            }
+            causes = {result["node"]: result["cause"] for result in results}
+            for node, state in sorted(reported.items()):
+                if states.get(node) != state:
+                    _print_state(image, node, state, causes.get(node, ""))
+            states = reported
+    except ProxyRefused as exc:
+        stderr.print(f"{image}  {exc.message}", style="red")
+        return False
+    if not states:
+        stderr.print(f"{image}  no node has an old copy")
+    return RefreshState.FAILED not in states.values()
 
 
-def _references(clusters: Environment, image: Image) -> list[str]:
-    return [f"{name}/{image}" for name in _names(clusters)]
+def _refresh_results(
+    client: Client, image: Image, cluster: str | None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the results of the refresh, again and again until no node is pending.
+
+    The proxy returns what it has after half a minute; a large image takes longer.
+    """
+    body = {"image": str(image), "cluster": cluster or ""}
+    while True:
+        results = client.post(api_paths.REFRESH, body)["nodes"]
+        yield results
+        if all(result["state"] != RefreshState.PENDING for result in results):
+            return
 
 
-def _refresh(clusters: Environment, nodes: list[Node], image: Image) -> bool:
-    """Have each node pull that holds the image or has a pod for it; whether all of them could."""
-    references = _references(clusters, image)
-    wanted = {
-        (use.node, use.reference)
-        for name in {node.cluster for node in nodes}
-        for use in clusters.nodes.container_uses(name)
-        if use.reference in references
-    }
-
-    def pull(node: Node) -> bool:
-        try:
-            held = clusters.nodes.images_on(node)
-            mine = [r for r in references if r in held or (node.name, r) in wanted]
-            for reference in mine:
-                clusters.nodes.pull(node, reference)
-        except AutoregistryError as exc:
-            stderr.print(f"{image}  {exc.message}", style="red")
-            return False
-        if mine:
-            stderr.print(f"{image}  {node.name} has it now")
-        return True
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        return all(list(threads.map(pull, nodes)))
+def _print_state(image: Image, node: str, state: str, cause: str) -> None:
+    match state:
+        case RefreshState.CURRENT:
+            stderr.print(f"{image}  {node} has it now")
+        case RefreshState.PENDING:
+            stderr.print(f"{image}  {node} is still pulling it")
+        case RefreshState.UNAVAILABLE:
+            stderr.print(f"{image}  {node}: {cause}; it is refreshed when it starts")
+        case _:
+            stderr.print(f"{image}  {node} could not pull it: {cause}", style="red")
 
 
-def _restart(clusters: Environment, name: str, found: RestartPlan, *, dry_run: bool) -> None:
-    failed = {} if dry_run else rollout_restart(clusters.nodes, name, found.restart)
+def _expected_digest(client: Client, image: Image) -> str:
+    """Return the digest that the nodes have after a refresh. Raises ClusterRefused, ProxyRefused."""
+    body = {"image": str(image), "dry_run": True}
+    if digest := client.post(api_paths.REFRESH, body)["digest"]:
+        return str(digest)
+    raise ClusterRefused(f"no node can pull {image} at present", f"autoregistry why {image}")
+
+
+def _restart(environment: Environment, cluster: str, plan: RestartPlan, *, dry_run: bool) -> None:
+    """Restart the workloads, and print what was done and what the user has to do. Raises ClusterRefused."""
+    failed = {} if dry_run else restart_workloads(environment.nodes, cluster, plan.restart)
+    for workload in plan.restart:
+        if workload not in failed:
+            verb = "would restart" if dry_run else "restarted"
+            stdout.print(f"{cluster}  {verb} {workload}")
     for workload, cause in failed.items():
-        raise ClusterRefused(f"{workload} was not restarted: {cause}", "autoregistry doctor")
-    for workload in found.restart:
-        stdout.print(f"{name}  {'would restart' if dry_run else 'restarted'} {workload}")
-    for workload in found.next_run:
-        stderr.print(f"{name}  {workload}: at its next run")
-    for workload in found.not_restartable:
-        stderr.print(f"{name}  {workload} {_by_hand(workload)}")
+        stderr.print(f"{cluster}  {workload} was not restarted: {cause}", style="red")
+    for workload in plan.next_run:
+        stderr.print(f"{cluster}  {workload}: at its next run")
+    for workload in plan.not_restartable:
+        stderr.print(f"{cluster}  {workload} {_instruction(workload)}")
+    if failed:
+        names = ", ".join(map(str, failed))
+        raise ClusterRefused(f"could not be restarted: {names}", "autoregistry doctor")
 
 
-def _by_hand(workload: Workload) -> str:
+def _instruction(workload: Workload) -> str:
     if workload.kind == "Pod":
         delete = f"kubectl delete pod --namespace {workload.namespace} {workload.name}"
-        return f"belongs to nothing: {delete}, and create it anew"
-    return "cannot be restarted by kubectl: delete its pods, it makes new ones"
+        return f"has no owner: {delete}, and create it again"
+    return "cannot be restarted by kubectl: delete its pods, and it creates new ones"

@@ -327,7 +327,7 @@ def test_restart_includes_init_containers_and_reports_jobs_and_bare_pods(
     assert f"{MAIN}  restarted deployment/prepares in default" in out
     assert f"{MAIN}  job/once in default: at its next run" in err
     assert f"{MAIN}  cronjob/nightly in default: at its next run" in err
-    assert f"{MAIN}  pod/alone in default belongs to nothing" in err
+    assert f"{MAIN}  pod/alone in default has no owner" in err
 
 
 def _container(name: str, image: str, *command: str) -> dict[str, object]:
