@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from autoregistry.decision import RegistryImage, Unreachable, Verdict
@@ -45,9 +44,6 @@ class ImageRow:
     size: int
     pushed_at: float | None
     pulled_at: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Inventory:

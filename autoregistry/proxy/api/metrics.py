@@ -41,48 +41,30 @@ class Metrics:
     """Counts events, and serves `/_autoregistry/metrics`."""
 
     def __init__(self, version: str) -> None:
-        self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        Info("autoregistry_build", "The running version.", registry=registry).info(
-            {"version": version}
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        build = Info("autoregistry_build", "The running version.", registry=self._registry)
+        build.info({"version": version})
+        self._pulls = self._histogram(
+            "pull_seconds", "Time from a manifest request to its response.", _PULL_BUCKETS, "answer"
         )
-        self._pulls = Histogram(
-            "autoregistry_pull_seconds",
-            "Time from a manifest request to its response, by answer.",
-            ("answer",),
-            buckets=_PULL_BUCKETS,
-            registry=registry,
+        self._pushes = self._histogram(
+            "push_seconds", "Duration of successful pushes by Docker.", _PUSH_BUCKETS
         )
-        self._pushes = Histogram(
-            "autoregistry_push_seconds",
-            "Duration of successful pushes by Docker.",
-            buckets=_PUSH_BUCKETS,
-            registry=registry,
+        self._pushed_bytes = self._counter("pushed_bytes", "Bytes of layers pushed by Docker.")
+        self._failures = self._counter("push_failures", "Failed pushes.")
+        self._manual_pushes = self._counter("hand_pushes", "Tags set by pushes of other clients.")
+        self._refreshes = self._histogram(
+            "node_refresh_seconds", "Duration of pulls by refreshed nodes.", _PUSH_BUCKETS, "result"
         )
-        self._pushed_bytes = Counter(
-            "autoregistry_pushed_bytes", "Bytes of layers pushed by Docker.", registry=registry
-        )
-        self._failures = Counter("autoregistry_push_failures", "Failed pushes.", registry=registry)
-        self._hand_pushes = Counter(
-            "autoregistry_hand_pushes", "Tags set by the push of another client.", registry=registry
-        )
-        self._refreshes = Histogram(
-            "autoregistry_node_refresh_seconds",
-            "Duration of pulls by nodes that were refreshed, by result.",
-            ("result",),
-            buckets=_PUSH_BUCKETS,
-            registry=registry,
-        )
-        self._restarts = Counter(
-            "autoregistry_workload_restarts", "Restarted workloads.", registry=registry
-        )
-        self._notices = Counter("autoregistry_notices", "Warnings to the user.", registry=registry)
-        self._questions = Histogram(
-            "autoregistry_question_seconds",
+        self._restarts = self._counter("workload_restarts", "Restarted workloads.")
+        self._notices = self._counter("notices", "Warnings to the user.")
+        self._responses = self._histogram(
+            "question_seconds",
             "Response time of Docker and of the backend.",
-            ("to", "result"),
-            buckets=_RESPONSE_BUCKETS,
-            registry=registry,
+            _RESPONSE_BUCKETS,
+            "to",
+            "result",
         )
         for answer in Answer:  # so that the rate of a series without events is 0, not absent
             if answer.status is None or answer in (Answer.PUSHING, Answer.PUSH_FAILED):
@@ -90,7 +72,17 @@ class Metrics:
         for result in ("ok", "failed"):
             self._refreshes.labels(result)
             for to in ("docker", "backend"):
-                self._questions.labels(to, result)
+                self._responses.labels(to, result)
+
+    def _histogram(
+        self, name: str, about: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(
+            f"autoregistry_{name}", about, labels, buckets=buckets, registry=self._registry
+        )
+
+    def _counter(self, name: str, about: str) -> Counter:
+        return Counter(f"autoregistry_{name}", about, registry=self._registry)
 
     def take(self, event: Event) -> None:
         """Count an event."""
@@ -103,7 +95,7 @@ class Metrics:
             case PushFailed():
                 self._failures.inc()
             case ManualPushSeen():
-                self._hand_pushes.inc()
+                self._manual_pushes.inc()
             case NodeRefreshed(seconds=seconds, cause=cause):
                 self._refreshes.labels("failed" if cause else "ok").observe(seconds)
             case WorkloadRestarted():
@@ -115,11 +107,11 @@ class Metrics:
 
     def docker_asked(self, seconds: float, result: str) -> None:
         """Record a response of Docker; `result` is `ok` or `failed`."""
-        self._questions.labels("docker", result).observe(seconds)
+        self._responses.labels("docker", result).observe(seconds)
 
     def backend_asked(self, seconds: float, result: str) -> None:
         """Record a response of the backend; `seconds` is the time until it began."""
-        self._questions.labels("backend", result).observe(seconds)
+        self._responses.labels("backend", result).observe(seconds)
 
     def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read at each scrape."""

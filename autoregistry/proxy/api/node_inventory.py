@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.errors import AutoregistryError
@@ -44,9 +44,6 @@ class NodeStatus:
     cluster: str
     node: str
     state: NodeState
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class NodeInventory:

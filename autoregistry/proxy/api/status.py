@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class Status:
         only = parse_image(request.query.get("image", ""))
         try:
             rows = [await self._inventory.row(only)] if only else await self._inventory.rows()
-            payload["images"] = [row.as_json() for row in rows]
+            payload["images"] = [asdict(row) for row in rows]
             payload["is_compared"] = True
             if only:
                 sentence, command = next_pull(rows[0].state, rows[0].image, self._names.primary)
@@ -112,7 +113,7 @@ class Status:
         if only is None:
             payload |= self._recent()
             payload["health"] = await self._health()
-            payload["nodes"] = [node.as_json() for node in self._nodes.nodes()]
+            payload["nodes"] = [asdict(node) for node in self._nodes.nodes()]
             payload["free_bytes"] = self._free_bytes()
         payload["name"] = self._names.primary
         payload["names"] = list(self._names.all)
