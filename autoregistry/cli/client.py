@@ -23,7 +23,7 @@ from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import PROXY
 from autoregistry.stack.options import Options
 
-_CONNECT_SECONDS = 1.0
+_PROXY_CONNECT_SECONDS = 1.0
 _RESPONSE_SECONDS = 60.0
 # Runs in the proxy's container with a method, a path and a body; prints the status, then the response as it comes.
 _REQUEST_SCRIPT = """
@@ -48,7 +48,7 @@ class Client:
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{options.port}",
             headers={"Host": options.name},
-            timeout=httpx.Timeout(_RESPONSE_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(_RESPONSE_SECONDS, connect=_PROXY_CONNECT_SECONDS),
             trust_env=False,
             # There is no TLS, and loading the certificates of all authorities takes 0.1 s.
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
@@ -123,7 +123,7 @@ class Client:
 
     def _lines(self, path: str) -> Iterator[str]:
         if self._containers is None or self.check_port():
-            timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+            timeout = httpx.Timeout(None, connect=_PROXY_CONNECT_SECONDS)
             try:
                 with self._http.stream("GET", path, timeout=timeout) as response:
                     yield from response.iter_lines()
