@@ -1,8 +1,7 @@
 """Registry requests and image references as values.
 
-The only reader of registry URLs and of image references: everybody else is handed a `Manifest`, a `Blob`
-or an `Image`. Nothing here does I/O, and nothing here guesses: what does not fit the grammar is `Other`
-(the backend answers it) or None.
+No other module parses registry URLs or image references: they get a `Manifest`, a `Blob` or an `Image`. Nothing here
+does I/O or guesses. A target that does not fit the grammar is `Other`, which the backend answers, or None.
 
 Grammar: distribution-spec `spec.md` (name, tag), image-spec `descriptor.md` (digest).
 """
@@ -21,7 +20,7 @@ _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
 _UPLOAD = re.compile(r"/v2/(.+)/blobs/uploads/.*")
 _BLOB = re.compile(r"/v2/(.+)/blobs/([^/]+)")
 
-# Clients refuse longer ones, host and slash included (distribution-spec spec.md, "Pulling manifests").
+# Clients refuse longer names, host and slash included (distribution-spec spec.md, "Pulling manifests").
 MAX_NAME = 255
 
 MANIFEST_TYPES = (
@@ -30,7 +29,7 @@ MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
 )
-"""What a manifest can be today. registry:2 answers a type that Accept lacks with 404, or converts it."""
+"""The media types of manifests. registry:2 answers a type that Accept lacks with 404, or converts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Image:
-    """A tag in a repository of ours; its printed form is what people call it, `shop/api:dev`."""
+    """A tag in a repository of this registry. It prints as users write it, `shop/api:dev`."""
 
     repository: str
     tag: str
@@ -61,7 +60,7 @@ class Manifest:
     repository: str
     reference: str | Digest
     namespace: str | None = None
-    """containerd's `?ns=`: the registry in the image's name, where it is not the host that was asked."""
+    """containerd's `?ns=`: the registry in the image's name, if it is not the host of the request."""
 
     def __str__(self) -> str:
         mark = "@" if isinstance(self.reference, Digest) else ":"
@@ -87,36 +86,36 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Any other registry request: tag lists, the catalogue, what no grammar covers."""
+    """Any other registry request: tag lists, the catalogue, targets that fit no grammar."""
 
     namespace: str | None = None
 
 
-Request = Manifest | Blob | Upload | Other
+Target = Manifest | Blob | Upload | Other
 
 
-def parse_target(target: str) -> Request | None:
-    """What a raw request target asks for; None if it is not a registry request at all."""
+def parse_target(target: str) -> Target | None:
+    """Parse a raw request target. Return None if it is not a registry request at all."""
     raw_path, _, query = target.partition("?")
-    # distribution matches the decoded path, and so must we: `a%2Fb` is `a/b` there too.
+    # Decoded, because distribution matches the decoded path: `a%2Fb` is `a/b` there too.
     path = unquote(raw_path, errors="replace")
     if path != "/v2" and not path.startswith("/v2/"):
         return None
     namespace = _namespace(query)
-    if (found := _MANIFEST.fullmatch(path)) and is_name(found[1]):
-        if _DIGEST.fullmatch(found[2]):
-            return Manifest(found[1], Digest(found[2]), namespace)
-        if _TAG.fullmatch(found[2]):
-            return Manifest(found[1], found[2], namespace)
-    if (found := _BLOB.fullmatch(path)) and is_name(found[1]) and _DIGEST.fullmatch(found[2]):
-        return Blob(found[1], Digest(found[2]), namespace)
-    if (found := _UPLOAD.fullmatch(path)) and is_name(found[1]):
-        return Upload(found[1], namespace)
+    if (match := _MANIFEST.fullmatch(path)) and is_name(match[1]):
+        if _DIGEST.fullmatch(match[2]):
+            return Manifest(match[1], Digest(match[2]), namespace)
+        if _TAG.fullmatch(match[2]):
+            return Manifest(match[1], match[2], namespace)
+    if (match := _BLOB.fullmatch(path)) and is_name(match[1]) and _DIGEST.fullmatch(match[2]):
+        return Blob(match[1], Digest(match[2]), namespace)
+    if (match := _UPLOAD.fullmatch(path)) and is_name(match[1]):
+        return Upload(match[1], namespace)
     return Other(namespace)
 
 
 def _namespace(query: str) -> str | None:
-    """All values, joined: more than one is no registry of ours, and neither is a query too long to read."""
+    """Return all values of `ns`, joined. Several values, or a query that is too long, match no name of ours."""
     if "=" not in query:
         return None
     try:
@@ -127,18 +126,18 @@ def _namespace(query: str) -> str | None:
 
 
 def is_name(text: str) -> bool:
-    """Whether this is a repository's name."""
+    """Return True for a valid repository name."""
     return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryNames:
-    """The names of this one registry: in image references, and in `?ns=`."""
+    """The names of one registry, in image references and in `?ns=`."""
 
     primary: str
-    """What images are tagged with, `localhost:5000`."""
+    """The name that images are tagged with, `localhost:5000`."""
     aliases: tuple[str, ...] = ()
-    """Other names that mean the same registry, `127.0.0.1:5000`. The primary one wins."""
+    """Other names of the same registry, `127.0.0.1:5000`. The primary name takes precedence."""
 
     @classmethod
     def local(cls, port: int) -> RegistryNames:
@@ -155,24 +154,24 @@ class RegistryNames:
         return (self.primary, *self.aliases)
 
     def serves_namespace(self, namespace: str | None) -> bool:
-        """Whether a request with this `?ns=` is for us: none at all, or one of our names."""
+        """Return True if a request with this `?ns=`, or with none, is for this registry."""
         return namespace is None or namespace in self.all
 
     def docker_references(self, image: Image) -> tuple[str, ...]:
-        """The references this image may have in Docker, the one that wins first."""
+        """Return the references that this image may have in Docker, the primary name first."""
         return tuple(f"{name}/{image}" for name in self.all)
 
     def parse(self, reference: str) -> Image | None:
-        """The image of ours behind Docker's reference `localhost:5000/shop/api:dev`, or None if it is not ours."""
+        """Return the image of Docker's reference `localhost:5000/shop/api:dev`; None if it is another registry's."""
         for name in self.all:
             if reference.startswith(f"{name}/"):
                 return parse_image(reference.removeprefix(f"{name}/"))
         return None
 
     def parse_user_input(self, text: str) -> Image | None:
-        """The image of ours that a person means, who may leave out our name, or add the digest a pod names.
+        """Parse an image as users type it: the registry's name is optional, and a digest, as in a pod, is ignored.
 
-        None for another registry's: what looks like a host before the first slash is one
+        Return None for another registry's image: text before the first slash that looks like a host is one
         (distribution/reference, `splitDockerDomain`).
         """
         name = text.partition("@")[0]
@@ -183,7 +182,7 @@ class RegistryNames:
 
 
 def parse_image(text: str) -> Image | None:
-    """`shop/api:dev` (`:latest` where no tag is given); None where it is not an image's name, or has a digest."""
+    """Parse `shop/api:dev`; the default tag is `latest`. Return None for an invalid name or one with a digest."""
     repository, colon, tag = text.partition(":")
     if not colon:
         tag = "latest"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoregistry.names import Blob, Image, Manifest, Request, Upload
+from autoregistry.names import Blob, Image, Manifest, Target, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ RequestKind = (
 
 def classify(
     method: str,
-    target: Request,
+    target: Target,
     user_agent: str,
     accept: str,
     *,

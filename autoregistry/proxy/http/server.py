@@ -14,7 +14,7 @@ from aiohttp import web
 
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, Notice, PullAnswered, PullSeen
-from autoregistry.names import Manifest, Request, parse_target
+from autoregistry.names import Manifest, Target, parse_target
 from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES, Backend
 from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
 from autoregistry.proxy.backend.transport import end_to_end
@@ -184,7 +184,7 @@ class Server:
             return error_response(Answer.CLIENT_STALLED, f"no response within {self._idle:g} s")
 
     async def _serve(
-        self, request: web.Request, outgoing: BackendRequest, target: Request, host: str
+        self, request: web.Request, outgoing: BackendRequest, target: Target, host: str
     ) -> web.StreamResponse:
         kind = classify(
             outgoing.method,
@@ -271,7 +271,7 @@ class Server:
 
 
 async def _backend_request(
-    request: web.Request, target: Request, body: ClientBody | None
+    request: web.Request, target: Target, body: ClientBody | None
 ) -> BackendRequest:
     headers = end_to_end(request.raw_headers)
     if not isinstance(target, Manifest) or body is None:
