@@ -94,8 +94,8 @@ class Backend:
         """Send a request for a manifest."""
         return await self.send(request, silence=MANIFEST_SILENCE_SECONDS)
 
-    async def ask(self, repository: str, reference: str) -> RegistryState:
-        """Return the registry's image under a tag or digest. Raises BackendUnreachable."""
+    async def state(self, repository: str, reference: str) -> RegistryState:
+        """Return the state of a tag or digest in the registry. Raises BackendUnreachable."""
         async with await self._manifest("HEAD", repository, reference) as response:
             if response.status not in (200, 404):
                 return Unreadable.TAG
@@ -103,7 +103,7 @@ class Backend:
                 return RegistryImage(response.digest)
             return None
 
-    async def configs_behind(self, repository: str, digest: str) -> frozenset[str]:
+    async def configs(self, repository: str, digest: str) -> frozenset[str]:
         """Return the digests of the configs of a manifest, or of the children of an index.
 
         The result is cached if everything could be read: it never changes, but a missing part may still arrive.

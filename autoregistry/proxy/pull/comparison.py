@@ -57,7 +57,7 @@ async def read_both(
     the digests differ.
     """
     if registry is None:
-        registry = backend.ask(image.repository, image.tag)
+        registry = backend.state(image.repository, image.tag)
     local, remote = await asyncio.gather(docker.inspect(image), registry)
     if not isinstance(local, LocalImage) or not isinstance(remote, RegistryImage):
         return local, remote
@@ -67,5 +67,5 @@ async def read_both(
         # Docker has already answered: a timeout of this slower call does not make it unreachable.
         with_children = await docker.inspect(image, children=True)
         return (local if isinstance(with_children, Unreachable) else with_children), remote
-    configs = await backend.configs_behind(image.repository, remote.digest)
+    configs = await backend.configs(image.repository, remote.digest)
     return local, replace(remote, configs=configs)

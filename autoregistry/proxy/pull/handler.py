@@ -96,7 +96,7 @@ class PullHandler:
                 return RegistryImage(response.digest)
             if response.status == 404:
                 return None
-        return await self._backend.ask(image.repository, image.tag)
+        return await self._backend.state(image.repository, image.tag)
 
     async def _sentence(self, verdict: Verdict, response: BackendResponse) -> str:
         """Return the verdict's sentence, and for an image that is nowhere the likeliest reason."""
@@ -124,7 +124,7 @@ class PullHandler:
             return True
         # registry:2 also responds with 404 if Accept lacks the type of what it has.
         return not request.accepts_every_manifest and isinstance(
-            await self._backend.ask(repository, str(digest)), RegistryImage
+            await self._backend.state(repository, str(digest)), RegistryImage
         )
 
     async def _push_by_digest(

@@ -85,7 +85,7 @@ class NodeStartWatcher:
         held = await loop.run_in_executor(self._threads, self._nodes.images_on, node)
         for reference, digests in held.items():
             if image := self._names.parse(reference):
-                current = await self._backend.ask(image.repository, image.tag)
+                current = await self._backend.state(image.repository, image.tag)
                 if isinstance(current, RegistryImage) and current.digest not in digests:
                     await self._refresher.roll_out(image, current.digest, node=name)
         return True

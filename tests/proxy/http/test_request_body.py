@@ -252,7 +252,7 @@ async def _behind(registry: Manifests, digest: str, times: int = 1) -> list[froz
     async with RawBackend(registry.script).serving() as behind:
         backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
         try:
-            return [await backend.configs_behind("app", digest) for _ in range(times)]
+            return [await backend.configs("app", digest) for _ in range(times)]
         finally:
             await backend.close()
 
@@ -300,9 +300,9 @@ async def test_what_is_missing_of_an_index_is_asked_for_again() -> None:
 
     async with RawBackend(registry.script).serving() as behind:
         backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
-        first = await backend.configs_behind("app", index)
+        first = await backend.configs("app", index)
         registry.there[_digest(late)] = late
-        second = await backend.configs_behind("app", index)
+        second = await backend.configs("app", index)
         await backend.close()
 
     assert first == {"sha256:a"}
