@@ -1,4 +1,4 @@
-"""Requests that nobody sends by mistake, and what must hold for each of them."""
+"""Hostile requests, and the rules that hold for each of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ METHODS = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 _NAMES = ["app", "shop/api", "..", "%2e%2e", "a%2Fb", "%00", "%0d%0aX:1", "a" * 300, "APP", "ä", ""]
 _REFERENCES = ["dev", "latest", "sha256:" + "a" * 64, "sha256%3A" + "b" * 64, "-x", "a" * 129, "%"]
 _MARKER = b"SMUGGLED"
-# Where an answer begins: the bodies behind them are empty, or one line with its end.
-_ANSWER = re.compile(rb"(?m)^(?=HTTP/\d\.\d \d{3} )")
+# The beginning of a response. Bodies are empty, or one line with its end.
+_RESPONSE = re.compile(rb"(?m)^(?=HTTP/\d\.\d \d{3} )")
 _BY_BACKEND = b"X-Backend: fake"
 _LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 
@@ -100,20 +100,20 @@ requests = st.one_of(
 )
 
 
-# aiohttp answers this by itself: its routes end at what is no path, and its answer to `Expect` comes first.
+# aiohttp handles these itself: it has no route for a target that is no path, and checks `Expect` first.
 requests = requests.filter(lambda r: b"Expect: 200" not in r or bool(re.match(rb"\S+ /", r)))
 
 
 async def script(exchange: Exchange) -> None:
     """A backend that reads bodies as strictly as RFC 9112 wants, and answers 404."""
     await exchange.body()
-    answer = b"HTTP/1.1 404 Not Found\r\n" + _BY_BACKEND + b"\r\nContent-Length: 0\r\n\r\n"
-    exchange.writer.write(answer)
+    response = b"HTTP/1.1 404 Not Found\r\n" + _BY_BACKEND + b"\r\nContent-Length: 0\r\n\r\n"
+    exchange.writer.write(response)
     await exchange.writer.drain()
 
 
 def _has_ended(request: bytes) -> bool:
-    """Whether nothing more of it has to come; what stands behind its end does not matter."""
+    """Return True if the request is complete; bytes after its end do not matter."""
     head, end, body = request.lstrip(b"\r\n").partition(b"\r\n\r\n")
     if b"chunked" in head.lower():
         return b"\r\n0\r\n\r\n" in b"\r\n" + body
@@ -121,32 +121,32 @@ def _has_ended(request: bytes) -> bool:
     return bool(end) and len(body) >= max(lengths, default=0)
 
 
-def _answers(text: bytes) -> list[tuple[int, bytes]]:
-    """Status and text of each answer, but for those that say: go on."""
-    before, *answers = _ANSWER.split(text)
+def _responses(text: bytes) -> list[tuple[int, bytes]]:
+    """Return status and text of each response, without `100 Continue`."""
+    before, *responses = _RESPONSE.split(text)
     assert before == b"", text
-    return [(int(a[9:12]), a) for a in answers if a[9:12] != b"100"]
+    return [(int(a[9:12]), a) for a in responses if a[9:12] != b"100"]
 
 
-async def _answers_to(wire: Wire, request: bytes) -> list[tuple[int, bytes]]:
-    """All that comes for it; only what has not ended may be left without an answer."""
+async def _responses_to(wire: Wire, request: bytes) -> list[tuple[int, bytes]]:
+    """Return all responses. Only an incomplete request may be left without one."""
     async with wire.client() as client:
         await client.send(request)
         text = await client.everything(0.25)
-        if _has_ended(request) and not _answers(text):
+        if _has_ended(request) and not _responses(text):
             text += await client.everything()
-            assert _answers(text), (request, text)
-    return _answers(text)
+            assert _responses(text), (request, text)
+    return _responses(text)
 
 
 async def attack(wire: Wire, request: bytes) -> None:
-    """Send it; afterwards no rule may be broken."""
+    """Send a request and check that no rule is broken."""
     wire.backend.seen.clear()
     wire.events.clear()
-    answers = await _answers_to(wire, request)
+    responses = await _responses_to(wire, request)
 
-    forwarded = [text for status, text in answers if status == 404 and _BY_BACKEND in text]
-    for status, text in answers:
+    forwarded = [text for status, text in responses if status == 404 and _BY_BACKEND in text]
+    for status, text in responses:
         is_ours = 400 <= status < 500 and b"\r\nAutoregistry: " in text
         assert is_ours or text in forwarded, (request, text)
         assert b"Traceback" not in text, (request, text)
@@ -154,24 +154,24 @@ async def attack(wire: Wire, request: bytes) -> None:
     assert not any(isinstance(e, PushStarted) for e in wire.events), request
     ours = ("localhost:5000/", "127.0.0.1:5000/")
     assert all(reference.startswith(ours) for reference in wire.docker.inspected), request
-    own_question = [f"127.0.0.1:{wire.backend.port}".encode()]
-    passed_on = [e for e in wire.backend.seen if e.values(b"host") != own_question]
-    for exchange in passed_on:
+    own_host = [f"127.0.0.1:{wire.backend.port}".encode()]
+    passed = [e for e in wire.backend.seen if e.values(b"host") != own_host]
+    for exchange in passed:
         lengths = exchange.values(b"content-length")
         assert len(lengths) <= 1, exchange.head
         assert not (lengths and exchange.values(b"transfer-encoding")), exchange.head
         assert len(exchange.values(b"host")) == 1, exchange.head
         assert exchange.values(b"host") != [b"evil.example"], exchange.head
         assert b"\x00" not in exchange.head, exchange.head
-    # What reached the backend is what we understood as requests of this connection, and no more.
-    assert len(forwarded) <= len(passed_on) <= max(len(answers), 1), (request, passed_on)
+    # The backend got exactly the requests that the proxy parsed on this connection.
+    assert len(forwarded) <= len(passed) <= max(len(responses), 1), (request, passed)
 
 
-async def is_well(wire: Wire) -> None:
-    """The next client is served as ever."""
+async def assert_next_client_is_served(wire: Wire) -> None:
+    """Check that the next client is served as usual."""
     wire.backend.seen.clear()
-    answer = await wire.answer_to(
+    response = await wire.response_to(
         b"GET /v2/ HTTP/1.1\r\nHost: localhost:5000\r\nConnection: close\r\n\r\n"
     )
-    assert answer.startswith(b"HTTP/1.1 404 Not Found")
+    assert response.startswith(b"HTTP/1.1 404 Not Found")
     assert [e.request_line for e in wire.backend.seen] == [b"GET /v2/ HTTP/1.1"]

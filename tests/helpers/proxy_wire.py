@@ -18,7 +18,7 @@ from tests.fakes.wire import RawBackend, RawClient, connected
 
 @dataclass
 class Wire:
-    """What stands on both sides of the proxy."""
+    """Both sides of the proxy: a raw client and a raw backend."""
 
     backend: RawBackend
     docker: FakeDocker
@@ -29,8 +29,8 @@ class Wire:
     def client(self) -> AbstractAsyncContextManager[RawClient]:
         return connected(self.port)
 
-    async def answer_to(self, request: bytes, seconds: float = 10) -> bytes:
-        """Everything that comes back for a request that ends with `Connection: close`, or is refused."""
+    async def response_to(self, request: bytes, seconds: float = 10) -> bytes:
+        """Return all bytes of the response to a request that ends with `Connection: close`, or is refused."""
         async with self.client() as client:
             await client.send(request)
             return await client.everything(seconds)

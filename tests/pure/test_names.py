@@ -1,4 +1,4 @@
-"""What a raw request asks for, and what an image reference names."""
+"""Parsing of request targets and image references."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ NAMES = RegistryNames("localhost:5000", ("127.0.0.1:5000",))
         pytest.param(f"/v2/a/blobs/{SHA}", Blob("a", Digest(SHA)), id="a blob"),
         pytest.param("/v2/a/blobs/uploads/", Upload("a"), id="an upload begins"),
         pytest.param("/v2/a/b/blobs/uploads/1?_state=x", Upload("a/b"), id="an upload goes on"),
-        pytest.param("/v2/A/manifests/dev", Other(), id="capitals are no name"),
-        pytest.param("/v2/a/manifests/-dev", Other(), id="no tag begins with a dash"),
-        pytest.param("/v2/../manifests/dev", Other(), id="dots are no name"),
+        pytest.param("/v2/A/manifests/dev", Other(), id="capitals in a name"),
+        pytest.param("/v2/a/manifests/-dev", Other(), id="a tag with a leading dash"),
+        pytest.param("/v2/../manifests/dev", Other(), id="dots for a name"),
         pytest.param(f"/v2/{'a' * 256}/manifests/dev", Other(), id="a name too long"),
         pytest.param("/v2/a/manifests/" + "t" * 129, Other(), id="a tag too long"),
-        pytest.param("/v2/a/manifests/%ff", Other(), id="bytes that are no text"),
+        pytest.param("/v2/a/manifests/%ff", Other(), id="bytes that are not UTF-8"),
         pytest.param("/v2/a/manifests/dev%00", Other(), id="a NUL"),
         pytest.param("/v2/a/manifests/dev?" + "&".join("a=b" for _ in range(200)) + "&ns=x",
                      Manifest("a", "dev", "&".join("a=b" for _ in range(200))[:100]), id="a query too long to read"),
-        pytest.param("/v2/a/manifests/dev?n%73=docker.io", Manifest("a", "dev", "docker.io"), id="ns in disguise"),
+        pytest.param("/v2/a/manifests/dev?n%73=docker.io", Manifest("a", "dev", "docker.io"), id="an encoded ns"),
         pytest.param("/v2/a/manifests/dev?ns=localhost:5000&ns=docker.io",
-                     Manifest("a", "dev", "localhost:5000,docker.io"), id="two of them"),
+                     Manifest("a", "dev", "localhost:5000,docker.io"), id="two namespaces"),
         pytest.param("/", None, id="the root"),
         pytest.param("/v2x/a", None, id="another prefix"),
         pytest.param("http://x/v2/", None, id="an absolute target"),
         pytest.param("*", None, id="a star"),
     ],
 )  # fmt: skip
-def test_a_target_is_parsed_to_what_it_asks_for(target: str, expected: object) -> None:
+def test_target_is_parsed(target: str, expected: object) -> None:
     assert expected == parse_target(target)
 
 
@@ -82,7 +82,7 @@ def test_a_target_is_parsed_to_what_it_asks_for(target: str, expected: object) -
         (f"localhost:5000/api@{SHA}", None),
     ],
 )
-def test_an_image_is_ours_by_its_name(reference: str, expected: Image | None) -> None:
+def test_image_is_ours_by_its_name(reference: str, expected: Image | None) -> None:
     assert expected == NAMES.parse(reference)
 
 
@@ -100,15 +100,15 @@ def test_an_image_is_ours_by_its_name(reference: str, expected: Image | None) ->
         ("localhost:5001/api:dev", None),
     ],
 )
-def test_people_may_leave_out_our_name(typed: str, expected: Image | None) -> None:
+def test_users_may_omit_the_registrys_name(typed: str, expected: Image | None) -> None:
     assert expected == NAMES.parse_user_input(typed)
 
 
-def test_parse_image_refuses_what_is_no_name() -> None:
+def test_invalid_names_are_refused() -> None:
     assert [parse_image(t) for t in ("Shop:dev", "shop:", "a b")] == [None, None, None]
 
 
-def test_the_primary_name_wins_in_docker() -> None:
+def test_primary_name_comes_first_in_docker() -> None:
     references = NAMES.docker_references(Image("api", "dev"))
 
     assert references == ("localhost:5000/api:dev", "127.0.0.1:5000/api:dev")
@@ -118,11 +118,11 @@ def test_the_primary_name_wins_in_docker() -> None:
     ("namespace", "expected"),
     [(None, True), ("localhost:5000", True), ("127.0.0.1:5000", True), ("docker.io", False)],
 )
-def test_we_mirror_our_own_names_only(namespace: str | None, expected: bool) -> None:
+def test_only_our_own_names_are_served(namespace: str | None, expected: bool) -> None:
     assert expected is NAMES.serves_namespace(namespace)
 
 
-def test_values_print_as_people_say_them() -> None:
+def test_values_print_as_users_write_them() -> None:
     printed = [str(v) for v in (Manifest("a", "dev"), Manifest("a", Digest(SHA)), Image("a", "x"))]
 
     assert ["a:dev", f"a@{SHA}", "a:x"] == printed

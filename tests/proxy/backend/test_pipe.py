@@ -1,4 +1,4 @@
-"""A large body goes from transport to transport, and arrives as any other."""
+"""A large body moves from transport to transport, and arrives like any other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _sends(*pieces: bytes, size: int = len(BODY)) -> Script:
         pytest.param([BODY[i : i + 77_777] for i in range(0, len(BODY), 77_777)], id="in pieces"),
     ],
 )
-async def test_every_byte_arrives_and_the_connection_is_good_for_the_next_request(
+async def test_every_byte_arrives_and_the_connection_serves_the_next_request(
     wire: Wire, pieces: list[bytes]
 ) -> None:
     wire.backend.script = _sends(*pieces)
@@ -56,7 +56,7 @@ async def test_every_byte_arrives_and_the_connection_is_good_for_the_next_reques
             assert hashlib.sha256(BODY).digest() == hashlib.sha256(body).digest()
 
 
-async def test_pipelined_large_answers_do_not_mix(wire: Wire) -> None:
+async def test_pipelined_large_responses_do_not_mix(wire: Wire) -> None:
     wire.backend.script = _sends(BODY)
     async with wire.client() as client:
         await client.send((GET + b"\r\n") * 3)
@@ -65,20 +65,20 @@ async def test_pipelined_large_answers_do_not_mix(wire: Wire) -> None:
             assert await client.exactly(len(BODY)) == BODY
 
 
-async def test_a_large_answer_that_breaks_off_is_broken_for_the_client(wire: Wire) -> None:
+async def test_large_response_that_ends_early_is_broken_for_the_client(wire: Wire) -> None:
     async def script(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         exchange.writer.write(BODY[:-9])
         exchange.writer.close()
 
     wire.backend.script = script
-    answer = await wire.answer_to(GET + b"\r\n")
+    response = await wire.response_to(GET + b"\r\n")
 
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert len(answer.partition(b"\r\n\r\n")[2]) <= len(BODY) - 9
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert len(response.partition(b"\r\n\r\n")[2]) <= len(BODY) - 9
 
 
-async def test_a_large_answer_in_which_nothing_moves_is_cut_off(tmp_path: Path) -> None:
+async def test_stalled_large_response_is_cut_off(tmp_path: Path) -> None:
     async with between(tmp_path, Limits(idle_seconds=0.3)) as wire:
         gone = asyncio.Event()
 
@@ -89,13 +89,13 @@ async def test_a_large_answer_in_which_nothing_moves_is_cut_off(tmp_path: Path) 
             gone.set()
 
         wire.backend.script = script
-        answer = await wire.answer_to(GET + b"\r\n")
+        response = await wire.response_to(GET + b"\r\n")
         await asyncio.wait_for(gone.wait(), 10)
 
-    assert len(answer.partition(b"\r\n\r\n")[2]) <= len(BODY) - 9
+    assert len(response.partition(b"\r\n\r\n")[2]) <= len(BODY) - 9
 
 
-async def test_a_client_that_hangs_up_ends_it_at_the_backend_too(wire: Wire) -> None:
+async def test_client_that_disconnects_ends_the_response_of_the_backend(wire: Wire) -> None:
     gone = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:

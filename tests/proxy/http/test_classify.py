@@ -65,7 +65,7 @@ PUSHER = f"{MANIFEST_TYPES[0]}, */*"
         pytest.param("BREW", TAG, THEIRS, "", Passthrough(), id="unknown method"),
     ],
 )
-def test_a_request_has_one_kind(
+def test_request_has_one_kind(
     method: str, target: str, agent: str, accept: str, expected: RequestKind
 ) -> None:
     parsed = parse_target(target)

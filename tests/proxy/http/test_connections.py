@@ -1,4 +1,4 @@
-"""Nobody takes more of the proxy than the limits say, and each limit is answered by name."""
+"""Limits on connections hold, and each response to an exceeded limit names it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOST = b"Host: localhost:5000\r\n"
         pytest.param(b"GET /v2/ HTTP/1.1\r\n" + HOST + b"X: y\r\n", id="no end of the head"),
     ],
 )
-async def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path, start: bytes) -> None:
+async def test_missing_head_ends_in_408(tmp_path: Path, start: bytes) -> None:
     async with (
         between(tmp_path, Limits(head_seconds=0.3)) as wire,
         wire.client() as client,
@@ -36,7 +36,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path, start
     assert b"\r\nAutoregistry: no-request\r\n" in last
 
 
-async def test_a_trickled_head_is_not_waited_for(tmp_path: Path) -> None:
+async def test_trickled_head_ends_in_408(tmp_path: Path) -> None:
     async with between(tmp_path, Limits(head_seconds=0.5)) as wire, wire.client() as client:
 
         async def trickle() -> None:
@@ -46,10 +46,10 @@ async def test_a_trickled_head_is_not_waited_for(tmp_path: Path) -> None:
                 await client.send(b"X: y\r\n")
 
         trickling = asyncio.create_task(trickle())
-        answer = await client.everything()
+        response = await client.everything()
         trickling.cancel()
 
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert response.startswith(b"HTTP/1.1 408 ")
 
 
 @pytest.mark.parametrize(
@@ -61,21 +61,21 @@ async def test_a_trickled_head_is_not_waited_for(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_connections_are_counted_and_come_back(
+async def test_closed_connections_make_room_for_new_ones(
     tmp_path: Path, limits: Limits, reason: bytes
 ) -> None:
     async with between(tmp_path, limits) as wire:
         for _ in range(3):
             async with contextlib.AsyncExitStack() as stack:
                 for _ in range(3):
-                    await _let_in(wire, stack)
-                refused = await wire.answer_to(b"")
+                    await _admitted(wire, stack)
+                refused = await wire.response_to(b"")
             assert refused.startswith(b"HTTP/1.1 503 " + reason)
             assert b"\r\nAutoregistry: too-many-connections\r\n" in refused
 
 
-async def _let_in(wire: Wire, stack: contextlib.AsyncExitStack) -> None:
-    """Come in as soon as the server has seen others leave."""
+async def _admitted(wire: Wire, stack: contextlib.AsyncExitStack) -> None:
+    """Connect as soon as the server has noticed that others have disconnected."""
     async with asyncio.timeout(10):
         while True:
             client = await stack.enter_async_context(wire.client())
@@ -84,22 +84,22 @@ async def _let_in(wire: Wire, stack: contextlib.AsyncExitStack) -> None:
                 return
 
 
-async def test_a_body_that_stands_still_is_given_up(tmp_path: Path) -> None:
+async def test_stalled_body_ends_in_408(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.body()
 
     async with between(tmp_path, Limits(idle_seconds=0.3)) as wire:
         wire.backend.script = script
-        answer = await wire.answer_to(
+        response = await wire.response_to(
             b"PUT /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nhalf",
-            seconds=2,  # aiohttp lingers for 10 s after an answer to half a request
+            seconds=2,  # aiohttp lingers for 10 s after a response to half a request
         )
 
-    assert answer.startswith(b"HTTP/1.1 408 the body stood still for 0.3 s\r\n")
-    assert b"Autoregistry: client-stalled" in answer
+    assert response.startswith(b"HTTP/1.1 408 the body stood still for 0.3 s\r\n")
+    assert b"Autoregistry: client-stalled" in response
 
 
-async def test_a_reader_that_stands_still_is_given_up(tmp_path: Path) -> None:
+async def test_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
     ended = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -142,31 +142,31 @@ async def test_a_reader_that_stands_still_is_given_up(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_a_head_that_cannot_be_read_is_refused(
+async def test_head_that_cannot_be_parsed_is_refused(
     tmp_path: Path, request_text: bytes, reason: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with between(tmp_path) as wire:
-        answer = await wire.answer_to(request_text)
+        response = await wire.response_to(request_text)
 
-        assert answer.startswith(b"HTTP/1.0 400 " + reason)
-        assert b"\r\nAutoregistry: unreadable-request\r\n" in answer
+        assert response.startswith(b"HTTP/1.0 400 " + reason)
+        assert b"\r\nAutoregistry: unreadable-request\r\n" in response
         assert wire.backend.seen == []
         assert caplog.records == []
 
 
-async def test_a_head_without_end_is_refused(tmp_path: Path) -> None:
+async def test_endless_head_is_refused(tmp_path: Path) -> None:
     """Every line is short enough, and there are not too many."""
     async with between(tmp_path) as wire, wire.client() as client:
         await client.send(b"GET /v2/ HTTP/1.1\r\n" + HOST)
         for number in range(100):
             await client.send(b"X-%d: " % number + b"a" * 16_000 + b"\r\n")
-        answer = await client.everything()
+        response = await client.everything()
 
-    assert answer.startswith(b"HTTP/1.1 400 no head in 512 KiB\r\n")
-    assert b"\r\nAutoregistry: unreadable-request\r\n" in answer
+    assert response.startswith(b"HTTP/1.1 400 no head in 512 KiB\r\n")
+    assert b"\r\nAutoregistry: unreadable-request\r\n" in response
 
 
-async def test_requests_behind_one_that_has_no_end_are_not_read(tmp_path: Path) -> None:
+async def test_requests_pipelined_after_an_endless_response_are_not_read(tmp_path: Path) -> None:
     async with between(tmp_path) as wire, wire.client() as client:
         await client.send(b"GET /_autoregistry/events HTTP/1.1\r\n" + HOST + b"\r\n")
         await client.head()
@@ -178,7 +178,7 @@ async def test_requests_behind_one_that_has_no_end_are_not_read(tmp_path: Path) 
         client.writer.transport.abort()
 
 
-async def test_who_says_half_of_what_is_to_be_pushed_is_answered(tmp_path: Path) -> None:
+async def test_half_a_request_to_our_endpoint_ends_in_408(tmp_path: Path) -> None:
     head = b"POST /_autoregistry/push HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
     async with between(tmp_path, Limits(idle_seconds=0.3)) as wire, wire.client() as client:
         await client.send(head + b"Content-Length: 10\r\n\r\n{")
@@ -187,25 +187,27 @@ async def test_who_says_half_of_what_is_to_be_pushed_is_answered(tmp_path: Path)
 
 
 @pytest.mark.parametrize("target", [b"GET /_autoregistry/", b"POST /_autoregistry/push"])
-async def test_who_reads_none_of_our_answers_is_let_go(tmp_path: Path, target: bytes) -> None:
+async def test_client_that_reads_none_of_our_responses_is_disconnected(
+    tmp_path: Path, target: bytes
+) -> None:
     async with between(tmp_path, Limits(idle_seconds=0.3)) as wire, wire.client() as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
-        async def ask_on() -> None:
+        async def keep_asking() -> None:
             while True:
                 client.writer.write((target + b" HTTP/1.1\r\n" + HOST + b"\r\n") * 1000)
                 await client.writer.drain()
 
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(ask_on(), 60)
+            await asyncio.wait_for(keep_asking(), 60)
 
 
-async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
-    go_on = asyncio.Event()
+async def test_stop_finishes_responses_in_progress(tmp_path: Path) -> None:
+    may_continue = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf"[:-2])
-        await go_on.wait()
+        await may_continue.wait()
         exchange.writer.write(b"lf")
 
     async with contextlib.AsyncExitStack() as stack:
@@ -217,13 +219,13 @@ async def test_a_stop_finishes_what_is_being_answered(tmp_path: Path) -> None:
         stopping = asyncio.create_task(wire.stop())
         while await _connects(wire.port):
             pass
-        go_on.set()
+        may_continue.set()
 
         assert await client.exactly(4) == b"half"
         await stopping
 
 
-async def test_a_stop_names_what_it_cuts_off(tmp_path: Path) -> None:
+async def test_stop_names_the_responses_that_it_cuts_off(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
         await asyncio.sleep(20)
@@ -233,8 +235,8 @@ async def test_a_stop_names_what_it_cuts_off(tmp_path: Path) -> None:
         await client.head()
         await wire.stop(0.1)
 
-        told = [event.sentence for event in wire.events if isinstance(event, Notice)]
-        assert told == ["GET /v2/a/blobs/x  its response was cut off, the client will try again"]
+        notices = [event.sentence for event in wire.events if isinstance(event, Notice)]
+        assert notices == ["GET /v2/a/blobs/x  its response was cut off, the client will try again"]
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await client.exactly(4)
 

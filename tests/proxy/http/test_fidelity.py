@@ -1,4 +1,4 @@
-"""The proxy cannot be told from the registry behind it: bytes out are the bytes in."""
+"""The proxy looks like the registry behind it: the bytes out are the bytes in."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def _fields(head: bytes) -> list[bytes]:
         pytest.param(b"/v2/a%0Ab/tags/list", id="encoded line feed"),
     ],
 )
-async def test_the_target_arrives_as_it_was_sent(wire: Wire, target: bytes) -> None:
-    await wire.answer_to(b"GET " + target + b" HTTP/1.1\r\n" + HOST + CLOSE)
+async def test_target_arrives_as_it_was_sent(wire: Wire, target: bytes) -> None:
+    await wire.response_to(b"GET " + target + b" HTTP/1.1\r\n" + HOST + CLOSE)
 
     assert [b"GET " + target + b" HTTP/1.1"] == [e.request_line for e in wire.backend.seen]
 
 
-async def test_request_headers_arrive_in_order_repeated_ones_too_and_nothing_is_added(
+async def test_request_headers_arrive_in_order_with_repeated_ones_and_none_added(
     wire: Wire,
 ) -> None:
     fields = [
@@ -74,25 +74,25 @@ async def test_request_headers_arrive_in_order_repeated_ones_too_and_nothing_is_
     sent = b"".join(f + b"\r\n" for f in fields)
     hop = b"Connection: close, Host, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\nKeep-Alive: 5\r\n\r\n"
 
-    await wire.answer_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + sent + hop)
+    await wire.response_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + sent + hop)
 
     host, *others = _fields(wire.backend.seen[0].head)
     assert host == b"Host: localhost:5000"
-    # Each name as it was spelled first.
+    # Each name in its first spelling.
     expected = [f.replace(b"ACCEPT", b"Accept").replace(b"X-Two", b"x-two") for f in fields]
     assert [f for f in expected if f != host] == others
 
 
-async def test_an_answer_comes_back_as_it_was_given_and_nothing_is_added(wire: Wire) -> None:
+async def test_response_arrives_as_it_was_sent_with_nothing_added(wire: Wire) -> None:
     wire.backend.answer = (
         b"HTTP/1.1 206 Some Of It\r\nLink: <b>\r\nX-B: 1\r\nLink: <a>\r\nx-b: 0\r\nWWW-Authenticate: Basic\r\n"
         b"Location: http://localhost:5000/v2/a/blobs/uploads/1?_state=x%3D\r\nContent-Length: 3\r\n"
         b"Content-Range: bytes 0-2/9\r\nContent-Encoding: gzip\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\nabc"
     )
 
-    answer = await wire.answer_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
+    response = await wire.response_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
 
-    assert answer == (
+    assert response == (
         b"HTTP/1.1 206 Some Of It\r\nLink: <b>\r\nX-B: 1\r\nLink: <a>\r\nx-b: 0\r\nWWW-Authenticate: Basic\r\n"
         b"Location: http://localhost:5000/v2/a/blobs/uploads/1?_state=x%3D\r\nContent-Length: 3\r\n"
         b"Content-Range: bytes 0-2/9\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\nabc"
@@ -110,25 +110,25 @@ async def test_an_answer_comes_back_as_it_was_given_and_nothing_is_added(wire: W
         ),
     ],
 )
-async def test_a_head_has_the_length_of_what_it_stands_for(
+async def test_response_to_head_keeps_the_length_of_the_content(
     wire: Wire, status: bytes, expected: bytes
 ) -> None:
     wire.backend.answer = b"HTTP/1.1 " + status + b"\r\n\r\n"
 
-    answer = await wire.answer_to(b"HEAD /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
+    response = await wire.response_to(b"HEAD /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
 
-    assert answer == b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n\r\n"
-    assert expected in answer
+    assert response == b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n\r\n"
+    assert expected in response
 
 
-async def test_an_answer_of_unknown_length_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0(
+async def test_response_of_unknown_length_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0(
     wire: Wire,
 ) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n"
     wire.backend.answer = head + b"3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
 
-    new = await wire.answer_to(b"GET /v2/a HTTP/1.1\r\n" + HOST + CLOSE)
-    old = await wire.answer_to(b"GET /v2/a HTTP/1.0\r\n" + HOST + b"\r\n")
+    new = await wire.response_to(b"GET /v2/a HTTP/1.1\r\n" + HOST + CLOSE)
+    old = await wire.response_to(b"GET /v2/a HTTP/1.0\r\n" + HOST + b"\r\n")
 
     assert new.endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
     assert b"Transfer-Encoding: chunked" in new
@@ -149,9 +149,7 @@ async def test_an_answer_of_unknown_length_is_chunked_for_1_1_and_ends_with_the_
         ),
     ],
 )
-async def test_a_body_arrives_framed_as_it_was_sent(
-    wire: Wire, framing: bytes, body: bytes
-) -> None:
+async def test_body_arrives_framed_as_it_was_sent(wire: Wire, framing: bytes, body: bytes) -> None:
     bodies = []
 
     async def script(exchange: Exchange) -> None:
@@ -160,9 +158,9 @@ async def test_a_body_arrives_framed_as_it_was_sent(
 
     wire.backend.script = script
     head = b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + framing + b"\r\n"
-    answer = await wire.answer_to(head + CLOSE + body)
+    response = await wire.response_to(head + CLOSE + body)
 
-    assert answer.startswith(b"HTTP/1.1 202 Accepted\r\n")
+    assert response.startswith(b"HTTP/1.1 202 Accepted\r\n")
     assert bodies == [b"" if framing.endswith(b" 0") else b"hello"]
     assert framing in wire.backend.seen[0].head
     assert b"X-T" not in wire.backend.seen[0].head
@@ -170,7 +168,7 @@ async def test_a_body_arrives_framed_as_it_was_sent(
 
 @pytest.mark.parametrize("is_chunked", [False, True])
 @pytest.mark.parametrize("body", [gzip.compress(b"A" * 300), b"not gzip"], ids=["gzip", "not"])
-async def test_an_encoded_body_is_not_decoded(wire: Wire, body: bytes, is_chunked: bool) -> None:
+async def test_encoded_body_is_not_decoded(wire: Wire, body: bytes, is_chunked: bool) -> None:
     bodies = []
 
     async def script(exchange: Exchange) -> None:
@@ -182,46 +180,50 @@ async def test_an_encoded_body_is_not_decoded(wire: Wire, body: bytes, is_chunke
     framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: " + length
     framed = length + b"\r\n" + body + b"\r\n0\r\n\r\n" if is_chunked else body
     head = b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + framing + b"\r\n"
-    answer = await wire.answer_to(head + b"Content-Encoding: gzip\r\n" + CLOSE + framed)
+    response = await wire.response_to(head + b"Content-Encoding: gzip\r\n" + CLOSE + framed)
 
-    assert answer.startswith(b"HTTP/1.1 202 Accepted\r\n")
+    assert response.startswith(b"HTTP/1.1 202 Accepted\r\n")
     assert bodies == [body]
     assert b"Content-Encoding: gzip" in wire.backend.seen[0].head
 
 
-async def test_another_protocol_that_is_offered_is_declined(wire: Wire) -> None:
-    """As `curl --http2` and Java's client offer it; what a client sends behind it is asked again by another road."""
+async def test_offer_of_another_protocol_is_declined(wire: Wire) -> None:
+    """As `curl --http2` and Java's client offer it. The client sends later requests on another connection."""
     offer = (
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
     )
     body = b"Content-Length: 5\r\n\r\nhello"
-    answer = await wire.answer_to(b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + offer + body)
+    response = await wire.response_to(
+        b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST + offer + body
+    )
 
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"\r\nConnection: close\r\n" in answer
+    assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in response
     (seen,) = wire.backend.seen
     assert b"pgrade" not in seen.head
     assert b"Content-Length: 5" in seen.head
 
 
-async def test_headers_of_other_alphabets_arrive_as_they_were_sent(wire: Wire) -> None:
+async def test_headers_with_non_ascii_text_arrive_as_they_were_sent(wire: Wire) -> None:
     wire.backend.answer = "HTTP/1.1 200 OK\r\nX-Back: ü\r\nContent-Length: 0\r\n\r\n".encode()
-    answer = await wire.answer_to(
+    response = await wire.response_to(
         b"GET /v2/ HTTP/1.1\r\n" + HOST + "X-Forth: é\r\n".encode() + CLOSE
     )
 
-    assert "\r\nX-Back: ü\r\n".encode() in answer
+    assert "\r\nX-Back: ü\r\n".encode() in response
     assert "\r\nX-Forth: é\r\n".encode() in wire.backend.seen[0].head
 
 
-async def test_a_long_place_of_a_redirect_arrives(wire: Wire) -> None:
-    place = b"Location: /v2/" + b"a" * 15_000
-    wire.backend.answer = b"HTTP/1.1 307 Elsewhere\r\n" + place + b"\r\nContent-Length: 0\r\n\r\n"
+async def test_long_location_of_a_redirect_arrives(wire: Wire) -> None:
+    location = b"Location: /v2/" + b"a" * 15_000
+    wire.backend.answer = (
+        b"HTTP/1.1 307 Elsewhere\r\n" + location + b"\r\nContent-Length: 0\r\n\r\n"
+    )
 
-    assert place in await wire.answer_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
+    assert location in await wire.response_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
 
 
-async def test_a_client_that_waits_for_100_is_told_to_go_on(wire: Wire) -> None:
+async def test_client_that_waits_for_100_is_told_to_continue(wire: Wire) -> None:
     async with wire.client() as client:
         await client.send(
             b"PUT /v2/a/blobs/uploads/1 HTTP/1.1\r\n"
@@ -234,10 +236,10 @@ async def test_a_client_that_waits_for_100_is_told_to_go_on(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 67108864", b"Transfer-Encoding: chunked"])
-async def test_an_error_before_the_upload_has_ended_reaches_the_client(
+async def test_error_before_the_end_of_an_upload_reaches_the_client(
     wire: Wire, framing: bytes
 ) -> None:
-    """As Go's server does: it answers, reads no more, closes its half, and a while later the rest."""
+    """As Go's server does: it responds, reads no more, closes its half, and a while later the rest."""
     error = b'{"errors":[{"code":"DENIED"}]}'
     answered = asyncio.Event()
 
@@ -274,7 +276,7 @@ async def test_an_error_before_the_upload_has_ended_reaches_the_client(
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 67108864", b"Transfer-Encoding: chunked"])
-async def test_an_error_reaches_the_client_when_the_backend_resets_at_once(
+async def test_error_reaches_the_client_when_the_backend_resets_at_once(
     wire: Wire, framing: bytes
 ) -> None:
     async def script(exchange: Exchange) -> None:
@@ -293,7 +295,7 @@ async def test_an_error_reaches_the_client_when_the_backend_resets_at_once(
             sending.cancel()
 
 
-async def test_a_slow_reader_slows_the_backend_down_and_no_memory_fills(wire: Wire) -> None:
+async def test_slow_client_slows_the_backend_down_without_filling_memory(wire: Wire) -> None:
     sent = 0
     standing = asyncio.Event()
 
@@ -317,14 +319,14 @@ async def test_a_slow_reader_slows_the_backend_down_and_no_memory_fills(wire: Wi
     assert sent < 32 * MIB
 
 
-async def test_a_slow_registry_slows_the_client_down_and_no_memory_fills(wire: Wire) -> None:
-    """And when it goes on all of the upload arrives."""
+async def test_slow_registry_slows_the_client_down_without_filling_memory(wire: Wire) -> None:
+    """When the registry continues, all of the upload arrives."""
     size, block = 128 * MIB, os.urandom(MIB // 4)
-    goes_on = asyncio.Event()
+    may_continue = asyncio.Event()
     taken, sent, arrived = 0, hashlib.sha256(), hashlib.sha256()
 
     async def script(exchange: Exchange) -> None:
-        await goes_on.wait()
+        await may_continue.wait()
         left = size
         while left and (piece := await exchange.reader.read(left)):
             arrived.update(piece)
@@ -347,25 +349,25 @@ async def test_a_slow_registry_slows_the_client_down_and_no_memory_fills(wire: W
         while before < taken:
             before = taken
             await asyncio.wait({sending}, timeout=1)
-        goes_on.set()
+        may_continue.set()
         await sending
-        answer = await client.head()
+        response = await client.head()
 
     assert before < 32 * MIB
-    assert answer.startswith(b"HTTP/1.1 202 Accepted\r\n")
+    assert response.startswith(b"HTTP/1.1 202 Accepted\r\n")
     assert arrived.digest() == sent.digest()
 
 
-async def test_a_broken_answer_stays_broken(wire: Wire) -> None:
+async def test_broken_response_stays_broken(wire: Wire) -> None:
     async def script(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await exchange.writer.drain()
         exchange.writer.transport.abort()
 
     wire.backend.script = script
-    answer = await wire.answer_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
+    response = await wire.response_to(b"GET /v2/a/blobs/x HTTP/1.1\r\n" + HOST + CLOSE)
 
-    assert b"0\r\n\r\n" not in answer
+    assert b"0\r\n\r\n" not in response
 
 
 async def test_pipelined_requests_are_answered_in_order(wire: Wire) -> None:
@@ -379,15 +381,17 @@ async def test_pipelined_requests_are_answered_in_order(wire: Wire) -> None:
     one = b"GET /v2/%d HTTP/1.1\r\n" + HOST
     requests = b"".join(one % i + b"\r\n" for i in range(9)) + one % 9 + CLOSE
 
-    answer = await wire.answer_to(requests)
+    response = await wire.response_to(requests)
 
-    assert [answer.find(b"/v2/%d" % i) for i in range(10)] == sorted(
-        answer.find(b"/v2/%d" % i) for i in range(10)
+    assert [response.find(b"/v2/%d" % i) for i in range(10)] == sorted(
+        response.find(b"/v2/%d" % i) for i in range(10)
     )
-    assert answer.count(b"200 OK") == 10
+    assert response.count(b"200 OK") == 10
 
 
-async def test_a_backend_that_closed_an_idle_connection_is_asked_again(wire: Wire) -> None:
+async def test_request_is_sent_again_if_the_backend_has_closed_an_idle_connection(
+    wire: Wire,
+) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.body()
         exchange.writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
@@ -397,6 +401,6 @@ async def test_a_backend_that_closed_an_idle_connection_is_asked_again(wire: Wir
     wire.backend.script = script
     post = b"POST /v2/a/blobs/uploads/ HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n"
 
-    answers = [await wire.answer_to(post + CLOSE) for _ in range(20)]
+    responses = [await wire.response_to(post + CLOSE) for _ in range(20)]
 
-    assert [a.split(b"\r\n")[0] for a in answers] == [b"HTTP/1.1 202 Accepted"] * 20
+    assert [a.split(b"\r\n")[0] for a in responses] == [b"HTTP/1.1 202 Accepted"] * 20

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a clean 4xx or the backend's own, and nothing is smuggled past us."""
+"""Every request gets a clean 4xx or the backend's response, and no request is smuggled past the proxy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fakes.wire import RawBackend
 from tests.helpers import hostile
 from tests.helpers.proxy_wire import between
 
-# `make fuzz` says how long; in `make test` a few seconds are enough for regressions.
+# `make fuzz` sets the number; a few seconds in `make test` are enough for regressions.
 EXAMPLES = int(os.environ.get("AUTOREGISTRY_FUZZ_EXAMPLES", "60"))
 HOST = b"Host: localhost:5000\r\n"
 TAGS = b"GET /v2/a/tags/list HTTP/1.1\r\n"
@@ -34,7 +34,7 @@ def test_no_request_does_harm(request_text: bytes) -> None:
             backend = RawBackend(hostile.script)
             async with between(Path(state), backend=backend) as wire:
                 await hostile.attack(wire, request_text)
-                await hostile.is_well(wire)
+                await hostile.assert_next_client_is_served(wire)
 
     asyncio.run(run())
 
@@ -53,12 +53,12 @@ def test_no_request_does_harm(request_text: bytes) -> None:
         pytest.param(b"Host: evil.example\r\n", id="two hosts"),
     ],
 )
-async def test_nothing_is_smuggled(tmp_path: Path, framing: bytes) -> None:
+async def test_no_request_is_smuggled(tmp_path: Path, framing: bytes) -> None:
     backend = RawBackend(hostile.script)
     async with between(tmp_path, backend=backend) as wire:
         head = POST + HOST + framing + b"\r\n"
         await hostile.attack(wire, head + b"hello" + hostile.smuggled)
-        await hostile.is_well(wire)
+        await hostile.assert_next_client_is_served(wire)
 
 
 @pytest.mark.parametrize(
@@ -81,28 +81,28 @@ async def test_nothing_is_smuggled(tmp_path: Path, framing: bytes) -> None:
         pytest.param(POST + HOST + b"Content-Length: 5, 5\r\n", id="a list of equal lengths"),
     ],
 )
-async def test_what_another_reader_may_read_otherwise_is_refused(
+async def test_request_that_another_parser_may_read_differently_is_refused(
     tmp_path: Path, head: bytes
 ) -> None:
-    """RFC 9112 lets a server mend most of these; the registry might mend them in another way."""
+    """RFC 9112 lets a server correct most of these; the registry might correct them differently."""
     async with between(tmp_path, backend=RawBackend(hostile.script)) as wire:
-        answer = await wire.answer_to(head + b"\r\nhello" + hostile.smuggled)
+        response = await wire.response_to(head + b"\r\nhello" + hostile.smuggled)
 
-        assert answer.startswith(b"HTTP/1.0 400 not a request in HTTP/1.1: ")
-        assert b"\r\nAutoregistry: unreadable-request\r\n" in answer
-        assert answer.count(b"Autoregistry: ") == 1
+        assert response.startswith(b"HTTP/1.0 400 not a request in HTTP/1.1: ")
+        assert b"\r\nAutoregistry: unreadable-request\r\n" in response
+        assert response.count(b"Autoregistry: ") == 1
         assert wire.backend.seen == []
-        await hostile.is_well(wire)
+        await hostile.assert_next_client_is_served(wire)
 
 
-async def test_a_tls_hello_is_answered_in_http(tmp_path: Path) -> None:
-    """Or Docker's containerd store gives up instead of trying http."""
+async def test_tls_hello_is_answered_in_http(tmp_path: Path) -> None:
+    """Otherwise Docker's containerd store fails instead of trying http."""
     async with between(tmp_path) as wire:
-        answer = await wire.answer_to(
+        response = await wire.response_to(
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 300
         )
 
-    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert response.startswith(b"HTTP/1.0 400 ")
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,15 @@ async def test_a_tls_hello_is_answered_in_http(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("path", [b"/v2/", b"/_autoregistry/health"])
-async def test_only_our_names_are_answered(
+async def test_only_our_host_names_are_served(
     tmp_path: Path, host: bytes, status: bytes, path: bytes
 ) -> None:
     async with between(tmp_path) as wire:
-        answer = await wire.answer_to(
+        response = await wire.response_to(
             b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
         )
 
-    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert response.startswith(b"HTTP/1.1 " + status)
 
 
 @pytest.mark.parametrize(
@@ -142,22 +142,20 @@ async def test_only_our_names_are_answered(
         pytest.param(b"evil.registry.internal", b"421", id="suffix"),
     ],
 )
-async def test_names_that_are_allowed_are_answered_too(
-    tmp_path: Path, host: bytes, status: bytes
-) -> None:
+async def test_allowed_host_names_are_served(tmp_path: Path, host: bytes, status: bytes) -> None:
     async with between(tmp_path, allow_hosts=("Registry.Internal", "build.test:5000")) as wire:
-        answer = await wire.answer_to(
+        response = await wire.response_to(
             b"GET /v2/ HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
         )
 
-        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert response.startswith(b"HTTP/1.1 " + status)
         assert len(wire.backend.seen) == (status == b"200")
 
 
 @pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
-async def test_another_sites_page_starts_no_push(tmp_path: Path, site: bytes) -> None:
+async def test_page_of_another_site_starts_no_push(tmp_path: Path, site: bytes) -> None:
     async with between(tmp_path) as wire:
-        answer = await wire.answer_to(
+        response = await wire.response_to(
             b"GET /v2/app/manifests/dev HTTP/1.1\r\n"
             + HOST
             + b"Sec-Fetch-Site: "
@@ -165,19 +163,19 @@ async def test_another_sites_page_starts_no_push(tmp_path: Path, site: bytes) ->
             + b"\r\nConnection: close\r\n\r\n"
         )
 
-        assert answer.startswith(b"HTTP/1.1 421 not for pages of other sites\r\n")
+        assert response.startswith(b"HTTP/1.1 421 not for pages of other sites\r\n")
         assert wire.docker.inspected == []
         assert wire.backend.seen == []
 
 
-async def test_another_registrys_image_is_not_touched(tmp_path: Path) -> None:
+async def test_image_of_another_registry_is_not_touched(tmp_path: Path) -> None:
     async with between(tmp_path) as wire:
-        answer = await wire.answer_to(
+        response = await wire.response_to(
             b"GET /v2/library/nginx/manifests/latest?ns=docker.io HTTP/1.1\r\n"
             + HOST
             + b"Connection: close\r\n\r\n"
         )
 
-        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert response.startswith(b"HTTP/1.1 404 ")
         assert wire.docker.inspected == []
         assert wire.backend.seen == []

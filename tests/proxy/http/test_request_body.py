@@ -1,4 +1,4 @@
-"""Bodies: sent on once, timed both ways, and what is left of one behind an early answer is no request."""
+"""Bodies are forwarded once and timed in both directions; the rest of one after an early response is no request."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ REFUSED = b'{"errors":[{"code":"DENIED","message":"no"}]}'
     ],
     ids=["sized", "chunked"],
 )
-async def test_a_question_with_a_body_reaches_neither_docker_nor_the_registry(
+async def test_get_with_a_body_reaches_neither_docker_nor_the_registry(
     tmp_path: Path, method: bytes, body: bytes
 ) -> None:
-    """It is asked a second time after a push: the registry would take the next request for that body."""
+    """It is sent again after a push: the registry would take the next request for that body."""
     async with between(tmp_path) as wire:
         wire.docker.images["localhost:5000/app:dev"] = FakeImage("x")
         head = method + b" /v2/app/manifests/dev HTTP/1.1\r\n" + HOST + ACCEPT
-        answer = await wire.answer_to(head + body, seconds=2)
+        response = await wire.response_to(head + body, seconds=2)
 
-        assert answer.startswith(b"HTTP/1.1 400 a " + method + b" has no body\r\n")
-        assert answer.count(b"HTTP/1.") == 1
+        assert response.startswith(b"HTTP/1.1 400 a " + method + b" has no body\r\n")
+        assert response.count(b"HTTP/1.") == 1
         assert (wire.backend.seen, wire.docker.pushed) == ([], [])
 
 
 def _upload(port: int, size: int) -> tuple[int, bytes]:
-    """Send all of an upload before anything is read; how much of it could be sent, and what came."""
+    """Send all of an upload before reading anything; return how much could be sent, and the response."""
     with socket.create_connection(("127.0.0.1", port), timeout=15) as client:
         head = b"PATCH /v2/a/blobs/uploads/1 HTTP/1.1\r\n" + HOST
         client.sendall(head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % size)
@@ -74,17 +74,15 @@ def _upload(port: int, size: int) -> tuple[int, bytes]:
         pytest.param(b"CONNECT /v2/ HTTP/1.1", id="tunnel to a path"),
     ],
 )
-async def test_what_the_http_server_inside_refuses_is_refused_in_our_form(
-    tmp_path: Path, lines: bytes
-) -> None:
+async def test_refusals_of_aiohttp_have_our_form(tmp_path: Path, lines: bytes) -> None:
     async with between(tmp_path) as wire:
-        answer = await wire.answer_to(lines + b"\r\n" + HOST + b"Connection: close\r\n\r\n")
+        response = await wire.response_to(lines + b"\r\n" + HOST + b"Connection: close\r\n\r\n")
 
-    assert answer.startswith(b"HTTP/1.1 400 no")
-    assert b"\r\nAutoregistry: not-a-registry-request\r\n" in answer
+    assert response.startswith(b"HTTP/1.1 400 no")
+    assert b"\r\nAutoregistry: not-a-registry-request\r\n" in response
 
 
-async def test_the_rest_of_an_upload_behind_an_early_answer_is_no_head(tmp_path: Path) -> None:
+async def test_rest_of_an_upload_after_an_early_response_is_no_head(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.reader.read(1000)
         length = b"Content-Length: %d\r\n\r\n" % len(REFUSED)
@@ -94,15 +92,15 @@ async def test_the_rest_of_an_upload_behind_an_early_answer_is_no_head(tmp_path:
             pass
 
     async with between(tmp_path, backend=RawBackend(script)) as wire:
-        sent, answer = await asyncio.to_thread(_upload, wire.port, 4 << 20)
+        sent, response = await asyncio.to_thread(_upload, wire.port, 4 << 20)
 
     assert sent == 4 << 20
-    assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
-    assert answer.endswith(REFUSED)
-    assert answer.count(b"HTTP/1.1") == 1
+    assert response.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert response.endswith(REFUSED)
+    assert response.count(b"HTTP/1.1") == 1
 
 
-async def test_a_registry_that_takes_nothing_of_an_upload_is_not_waited_for(tmp_path: Path) -> None:
+async def test_registry_that_accepts_nothing_of_an_upload_ends_in_502(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         exchange.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.sleep(60)
@@ -120,14 +118,14 @@ async def test_a_registry_that_takes_nothing_of_an_upload_is_not_waited_for(tmp_
                 await client.send(b"x" * 65536)
 
         sending = asyncio.create_task(send())
-        answer = await client.head()
+        response = await client.head()
         sending.cancel()
 
-    assert answer.startswith(b"HTTP/1.1 502 ")
-    assert b"it took nothing of an upload for 0.5 s" in answer
+    assert response.startswith(b"HTTP/1.1 502 ")
+    assert b"it took nothing of an upload for 0.5 s" in response
 
 
-async def test_nobody_waits_for_a_client_that_says_half_a_manifest(tmp_path: Path) -> None:
+async def test_client_that_sends_half_a_manifest_delays_no_other_client(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.body()
         exchange.writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
@@ -142,11 +140,11 @@ async def test_nobody_waits_for_a_client_that_says_half_a_manifest(tmp_path: Pat
         await asyncio.sleep(0.2)
         async with asyncio.timeout(10):
             whole = put + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}"
-            answer = await wire.answer_to(whole, seconds=10)
+            response = await wire.response_to(whole, seconds=10)
         await half.send(b"}")
         late = await half.head()
 
-    assert answer.startswith(b"HTTP/1.1 201 Created")
+    assert response.startswith(b"HTTP/1.1 201 Created")
     assert late.startswith(b"HTTP/1.1 201 Created")
 
 
@@ -158,18 +156,18 @@ async def test_nobody_waits_for_a_client_that_says_half_a_manifest(tmp_path: Pat
     ],
     ids=["half of it", "no chunk"],
 )
-async def test_a_manifest_that_does_not_come_is_the_clients_matter(
+async def test_incomplete_manifest_is_reported_as_the_clients_fault(
     tmp_path: Path, sent: bytes, status: bytes
 ) -> None:
     async with between(tmp_path, Limits(idle_seconds=0.3)) as wire:
         put = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST
-        answer = await wire.answer_to(put + sent, seconds=5)
+        response = await wire.response_to(put + sent, seconds=5)
 
-        assert answer.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status)), answer
+        assert response.startswith((b"HTTP/1.1 " + status, b"HTTP/1.0 " + status)), response
         assert wire.backend.seen == []
 
 
-async def test_a_manifest_larger_than_any_goes_to_the_registry_all_the_same(tmp_path: Path) -> None:
+async def test_oversized_manifest_is_sent_to_the_registry(tmp_path: Path) -> None:
     got = 0
 
     async def script(exchange: Exchange) -> None:
@@ -182,13 +180,13 @@ async def test_a_manifest_larger_than_any_goes_to_the_registry_all_the_same(tmp_
     async with between(tmp_path, backend=RawBackend(script)) as wire:
         head = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST + b"Connection: close\r\n"
         length = b"Content-Length: %d\r\n\r\n" % size
-        answer = await wire.answer_to(head + length + b"x" * size, seconds=20)
+        response = await wire.response_to(head + length + b"x" * size, seconds=20)
 
     assert got == size
-    assert answer.startswith(b"HTTP/1.1 413 Too Large")
+    assert response.startswith(b"HTTP/1.1 413 Too Large")
 
 
-async def test_an_answer_that_stands_still_is_cut_off(tmp_path: Path) -> None:
+async def test_stalled_response_is_cut_off(tmp_path: Path) -> None:
     async def script(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await asyncio.sleep(60)
@@ -196,12 +194,12 @@ async def test_an_answer_that_stands_still_is_cut_off(tmp_path: Path) -> None:
     limits = Limits(idle_seconds=0.3)
     async with between(tmp_path, limits, RawBackend(script)) as wire:
         request = b"GET /v2/_catalog HTTP/1.1\r\n" + HOST + b"\r\n"
-        answer = await asyncio.wait_for(wire.answer_to(request, seconds=30), 20)
+        response = await asyncio.wait_for(wire.response_to(request, seconds=30), 20)
 
-    assert answer.endswith(b"3\r\nabc\r\n")
+    assert response.endswith(b"3\r\nabc\r\n")
 
 
-async def test_the_end_of_an_answer_that_nobody_takes_is_not_kept(tmp_path: Path) -> None:
+async def test_unread_end_of_a_response_is_dropped(tmp_path: Path) -> None:
     limits = Limits(idle_seconds=0.5, keepalive_seconds=0.2, connections=1)
     async with between(tmp_path, limits) as wire:
         loop = asyncio.get_running_loop()
@@ -215,7 +213,7 @@ async def test_the_end_of_an_answer_that_nobody_takes_is_not_kept(tmp_path: Path
                 )
             async with asyncio.timeout(15):
                 request = b"GET /v2/ HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
-                while not (await wire.answer_to(request, 1)).startswith(b"HTTP/1.1 200"):
+                while not (await wire.response_to(request, 1)).startswith(b"HTTP/1.1 200"):
                     pass
 
 
@@ -224,15 +222,15 @@ def _digest(content: bytes) -> str:
 
 
 class Manifests:
-    """A registry of manifests by digest, which counts how many it is asked for at once."""
+    """A registry of manifests by digest, which counts requests and how many of them came at once."""
 
     def __init__(self) -> None:
-        self.there: dict[str, bytes] = {}
+        self.contents: dict[str, bytes] = {}
         self.asked = self.now = self.most = 0
 
     def add(self, content: object) -> str:
         text = json.dumps(content).encode()
-        self.there[_digest(text)] = text
+        self.contents[_digest(text)] = text
         return _digest(text)
 
     async def script(self, exchange: Exchange) -> None:
@@ -241,14 +239,14 @@ class Manifests:
         self.most = max(self.most, self.now)
         await asyncio.sleep(0.01)
         self.now -= 1
-        content = self.there.get(exchange.request_line.split()[1].decode().rpartition("/")[2])
+        content = self.contents.get(exchange.request_line.split()[1].decode().rpartition("/")[2])
         status = b"404 Not Found" if content is None else b"200 OK"
         length = b"Content-Length: %d\r\n\r\n" % len(content or b"")
         exchange.writer.write(b"HTTP/1.1 " + status + b"\r\n" + length + (content or b""))
         await exchange.writer.drain()
 
 
-async def _behind(registry: Manifests, digest: str, times: int = 1) -> list[frozenset[str]]:
+async def _configs(registry: Manifests, digest: str, times: int = 1) -> list[frozenset[str]]:
     async with RawBackend(registry.script).serving() as behind:
         backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
         try:
@@ -257,27 +255,27 @@ async def _behind(registry: Manifests, digest: str, times: int = 1) -> list[froz
             await backend.close()
 
 
-async def test_the_children_of_an_index_are_read_once_and_few_at_a_time() -> None:
+async def test_children_of_an_index_are_read_once_and_few_at_a_time() -> None:
     registry = Manifests()
     children = [registry.add({"config": {"digest": f"sha256:{n}"}}) for n in range(40)]
     index = registry.add({"manifests": [{"digest": child} for child in children * 3]})
 
-    first, again = await _behind(registry, index, times=2)
+    first, again = await _configs(registry, index, times=2)
 
     assert first == again == {f"sha256:{n}" for n in range(40)}
     assert registry.asked == 41
     assert registry.most <= backends.CONCURRENT_READS
 
 
-async def test_an_index_of_too_much_is_not_followed() -> None:
+async def test_index_with_too_many_manifests_is_not_followed() -> None:
     registry = Manifests()
     many = [{"digest": f"sha256:{n}"} for n in range(backends.MAX_MANIFESTS)]
 
-    assert await _behind(registry, registry.add({"manifests": many})) == [frozenset()]
+    assert await _configs(registry, registry.add({"manifests": many})) == [frozenset()]
     assert registry.asked == 1
 
 
-async def test_indexes_of_indexes_are_each_read_once_and_not_without_end() -> None:
+async def test_indexes_of_indexes_are_each_read_once_and_within_a_limit() -> None:
     registry = Manifests()
     level = [registry.add({"config": {"digest": f"sha256:{n}"}}) for n in range(16)]
     for depth in range(5):
@@ -286,22 +284,22 @@ async def test_indexes_of_indexes_are_each_read_once_and_not_without_end() -> No
             for n in range(16)
         ]
 
-    await _behind(registry, level[0])
+    await _configs(registry, level[0])
 
     assert registry.asked <= backends.MAX_MANIFESTS
 
 
-async def test_what_is_missing_of_an_index_is_asked_for_again() -> None:
-    """It may have come meanwhile; the whole of it is kept, since it never changes."""
+async def test_missing_child_of_an_index_is_requested_again() -> None:
+    """It may have arrived in the meantime. Only a complete result is cached, because it never changes."""
     registry = Manifests()
-    there = registry.add({"config": {"digest": "sha256:a"}})
+    present = registry.add({"config": {"digest": "sha256:a"}})
     late = json.dumps({"config": {"digest": "sha256:b"}}).encode()
-    index = registry.add({"manifests": [{"digest": there}, {"digest": _digest(late)}]})
+    index = registry.add({"manifests": [{"digest": present}, {"digest": _digest(late)}]})
 
     async with RawBackend(registry.script).serving() as behind:
         backend = Backend(behind.url, lambda *_: None, Limits().idle_seconds)
         first = await backend.configs("app", index)
-        registry.there[_digest(late)] = late
+        registry.contents[_digest(late)] = late
         second = await backend.configs("app", index)
         await backend.close()
 
@@ -309,16 +307,16 @@ async def test_what_is_missing_of_an_index_is_asked_for_again() -> None:
     assert second == {"sha256:a", "sha256:b"}
 
 
-async def test_a_client_that_hangs_up_lets_go_of_the_registrys_answer() -> None:
-    held = Mock(status=404, close=AsyncMock())
+async def test_client_that_disconnects_closes_the_registrys_response() -> None:
+    response = Mock(status=404, close=AsyncMock())
     docker = Mock(tags_with=AsyncMock(side_effect=asyncio.CancelledError))
-    registry = Mock(read=AsyncMock(return_value=held))
+    registry = Mock(read=AsyncMock(return_value=response))
     pulls = PullHandler(docker, registry, Mock(), Mock(), patience=1)
-    ask = BackendRequest(
+    request = BackendRequest(
         "GET", "/v2/app/manifests/x", [(b"Accept", ", ".join(MANIFEST_TYPES).encode())]
     )
 
     with pytest.raises(asyncio.CancelledError):
-        await pulls.reply(ask, Manifest("app", Digest("sha256:" + "a" * 64)))
+        await pulls.reply(request, Manifest("app", Digest("sha256:" + "a" * 64)))
 
-    held.close.assert_awaited_once()
+    response.close.assert_awaited_once()

@@ -1,4 +1,4 @@
-"""What a client that asks for a manifest gets (design: "One pull"), on both image stores."""
+"""The response to a client that requests a manifest, on both image stores."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tests.helpers.waiting import until
 APP = f"{NAME}/app:dev"
 
 
-async def _hand_push(lab: Lab, content: str) -> FakeImage:
+async def _push_manually(lab: Lab, content: str) -> FakeImage:
     image = FakeImage(content)
-    answer = await lab.client.put(
+    response = await lab.client.put(
         "/v2/app/manifests/dev",
         content=image.manifest,
         headers={"Content-Type": MANIFEST_TYPE, "User-Agent": "crane/0.22"},
     )
-    assert answer.status_code == 201
+    assert response.status_code == 201
     return image
 
 
-async def _pull_in_its_push(lab: Lab) -> asyncio.Task[httpx.Response]:
-    """A pull of what was only built, whose push has begun and waits for `may_push`."""
+async def _pull_during_its_push(lab: Lab) -> asyncio.Task[httpx.Response]:
+    """Start a pull of an image that was only built. Its push has begun and waits for `may_push`."""
     lab.docker.build(APP, "v1")
     lab.docker.may_push.clear()
     pull = asyncio.create_task(lab.pull())
@@ -42,42 +42,42 @@ async def _pull_in_its_push(lab: Lab) -> asyncio.Task[httpx.Response]:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-async def test_what_was_only_built_is_pushed_and_answered(lab: Lab, method: str) -> None:
+async def test_image_that_was_only_built_is_pushed_and_served(lab: Lab, method: str) -> None:
     built = lab.docker.build(APP, "v1")
 
-    answer = await lab.pull(method=method)
+    response = await lab.pull(method=method)
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
-    assert built.digest == answer.headers["Docker-Content-Digest"]
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
+    assert built.digest == response.headers["Docker-Content-Digest"]
     if method == "GET":
-        assert built.manifest == answer.content
+        assert built.manifest == response.content
 
 
-async def test_what_is_up_to_date_costs_one_request_to_the_backend_and_no_push(lab: Lab) -> None:
+async def test_current_image_costs_one_request_to_the_backend_and_no_push(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     await lab.pull()  # the classic store's config digest is known from here on
     before = len(lab.registry.asked)
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert answer.headers["Autoregistry"] == "up-to-date"
+    assert response.headers["Autoregistry"] == "up-to-date"
     assert len(lab.registry.asked) == before + 1
     assert lab.registry.uploads_of("dev") == 1
 
 
-async def test_a_tag_whose_docker_image_changed_is_pushed_again(lab: Lab) -> None:
+async def test_rebuilt_tag_is_pushed_again(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     rebuilt = lab.docker.build(APP, "v2")
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert answer.headers["Autoregistry"] == "pushed"
-    assert answer.headers["Docker-Content-Digest"] == rebuilt.digest
+    assert response.headers["Autoregistry"] == "pushed"
+    assert response.headers["Docker-Content-Digest"] == rebuilt.digest
 
 
-async def test_what_docker_does_not_have_is_answered_by_the_registry(lab: Lab) -> None:
+async def test_registry_answers_for_an_image_that_docker_lacks(lab: Lab) -> None:
     digest = lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("theirs").manifest)
 
     present, absent = await lab.pull(), await lab.pull("nothing:here")
@@ -87,30 +87,30 @@ async def test_what_docker_does_not_have_is_answered_by_the_registry(lab: Lab) -
     assert absent.status_code == 404
 
 
-async def test_two_hundred_at_once_cause_one_push_and_all_get_the_new_image(lab: Lab) -> None:
+async def test_two_hundred_pulls_at_once_cause_one_push_and_get_the_new_image(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     rebuilt = lab.docker.build(APP, "v2")
     lab.docker.push_seconds = 0.2
 
-    answers = await asyncio.gather(*(lab.pull() for _ in range(200)))
+    responses = await asyncio.gather(*(lab.pull() for _ in range(200)))
 
-    assert {rebuilt.digest} == {a.headers["Docker-Content-Digest"] for a in answers}
+    assert {rebuilt.digest} == {a.headers["Docker-Content-Digest"] for a in responses}
     assert len(lab.docker.pushed) == 2
 
 
-async def test_twenty_tags_at_once_go_through_four_push_threads(lab: Lab) -> None:
+async def test_twenty_tags_at_once_are_pushed_by_four_threads(lab: Lab) -> None:
     built = {f"t{n}": lab.docker.build(f"{NAME}/app:t{n}", f"v{n}") for n in range(20)}
     lab.docker.push_seconds = 0.1
 
-    answers = await asyncio.gather(*(lab.pull(f"app:{tag}") for tag in built))
+    responses = await asyncio.gather(*(lab.pull(f"app:{tag}") for tag in built))
 
     assert [i.digest for i in built.values()] == [
-        a.headers["Docker-Content-Digest"] for a in answers
+        a.headers["Docker-Content-Digest"] for a in responses
     ]
 
 
-async def test_rebuilt_during_a_push_everybody_gets_the_newer_image(lab: Lab) -> None:
+async def test_all_clients_get_the_newer_image_after_a_rebuild_during_a_push(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     lab.docker.may_push.clear()
     first = asyncio.create_task(lab.pull())
@@ -124,7 +124,7 @@ async def test_rebuilt_during_a_push_everybody_gets_the_newer_image(lab: Lab) ->
     assert rebuilt.digest == (await first).headers["Docker-Content-Digest"]
 
 
-async def test_an_image_that_never_stops_changing_ends_in_a_reason(lab: Lab) -> None:
+async def test_image_that_keeps_changing_ends_in_an_error(lab: Lab) -> None:
     lab.docker.build(APP, "v0")
 
     def rebuild() -> None:
@@ -132,30 +132,30 @@ async def test_an_image_that_never_stops_changing_ends_in_a_reason(lab: Lab) -> 
 
     lab.docker.before_push_ends = rebuild
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (403, "push-failed")
-    assert "kept changing" in answer.reason_phrase
+    assert (response.status_code, response.headers["Autoregistry"]) == (403, "push-failed")
+    assert "kept changing" in response.reason_phrase
 
 
-async def test_a_push_that_fails_is_403_with_the_cause_and_never_the_old_image(lab: Lab) -> None:
+async def test_failed_push_is_403_with_the_cause_and_never_the_old_image(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     lab.docker.build(APP, "v2")
     lab.docker.push_error = "no space left\non device"
 
-    answer = await lab.pull(method="GET")
+    response = await lab.pull(method="GET")
 
     expected = "Docker's newer app:dev could not be pushed: no space left on device"
-    assert (403, expected) == (answer.status_code, answer.reason_phrase)
-    assert json.loads(answer.content)["errors"][0] == {
+    assert (403, expected) == (response.status_code, response.reason_phrase)
+    assert json.loads(response.content)["errors"][0] == {
         "code": "DENIED",
         "message": expected,
         "detail": None,
     }
 
 
-async def test_what_was_stale_stays_so_while_docker_is_away_and_mends_itself(
+async def test_stale_tag_stays_stale_while_docker_is_away_and_recovers(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autoregistry.proxy.pull.pushes.FAILURE_SECONDS", 0)
@@ -175,50 +175,50 @@ async def test_what_was_stale_stays_so_while_docker_is_away_and_mends_itself(
     assert (200, rebuilt.digest) == (back.status_code, back.headers["Docker-Content-Digest"])
 
 
-async def test_without_docker_the_proxy_is_a_plain_registry_and_says_so(lab: Lab) -> None:
+async def test_without_docker_the_proxy_is_a_plain_registry_and_reports_it(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     lab.docker.error = DockerUnreachable("gone")
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "docker-unreachable")
 
 
-async def test_a_push_by_hand_is_respected_also_after_a_restart(idle_lab: Lab) -> None:
+async def test_manual_push_is_respected_after_a_restart(idle_lab: Lab) -> None:
     lab = idle_lab
     async with lab.serving():
         lab.docker.build(APP, "v1")
         await lab.pull()
-        theirs = await _hand_push(lab, "theirs")
+        theirs = await _push_manually(lab, "theirs")
         before = await lab.pull()
     async with lab.serving():
         after = await lab.pull()
         rebuilt = lab.docker.build(APP, "v2")
         changed = await lab.pull()
 
-    for answer in (before, after):
-        assert answer.headers["Autoregistry"] == "pushed-by-hand"
-        assert theirs.digest == answer.headers["Docker-Content-Digest"]
+    for response in (before, after):
+        assert response.headers["Autoregistry"] == "pushed-by-hand"
+        assert theirs.digest == response.headers["Docker-Content-Digest"]
     assert rebuilt.digest == changed.headers["Docker-Content-Digest"]
 
 
-async def test_a_push_by_hand_while_docker_is_away_is_respected_too(lab: Lab) -> None:
+async def test_manual_push_while_docker_is_away_is_respected(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     lab.docker.error = DockerUnreachable("gone")
-    theirs = await _hand_push(lab, "theirs")
+    theirs = await _push_manually(lab, "theirs")
     lab.docker.error = None
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert answer.headers["Autoregistry"] == "pushed-by-hand"
-    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+    assert response.headers["Autoregistry"] == "pushed-by-hand"
+    assert theirs.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_a_push_by_hand_in_the_middle_of_ours_is_not_undone(lab: Lab) -> None:
-    pull = await _pull_in_its_push(lab)
-    theirs = await _hand_push(lab, "theirs")
+async def test_manual_push_during_our_push_is_not_undone(lab: Lab) -> None:
+    pull = await _pull_during_its_push(lab)
+    theirs = await _push_manually(lab, "theirs")
     lab.docker.may_push.set()
     first, second = await pull, await lab.pull()
 
@@ -229,105 +229,107 @@ async def test_a_push_by_hand_in_the_middle_of_ours_is_not_undone(lab: Lab) -> N
 
 
 @pytest.mark.parametrize("moment", [0.05, 0.15, 0.25, 0.35, 0.45, 0.55])
-async def test_a_push_by_hand_while_ours_is_weighed_is_not_undone(lab: Lab, moment: float) -> None:
-    """Docker takes a fifth of a second for an answer: the other's push comes between question and push."""
+async def test_manual_push_during_our_comparison_is_not_undone(lab: Lab, moment: float) -> None:
+    """Docker needs a fifth of a second for a query, so that the manual push comes between query and push."""
     lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
     lab.docker.build(APP, "v1")
     lab.docker.inspect_seconds = 0.2
     pull = asyncio.create_task(lab.pull())
     await asyncio.sleep(moment)
-    theirs = await _hand_push(lab, "theirs")
+    theirs = await _push_manually(lab, "theirs")
     await pull
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert theirs.digest == answer.headers["Docker-Content-Digest"]
-    assert answer.headers["Autoregistry"] == "pushed-by-hand"
+    assert theirs.digest == response.headers["Docker-Content-Digest"]
+    assert response.headers["Autoregistry"] == "pushed-by-hand"
 
 
-async def test_what_was_pushed_by_hand_and_cannot_be_read_is_not_missing(lab: Lab) -> None:
+async def test_manually_pushed_tag_that_is_unreadable_is_not_missing(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
-    theirs = await _hand_push(lab, "theirs")
+    theirs = await _push_manually(lab, "theirs")
     lab.registry.unreadable = 1000
     refused = await lab.pull()
     lab.registry.unreadable = 0
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
     assert refused.status_code == 502
     assert "pushed manually" in refused.reason_phrase
-    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+    assert theirs.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_one_tag_that_cannot_be_read_hides_no_other(lab: Lab) -> None:
+async def test_unreadable_tag_hides_no_other_tag(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     lab.docker.build(f"{NAME}/other:dev", "v1")
     await lab.pull()
     await lab.pull("other:dev")
-    await _hand_push(lab, "theirs")
+    await _push_manually(lab, "theirs")
     lab.registry.broken.add(("app", "dev"))
 
-    said = (await lab.client.get("/_autoregistry/status", timeout=20)).json()
+    status = (await lab.client.get("/_autoregistry/status", timeout=20)).json()
     one = (await lab.client.get("/_autoregistry/status?image=app:dev", timeout=20)).json()
 
-    states = {row["image"]: row["state"] for row in said["images"]}
+    states = {row["image"]: row["state"] for row in status["images"]}
     assert states == {"app:dev": "unreadable", "other:dev": "in-step"}
     assert (
         one["images"][0]["because"]
         == "the registry cannot read this tag, which was pushed manually"
     )
 
-    built = lab.docker.build(APP, "v2")  # what Docker had then is not what it has now
+    built = lab.docker.build(
+        APP, "v2"
+    )  # Docker has another image than at the time of the manual push
     lab.docker.before_push_ends = lab.registry.broken.clear
     assert built.digest == (await lab.pull()).headers["Docker-Content-Digest"]
 
 
-async def test_a_push_by_hand_of_dockers_own_image_is_not_by_hand(lab: Lab) -> None:
-    """`docker build && docker push`: what is lost of it is mended by the next pull."""
+async def test_manual_push_of_dockers_own_image_does_not_count_as_manual(lab: Lab) -> None:
+    """`docker build && docker push`: the next pull restores what the registry has lost."""
     lab.docker.build(APP, "v1")
-    await _hand_push(lab, "v1")
+    await _push_manually(lab, "v1")
     lab.registry.broken.add(("app", "dev"))
     lab.docker.before_push_ends = lab.registry.broken.clear
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
     expected = (200, "pushed") if lab.docker.store == "containerd" else (502, "backend-unreachable")
-    assert (answer.status_code, answer.headers["Autoregistry"]) == expected
+    assert (response.status_code, response.headers["Autoregistry"]) == expected
 
 
-async def test_a_tag_is_set_by_one_push_at_a_time_and_the_other_hand_is_last(lab: Lab) -> None:
-    """Ours is at the registry, which takes its time, when theirs comes."""
+async def test_one_push_at_a_time_sets_a_tag_and_the_later_manual_push_stands(lab: Lab) -> None:
+    """The manual push comes while the registry, which is slow, is busy with ours."""
     lab.registry.delay = 0.3
     lab.docker.build(APP, "v1")
     pull = asyncio.create_task(lab.pull())
     await until(lambda: lab.registry.uploads_of("dev") == 1)
-    theirs = await _hand_push(lab, "theirs")
+    theirs = await _push_manually(lab, "theirs")
     await pull
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert theirs.digest == answer.headers["Docker-Content-Digest"]
-    assert answer.headers["Autoregistry"] == "pushed-by-hand"
+    assert theirs.digest == response.headers["Docker-Content-Digest"]
+    assert response.headers["Autoregistry"] == "pushed-by-hand"
     assert lab.registry.most_at_once == 1
 
 
-async def test_what_fails_after_a_push_by_hand_is_not_held_against_it(lab: Lab) -> None:
-    pull = await _pull_in_its_push(lab)
-    theirs = await _hand_push(lab, "theirs")
+async def test_failure_after_a_manual_push_does_not_make_its_tag_stale(lab: Lab) -> None:
+    pull = await _pull_during_its_push(lab)
+    theirs = await _push_manually(lab, "theirs")
     lab.docker.error = DockerUnreachable("gone")
     lab.docker.may_push.set()
     await pull
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert answer.headers["Autoregistry"] == "docker-unreachable"
-    assert theirs.digest == answer.headers["Docker-Content-Digest"]
+    assert response.headers["Autoregistry"] == "docker-unreachable"
+    assert theirs.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_a_push_by_hand_that_fails_changes_nothing_that_is_known(lab: Lab) -> None:
+async def test_failed_manual_push_changes_nothing_in_the_journal(lab: Lab) -> None:
     lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
-    pull = await _pull_in_its_push(lab)
+    pull = await _pull_during_its_push(lab)
     lab.registry.refuse_puts = "UNKNOWN"
     failed = await lab.client.put(
         "/v2/app/manifests/dev", content=b"{}", headers={"User-Agent": "crane/0.22"}
@@ -340,42 +342,42 @@ async def test_a_push_by_hand_that_fails_changes_nothing_that_is_known(lab: Lab)
     assert (await lab.pull()).status_code == 403
 
 
-async def test_a_digest_of_an_unreadable_tag_may_be_had_by_another(lab: Lab) -> None:
+async def test_digest_of_an_unreadable_tag_is_pushed_by_another_tag(lab: Lab) -> None:
     built = lab.docker.build(APP, "v1")
     lab.docker.build(f"{NAME}/app:other", "v1")
     await lab.pull()
-    await _hand_push(lab, "theirs")
+    await _push_manually(lab, "theirs")
     lab.registry.broken.add(("app", "dev"))
     lab.registry.manifests.pop(("app", built.digest))
     lab.registry.manifests.pop(("app", "other"), None)
 
-    answer = await lab.pull(f"app@{built.digest}")
+    response = await lab.pull(f"app@{built.digest}")
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
 
 
-async def test_long_lists_keep_no_short_question_waiting(
+async def test_long_queries_do_not_delay_short_ones(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
     built = lab.docker.build(APP, "v1")
-    go_on = threading.Event()
-    monkeypatch.setattr(lab.docker, "tags_with", lambda *_: go_on.wait(20) and [])
+    may_continue = threading.Event()
+    monkeypatch.setattr(lab.docker, "tags_with", lambda *_: may_continue.wait(20) and [])
     asking = [asyncio.create_task(lab.pull(f"app@sha256:{n:064x}")) for n in range(20)]
     await asyncio.sleep(0.2)
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    go_on.set()
+    may_continue.set()
     await asyncio.gather(*asking)
-    assert built.digest == answer.headers["Docker-Content-Digest"]
+    assert built.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_a_push_by_hand_while_docker_was_away_and_had_nothing_ends_with_its_next_build(
+async def test_manual_push_while_docker_was_away_and_had_no_image_ends_with_the_next_build(
     lab: Lab,
 ) -> None:
     lab.docker.error = DockerUnreachable("gone")
-    await _hand_push(lab, "theirs")
+    await _push_manually(lab, "theirs")
     lab.docker.error = None
     assert (await lab.pull()).headers["Autoregistry"] == "only-in-registry"
 
@@ -384,7 +386,7 @@ async def test_a_push_by_hand_while_docker_was_away_and_had_nothing_ends_with_it
     assert built.digest == (await lab.pull()).headers["Docker-Content-Digest"]
 
 
-async def test_what_docker_has_no_longer_is_not_held_against_the_tag(lab: Lab) -> None:
+async def test_tag_is_no_longer_stale_once_docker_has_deleted_its_image(lab: Lab) -> None:
     lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
     lab.docker.build(APP, "v1")
     lab.docker.push_error = "disk full"
@@ -393,12 +395,12 @@ async def test_what_docker_has_no_longer_is_not_held_against_the_tag(lab: Lab) -
     assert (await lab.pull()).headers["Autoregistry"] == "only-in-registry"
     lab.docker.error = DockerUnreachable("gone")
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "docker-unreachable")
 
 
-async def test_a_docker_too_busy_to_list_an_indexs_children_has_answered_all_the_same(
+async def test_docker_that_is_too_busy_to_list_an_indexs_children_is_reachable(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
@@ -412,15 +414,15 @@ async def test_a_docker_too_busy_to_list_an_indexs_children_has_answered_all_the
         return replace(found, is_index=True) if found else None
 
     monkeypatch.setattr(lab.docker, "inspect", busy)
-    answer = await lab.pull()
+    response = await lab.pull()
 
     if lab.docker.store == "containerd":  # the other has no indexes
-        assert answer.headers["Autoregistry"] == "pushed"
-        assert built.digest == answer.headers["Docker-Content-Digest"]
+        assert response.headers["Autoregistry"] == "pushed"
+        assert built.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_a_newer_build_pushed_by_hand_in_the_middle_of_ours_stands(lab: Lab) -> None:
-    """Though its own push waits for its turn behind ours."""
+async def test_newer_build_that_is_pushed_manually_during_our_push_stands(lab: Lab) -> None:
+    """Although the push of the newer build waits for ours."""
     lab.docker.build(APP, "v1")
     lab.docker.may_push.clear()
     pulls = [asyncio.create_task(lab.pull())]
@@ -428,18 +430,18 @@ async def test_a_newer_build_pushed_by_hand_in_the_middle_of_ours_stands(lab: La
     newer = lab.docker.build(APP, "v2")
     pulls.append(asyncio.create_task(lab.pull()))
     await until(lambda: len(lab.docker.inspected) > 1)
-    await _hand_push(lab, "v2")
+    await _push_manually(lab, "v2")
     lab.docker.may_push.set()
-    answers = [*await asyncio.gather(*pulls), await lab.pull()]
+    responses = [*await asyncio.gather(*pulls), await lab.pull()]
 
-    assert {answer.headers["Docker-Content-Digest"] for answer in answers} == {newer.digest}
+    assert {response.headers["Docker-Content-Digest"] for response in responses} == {newer.digest}
     assert lab.registry.manifests["app", "dev"][1] == newer.manifest
 
 
-async def test_the_same_image_pushed_by_hand_in_the_middle_of_ours_is_up_to_date(lab: Lab) -> None:
-    """What a script that builds and pushes does."""
-    pull = await _pull_in_its_push(lab)
-    await _hand_push(lab, "v1")
+async def test_same_image_that_is_pushed_manually_during_our_push_is_up_to_date(lab: Lab) -> None:
+    """As a script does that builds and pushes."""
+    pull = await _pull_during_its_push(lab)
+    await _push_manually(lab, "v1")
     lab.docker.may_push.set()
     first, second = await pull, await lab.pull()
 
@@ -448,19 +450,19 @@ async def test_the_same_image_pushed_by_hand_in_the_middle_of_ours_is_up_to_date
     assert lab.docker.pushed == [(APP, "v1")]
 
 
-async def test_a_push_by_hand_ends_what_was_known_against_the_tag(lab: Lab) -> None:
+async def test_manual_push_ends_the_staleness_of_its_tag(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     lab.docker.push_error = "disk full"
     assert (await lab.pull()).status_code == 403
-    await _hand_push(lab, "theirs")
+    await _push_manually(lab, "theirs")
     lab.docker.error = DockerUnreachable("gone")
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "docker-unreachable")
 
 
-async def test_a_push_longer_than_patience_is_408_and_the_next_pull_joins_it(idle_lab: Lab) -> None:
+async def test_push_longer_than_patience_is_408_and_the_next_pull_joins_it(idle_lab: Lab) -> None:
     lab = idle_lab
     lab.settings = replace(lab.settings, patience=0.2)
     async with lab.serving():
@@ -471,27 +473,27 @@ async def test_a_push_longer_than_patience_is_408_and_the_next_pull_joins_it(idl
         lab.docker.may_push.set()
         late = await lab.pull(agent="crane")
 
-    told = [(answer.status_code, answer.headers["Autoregistry"]) for answer in early]
-    assert told == [(408, "pushing")] * 2
+    reported = [(response.status_code, response.headers["Autoregistry"]) for response in early]
+    assert reported == [(408, "pushing")] * 2
     assert built.digest == late.headers["Docker-Content-Digest"]
     assert len(lab.docker.pushed) == 1
 
 
-async def test_clients_without_a_limit_of_their_own_simply_wait(idle_lab: Lab) -> None:
+async def test_client_without_a_limit_of_its_own_waits(idle_lab: Lab) -> None:
     lab = idle_lab
     lab.settings = replace(lab.settings, patience=0.1)
     async with lab.serving():
         lab.docker.build(APP, "v1")
         lab.docker.push_seconds = 0.4
 
-        answer = await lab.pull(
+        response = await lab.pull(
             agent="docker/20.10.24 go/go1.19 UpstreamClient(Docker-Client/20.10)"
         )
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-async def test_a_client_that_hangs_up_does_not_end_the_push(lab: Lab) -> None:
+async def test_client_that_disconnects_does_not_end_the_push(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     lab.docker.may_push.clear()
     pull = asyncio.create_task(lab.pull())
@@ -501,54 +503,54 @@ async def test_a_client_that_hangs_up_does_not_end_the_push(lab: Lab) -> None:
         await pull
     lab.docker.may_push.set()
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert len(lab.docker.pushed) == 1
 
 
-async def test_by_digest_docker_is_not_asked_when_the_backend_has_it(lab: Lab) -> None:
+async def test_docker_is_not_queried_for_a_digest_that_the_backend_has(lab: Lab) -> None:
     built = lab.docker.build(APP, "v1")
     await lab.pull()
     lab.docker.inspected.clear()
 
-    answer = await lab.pull(f"app@{built.digest}")
+    response = await lab.pull(f"app@{built.digest}")
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "up-to-date")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "up-to-date")
     assert lab.docker.inspected == []
 
 
-async def test_by_digest_what_only_docker_knows_is_pushed_by_one_of_its_tags(lab: Lab) -> None:
+async def test_digest_that_only_docker_has_is_pushed_by_one_of_its_tags(lab: Lab) -> None:
     built = lab.docker.build(APP, "v1")
 
-    answer = await lab.pull(f"app@{built.digest}")
+    response = await lab.pull(f"app@{built.digest}")
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "pushed")
-    assert built.digest == answer.headers["Docker-Content-Digest"]
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
+    assert built.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_other_pushers_existence_checks_pass_untouched(lab: Lab) -> None:
+async def test_existence_check_of_another_pusher_is_passed_through(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
 
-    answer = await lab.client.head(
+    response = await lab.client.head(
         "/v2/app/manifests/dev", headers={"Accept": f"{MANIFEST_TYPE}, */*"}
     )
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (404, "own-push")
+    assert (response.status_code, response.headers["Autoregistry"]) == (404, "own-push")
     assert lab.docker.pushed == []
 
 
-async def test_a_client_that_accepts_less_is_not_mistaken_for_a_missing_image(lab: Lab) -> None:
+async def test_client_that_accepts_fewer_types_does_not_make_an_image_missing(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
 
-    answer = await lab.client.get("/v2/app/manifests/dev", headers={"Accept": "application/json"})
+    response = await lab.client.get("/v2/app/manifests/dev", headers={"Accept": "application/json"})
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (404, "up-to-date")
+    assert (response.status_code, response.headers["Autoregistry"]) == (404, "up-to-date")
     assert len(lab.docker.pushed) == 1
 
 
-async def test_a_backend_that_is_away_is_502_naming_it_and_comes_back(lab: Lab) -> None:
+async def test_unreachable_backend_is_502_with_its_url_and_recovers(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     port = lab.registry.port
     await lab.registry.stop()
@@ -562,7 +564,7 @@ async def test_a_backend_that_is_away_is_502_naming_it_and_comes_back(lab: Lab) 
     assert back.status_code == 200
 
 
-async def test_a_docker_that_hangs_is_waited_for_so_long_and_no_longer(
+async def test_docker_that_hangs_counts_as_unreachable_after_a_time(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.docker.build(APP, "v1")
@@ -570,34 +572,34 @@ async def test_a_docker_that_hangs_is_waited_for_so_long_and_no_longer(
     monkeypatch.setattr("autoregistry.proxy.pull.docker.DOCKER_CALL_SECONDS", 0.1)
     lab.docker.inspect_seconds = 0.5
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert (answer.status_code, answer.headers["Autoregistry"]) == (200, "docker-unreachable")
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "docker-unreachable")
 
 
-async def test_an_image_under_the_alias_is_found_too(lab: Lab) -> None:
+async def test_image_under_the_alias_is_found(lab: Lab) -> None:
     built = lab.docker.build("127.0.0.1:5000/app:dev", "v1")
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert built.digest == answer.headers["Docker-Content-Digest"]
+    assert built.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_every_pull_is_told_with_its_verdict(lab: Lab) -> None:
+async def test_every_pull_is_reported_with_its_verdict(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
 
-    told = [
+    reported = [
         e for e in lab.events if isinstance(e, PullAnswered) and e.answer is not Answer.OWN_PUSH
     ]
 
-    assert [str(e.manifest) for e in told] == ["app:dev"]
-    assert told[0].sentence.startswith(
+    assert [str(e.manifest) for e in reported] == ["app:dev"]
+    assert reported[0].sentence.startswith(
         "Docker's image is missing from the registry: pushed 0.0 MB in"
     )
 
 
-async def test_a_foreign_namespace_or_host_is_refused_without_asking_docker(lab: Lab) -> None:
+async def test_foreign_namespace_or_host_is_refused_without_a_query_to_docker(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
 
     foreign_ns = await lab.client.get("/v2/app/manifests/dev?ns=docker.io")
@@ -608,7 +610,7 @@ async def test_a_foreign_namespace_or_host_is_refused_without_asking_docker(lab:
     assert lab.docker.inspected == []
 
 
-async def test_health_says_how_docker_and_the_backend_are(lab: Lab) -> None:
+async def test_health_reports_docker_and_the_backend(lab: Lab) -> None:
     well = (await lab.client.get("/_autoregistry/health")).json()
     lab.docker.error = DockerUnreachable("gone")
     ill = await lab.client.get("/_autoregistry/health")
@@ -617,7 +619,9 @@ async def test_health_says_how_docker_and_the_backend_are(lab: Lab) -> None:
     assert (ill.status_code, ill.json()["docker"]) == (200, "does not answer")
 
 
-async def test_a_node_on_dockers_network_is_sent_to_the_backend_for_blobs(idle_lab: Lab) -> None:
+async def test_node_on_dockers_network_is_redirected_to_the_backend_for_blobs(
+    idle_lab: Lab,
+) -> None:
     lab = idle_lab
     lab.settings = replace(lab.settings, container="autoregistry")
     blob = "sha256:" + "a" * 64
@@ -633,27 +637,27 @@ async def test_a_node_on_dockers_network_is_sent_to_the_backend_for_blobs(idle_l
     assert (other.status_code, other.content) == (200, b"layer")
 
 
-async def test_httpx_is_not_sent_by_a_proxy_of_the_environment(
+async def test_http_proxy_of_the_environment_is_ignored(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    answer: httpx.Response = await lab.pull()
+    response: httpx.Response = await lab.pull()
 
-    assert answer.status_code == 404
+    assert response.status_code == 404
 
 
-async def test_a_builder_that_keeps_its_images_is_named_where_nobody_has_the_image(
+async def test_builder_that_keeps_its_images_is_named_for_a_missing_image(
     lab: Lab,
 ) -> None:
     lab.docker.buildx = ["multi"]
     await lab.pull()
 
-    told = [e.sentence for e in lab.events if isinstance(e, PullAnswered)]
-    assert told[0].endswith("builder multi keeps its images: docker buildx build --load")
+    reported = [e.sentence for e in lab.events if isinstance(e, PullAnswered)]
+    assert reported[0].endswith("builder multi keeps its images: docker buildx build --load")
 
 
 @pytest.mark.parametrize("after_push", [False, True])
-async def test_a_link_that_is_just_being_written_is_read_again(lab: Lab, after_push: bool) -> None:
+async def test_link_that_is_being_written_is_read_again(lab: Lab, after_push: bool) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     if after_push:
@@ -662,18 +666,18 @@ async def test_a_link_that_is_just_being_written_is_read_again(lab: Lab, after_p
     else:
         lab.registry.unreadable = 2
 
-    answer = await lab.pull()
+    response = await lab.pull()
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert len(lab.docker.pushed) == (2 if after_push else 1)
     if after_push:
-        assert rebuilt.digest == answer.headers["Docker-Content-Digest"]
+        assert rebuilt.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_a_docker_that_answers_others_is_not_away(
+async def test_docker_that_answers_other_queries_is_reachable(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A question that waits behind many has not been asked yet: the old image must not be served."""
+    """A query that waits behind others has not reached Docker yet: the old image must not be served."""
     lab.docker.build(APP, "v1")
     await lab.pull()
     built = lab.docker.build(APP, "v2")
@@ -681,17 +685,17 @@ async def test_a_docker_that_answers_others_is_not_away(
     lab.docker.inspect_seconds = 0.05
     others = [asyncio.create_task(lab.pull(f"other{number}:dev")) for number in range(200)]
     await until(lambda: len(lab.docker.inspected) > 3)
-    answer = await lab.pull()
+    response = await lab.pull()
     await asyncio.gather(*others)
 
-    assert built.digest == answer.headers["Docker-Content-Digest"]
+    assert built.digest == response.headers["Docker-Content-Digest"]
 
 
-async def test_names_that_nobody_has_leave_nothing_behind(lab: Lab) -> None:
+async def test_names_without_an_image_are_not_recorded(lab: Lab) -> None:
     lab.docker.build(APP, "v1")
     await lab.pull()
     for number in range(5):
-        await lab.pull(f"nobody{number}:dev")
-        await lab.client.post("/_autoregistry/push", json={"images": [f"nobody{number}:dev"]})
+        await lab.pull(f"missing{number}:dev")
+        await lab.client.post("/_autoregistry/push", json={"images": [f"missing{number}:dev"]})
 
     assert list(lab.proxy.journal.dates()) == [Image("app", "dev")]
