@@ -1,7 +1,7 @@
 """Finding Docker's socket on the daemon's machine, and what a container needs to use it.
 
-With Docker Desktop, Colima, ssh or a context, a path here is not the same path there (abiosoft/colima#382). So a
-path counts only if a trial container, with it mounted, reaches the daemon that we use.
+With Docker Desktop, Colima, ssh or a context, the daemon's machine has another path than this one
+(abiosoft/colima#382). So a path counts only if a trial container that mounts it reaches the daemon that we use.
 """
 
 from __future__ import annotations

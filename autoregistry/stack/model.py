@@ -28,7 +28,7 @@ HOST = f"{LABEL}.host"
 VERSION = f"{LABEL}.version"
 
 PORT_INSIDE = 5000
-# The proxy takes up to ten to end its work and report what it cut off; by default Docker would kill it then.
+# The proxy takes up to ten seconds to finish and report what it cut off; by default Docker kills it after ten.
 GRACE_SECONDS = 15
 USER = 65532
 NO_NEW_PRIVILEGES = "no-new-privileges:true"

@@ -1,4 +1,4 @@
-"""What a shell is offered: real scripts, real shells where they are installed, a Docker Engine in memory."""
+"""Shell completion with the real scripts, in each shell that is installed, over a Docker Engine in memory."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SHELLS = {
 
 
 @pytest.mark.parametrize(("shell", "line"), SHELLS.items())
-def test_each_shell_gets_its_script(shell: str, line: str, typed: Type) -> None:
-    said = typed("completion", shell)
-    assert said.exit_code == 0
-    assert line in said.stdout
+def test_each_shell_has_its_script(shell: str, line: str, typed: Type) -> None:
+    result = typed("completion", shell)
+    assert result.exit_code == 0
+    assert line in result.stdout
 
 
 def installed(*shells: str) -> list[Any]:
-    """Each of these shells, to be skipped where it is not there."""
+    """Return a parameter for each shell, skipped if the shell is not installed."""
     return [
         pytest.param(
             shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"needs {shell}")
@@ -40,15 +40,15 @@ def installed(*shells: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("shell", installed("bash", "zsh", "fish"))
-def test_each_shell_reads_its_script(shell: str, typed: Type, tmp_path: Path) -> None:
+def test_each_shell_accepts_its_script(shell: str, typed: Type, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text(typed("completion", shell).stdout)
     assert run(shell, "--no-execute" if shell == "fish" else "-n", str(script)) == ""
 
 
 @pytest.mark.parametrize("shell", installed("bash", "zsh", "fish"))
-def test_the_line_of_the_help_registers_it(shell: str, tmp_path: Path) -> None:
-    """Typed as docs/cli.md has it."""
+def test_line_in_the_help_registers_the_completion(shell: str, tmp_path: Path) -> None:
+    """The line is taken from docs/cli.md."""
     lines = [line for block in blocks(ROOT / "docs" / "cli.md") for line in block.commands]
     (line,) = [line for line in lines if f"autoregistry completion {shell}" in line]
     bare, first, look = {
@@ -56,33 +56,35 @@ def test_the_line_of_the_help_registers_it(shell: str, tmp_path: Path) -> None:
         "zsh": ("-f", "autoload -Uz compinit; compinit -D -u", "echo $_comps[autoregistry]"),
         "fish": ("--no-config", "", "complete --command autoregistry"),
     }[shell]
-    said = run(shell, bare, "-c", f"{first}\n{line}\n{look}", path=with_program(tmp_path))
-    assert "_autoregistry_completion" in said
+    output = run(shell, bare, "-c", f"{first}\n{line}\n{look}", path=with_program(tmp_path))
+    assert "_autoregistry_completion" in output
 
 
 @pytest.mark.parametrize("shell", installed("fish"))
-def test_fish_completes(shell: str, engine: FakeEngine, typed: Type, tmp_path: Path) -> None:
+def test_fish_completes_images(shell: str, engine: FakeEngine, typed: Type, tmp_path: Path) -> None:
     engine.images["localhost:5000/shop/api:dev"] = "sha256:1"
     script = typed("completion", shell).stdout
     ask = f"{script}\ncomplete --do-complete 'autoregistry why shop'"
-    said = run(shell, "--no-config", "-c", ask, path=with_program(tmp_path))
-    assert said.split() == ["shop/api:dev"]
+    output = run(shell, "--no-config", "-c", ask, path=with_program(tmp_path))
+    assert output.split() == ["shop/api:dev"]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        pytest.param(["wh"], ["why"], id="a command"),
-        pytest.param(["why", "shop"], ["shop/api:dev", "shop/api:test"], id="images of ours"),
-        pytest.param(["push", "shop/api:dev", "we"], ["web:latest"], id="a second image"),
-        pytest.param(["why", "shop/api", ":"], ["dev", "test"], id="bash's word ends at a colon"),
-        pytest.param(["why", "shop/api", ":", "t"], ["test"], id="and begins after it"),
+        pytest.param(["wh"], ["why"], id="command"),
+        pytest.param(["why", "shop"], ["shop/api:dev", "shop/api:test"], id="images"),
+        pytest.param(["push", "shop/api:dev", "we"], ["web:latest"], id="second image"),
+        pytest.param(
+            ["why", "shop/api", ":"], ["dev", "test"], id="word of bash that ends at a colon"
+        ),
+        pytest.param(["why", "shop/api", ":", "t"], ["test"], id="word of bash after a colon"),
         pytest.param(["cluster", "attach", ""], ["dev"], id="clusters"),
-        pytest.param(["restart", "--cluster", "d"], ["dev"], id="clusters, in an option"),
+        pytest.param(["restart", "--cluster", "d"], ["dev"], id="clusters in an option"),
     ],
 )
-def test_bash_completes(
+def test_bash_completes_commands_images_and_clusters(
     words: list[str], offered: list[str], engine: FakeEngine, typed: Type, tmp_path: Path
 ) -> None:
     for name in ("localhost:5000/shop/api:dev", "127.0.0.1:5000/shop/api:test", "redis:7"):
@@ -94,7 +96,7 @@ def test_bash_completes(
     assert completed(words, typed, tmp_path) == offered
 
 
-def test_without_docker_nothing_is_offered_and_nothing_said(
+def test_completion_without_docker_is_empty_and_silent(
     typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
@@ -102,7 +104,7 @@ def test_without_docker_nothing_is_offered_and_nothing_said(
 
 
 def completed(words: list[str], typed: Type, folder: Path) -> list[str]:
-    """What the printed script makes bash offer."""
+    """Return the completions that bash offers with the printed script."""
     script = typed("completion", "bash").stdout
     quoted = " ".join(f"'{word}'" for word in ["autoregistry", *words])
     script += (
@@ -113,7 +115,7 @@ def completed(words: list[str], typed: Type, folder: Path) -> list[str]:
 
 
 def with_program(folder: Path) -> str:
-    """A PATH on which `autoregistry` is this one."""
+    """Return a PATH on which `autoregistry` is this version."""
     program = folder / "autoregistry"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m autoregistry "$@"\n')
     program.chmod(0o755)
@@ -121,7 +123,7 @@ def with_program(folder: Path) -> str:
 
 
 def run(*argv: str, path: str = os.environ["PATH"]) -> str:
-    """What a shell prints, and nothing of it is a complaint."""
+    """Return the output of a shell, which must have no errors."""
     done = subprocess.run(
         argv,
         env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},

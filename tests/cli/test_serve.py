@@ -1,4 +1,4 @@
-"""What `serve` is told: limits by name, and descriptors for all the connections they let in."""
+"""The options of `serve`, and its descriptors for all the connections that its limits allow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autoregistry.errors import SettingInvalid
 from autoregistry.settings import Limits
 
 
-def test_each_limit_is_set_by_its_name_and_the_others_stay() -> None:
+def test_limit_is_set_by_its_name_and_the_others_keep_their_default() -> None:
     assert Limits() == _limits(())
     assert Limits(connections=9, idle_seconds=7.5) == _limits(("connections=9", "idle-seconds=7.5"))
 
@@ -27,29 +27,29 @@ def test_each_limit_is_set_by_its_name_and_the_others_stay() -> None:
         pytest.param("connection=9", id="unknown"),
         pytest.param("connections", id="no value"),
         pytest.param("connections=many", id="no number"),
-        pytest.param("connections=1.5", id="half a connection"),
+        pytest.param("connections=1.5", id="fraction of a connection"),
         pytest.param("idle-seconds=0", id="zero"),
         pytest.param("idle-seconds=-1", id="negative"),
         pytest.param("idle-seconds=inf", id="infinite"),
         pytest.param("idle-seconds=nan", id="not a number"),
     ],
 )
-def test_a_limit_that_makes_no_sense_is_refused_with_the_names_there_are(text: str) -> None:
+def test_invalid_limit_is_refused_with_the_list_of_names(text: str) -> None:
     with pytest.raises(SettingInvalid, match="connections-per-address") as refused:
         _limits((text,))
 
     assert text in refused.value.message
 
 
-def test_the_help_says_each_limit_with_its_default_and_a_sentence() -> None:
-    said = " ".join(CliRunner().invoke(serve, ["--help"]).output.split())
+def test_help_has_each_limit_with_its_default_and_its_text() -> None:
+    text = " ".join(CliRunner().invoke(serve, ["--help"]).output.split())
 
     for limit in fields(Limits):
         name = limit.name.replace("_", "-")
-        assert f"{name}={limit.default:g}: {limit.metadata['help']}" in said.replace("- ", "-")
+        assert f"{name}={limit.default:g}: {limit.metadata['help']}" in text.replace("- ", "-")
 
 
-def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:
+def test_serve_raises_its_descriptors_to_the_hard_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = (
         "import resource; from autoregistry.proxy.app import raise_descriptors as raise_them;"
@@ -65,7 +65,7 @@ def test_serve_has_as_many_descriptors_as_the_system_gives() -> None:
 
 
 @pytest.mark.parametrize("name", ["registry.localhost", ":5000", "localhost:port"])
-def test_a_name_without_a_port_is_refused(name: str) -> None:
+def test_name_without_a_port_is_refused(name: str) -> None:
     refused = CliRunner().invoke(program, ["serve", "--name", name])
 
     assert refused.exit_code == 2
@@ -80,8 +80,6 @@ def test_a_name_without_a_port_is_refused(name: str) -> None:
         ("registry.test:443", "127.0.0.1:5000"),
     ],
 )
-def test_the_other_spelling_of_our_name_has_the_port_that_leads_to_us(
-    name: str, alias: str
-) -> None:
-    """In the container of `up --port 5001` we listen on 5000, which on the machine is somebody else's."""
+def test_alias_of_the_name_has_the_published_port(name: str, alias: str) -> None:
+    """In the container of `up --port 5001` the proxy listens on 5000, which is another port on the machine."""
     assert _names(name, 5000).all == (name, alias)

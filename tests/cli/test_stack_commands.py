@@ -1,4 +1,4 @@
-"""What `up`, `status`, `down`, `logs` and `generate compose` print, word for word."""
+"""The exact output of `up`, `status`, `down`, `logs` and `generate compose`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _ran(argv: list[str]) -> tuple[int, str]:
 
 @pytest.fixture
 def up(engine: FakeEngine, typed: Type) -> FakeEngine:
-    """An engine with the stack."""
+    """An engine on which the stack runs."""
     engine.run = _ran
     assert typed("up", "--port", PORT).exit_code == 0
     return engine
@@ -67,7 +67,7 @@ def _node(engine: FakeEngine, cluster: str) -> None:
     }
 
 
-def test_up_says_what_to_do_next(typed: Type) -> None:
+def test_up_prints_the_next_commands(typed: Type) -> None:
     first, again = typed("up", "--port", PORT), typed("up")
 
     assert first.stdout == (
@@ -80,7 +80,7 @@ def test_up_says_what_to_do_next(typed: Type) -> None:
     assert again.stdout == "localhost:5149 is up, nothing had to change\n"
 
 
-def test_up_without_a_terminal_is_plain_lines(engine: FakeEngine, typed: Type) -> None:
+def test_up_without_a_terminal_prints_plain_lines(engine: FakeEngine, typed: Type) -> None:
     assert typed("up", "--port", PORT).stderr.splitlines() == [
         f"Docker  28.5.2, containerd store, at {engine.host}",
         f"image {IMAGE} ...",
@@ -98,15 +98,13 @@ def test_up_without_a_terminal_is_plain_lines(engine: FakeEngine, typed: Type) -
     ]
 
 
-def test_up_warns_before_it_exposes(typed: Type) -> None:
+def test_up_warns_before_it_exposes_the_port(typed: Type) -> None:
     assert typed("up", "--port", PORT, "--expose").stderr.startswith(
         "warning: with --expose, any client that can reach this machine can read and replace the images"
     )
 
 
-def test_a_new_port_reminds_of_the_clusters_that_know_the_old_name(
-    up: FakeEngine, typed: Type
-) -> None:
+def test_new_port_lists_the_clusters_that_use_the_old_name(up: FakeEngine, typed: Type) -> None:
     for cluster in ("dev", "other", "asleep"):
         _node(up, cluster)
     up.containers["k3d-asleep-server-0"]["State"] = {"Status": "exited"}
@@ -117,7 +115,7 @@ def test_a_new_port_reminds_of_the_clusters_that_know_the_old_name(
     assert "cluster attach" not in typed("up").stderr
 
 
-def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
+def test_status_has_stable_json(up: FakeEngine, typed: Type) -> None:
     _node(up, "dev")
 
     assert json.loads(typed("status", "--json").stdout) == {
@@ -165,13 +163,13 @@ def test_status_as_json_is_pinned(up: FakeEngine, typed: Type) -> None:
     }
 
 
-def test_status_for_people_fits_80_columns(up: FakeEngine, typed: Type) -> None:
+def test_status_fits_80_columns(up: FakeEngine, typed: Type) -> None:
     _node(up, "dev")
     _node(up, "other")
     up.containers["autoregistry"]["NetworkSettings"]["Networks"]["k3d-dev"] = {}
-    shown = typed("status").stdout.splitlines()
+    lines = typed("status").stdout.splitlines()
 
-    assert shown == [
+    assert lines == [
         "  registry             localhost:5149  on 127.0.0.1:5149",
         f"  Docker               28.5.2, containerd store, {up.host}",
         f"✓ autoregistry         running, healthy, {IMAGE}",
@@ -181,20 +179,20 @@ def test_status_for_people_fits_80_columns(up: FakeEngine, typed: Type) -> None:
         "  disk                 1.2 MB",
         "  pushed               shop/api:dev  12.3 MB  sha256:0123456789ab",
     ]
-    assert max(len(line) for line in shown) <= 80
+    assert max(len(line) for line in lines) <= 80
 
 
-def test_status_where_nothing_is_names_the_command(typed: Type) -> None:
-    shown = typed("status").stdout.splitlines()
+def test_status_without_a_stack_names_the_command(typed: Type) -> None:
+    lines = typed("status").stdout.splitlines()
 
-    assert shown[2:] == [
+    assert lines[2:] == [
         "✗ autoregistry         absent",
         "✗ autoregistry-backend absent",
         "the registry is not working; run: autoregistry up",
     ]
 
 
-def test_down_says_how_to_come_back(up: FakeEngine, typed: Type) -> None:
+def test_down_prints_the_command_to_start_again(up: FakeEngine, typed: Type) -> None:
     assert typed("down").stdout == (
         "removed; the pushed images are kept for the next `autoregistry up --port 5149`\n"
     )
@@ -205,7 +203,7 @@ def test_down_says_how_to_come_back(up: FakeEngine, typed: Type) -> None:
 @pytest.mark.parametrize(
     ("answer", "exit_code", "left"),
     [("n\n", 1, True), ("", 1, True), ("y\n", 0, False)],
-    ids=["no", "nobody to ask", "yes"],
+    ids=["no", "no terminal", "yes"],
 )
 def test_down_asks_before_it_removes_volumes(
     up: FakeEngine, typed: Type, answer: str, exit_code: int, *, left: bool
@@ -218,7 +216,7 @@ def test_down_asks_before_it_removes_volumes(
         assert "hint: autoregistry down --volumes --yes" in done.stderr
 
 
-def test_the_volumes_can_be_removed_afterwards(up: FakeEngine, typed: Type) -> None:
+def test_volumes_can_be_removed_after_the_containers(up: FakeEngine, typed: Type) -> None:
     typed("down")
 
     assert typed("down", "--volumes", "--yes").stdout == (
@@ -227,13 +225,13 @@ def test_the_volumes_can_be_removed_afterwards(up: FakeEngine, typed: Type) -> N
     assert "autoregistry-data" not in up.volumes
 
 
-def test_a_proxy_that_tells_of_no_pushes_is_shown_without(up: FakeEngine, typed: Type) -> None:
+def test_status_of_a_proxy_without_pushes_has_none(up: FakeEngine, typed: Type) -> None:
     up.run = lambda argv: (0, "400\nno") if argv[-2].endswith("/status") else _ran(argv)
 
     assert json.loads(typed("status", "--json").stdout)["pushes"] == []
 
 
-def test_logs_are_the_proxys(up: FakeEngine, typed: Type) -> None:
+def test_logs_prints_the_proxys_log(up: FakeEngine, typed: Type) -> None:
     up.log = "shop/api:dev  up to date\n"
 
     assert typed("logs").stdout == up.log
@@ -243,8 +241,8 @@ def test_logs_are_the_proxys(up: FakeEngine, typed: Type) -> None:
     )
 
 
-# What is started in the background of a script ignores SIGINT, and so does all that it starts.
-_HEARS_SIGINT = """
+# A background process of a script ignores SIGINT, and so do its children.
+_HANDLES_SIGINT = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 runpy.run_module("autoregistry", run_name="__main__")
@@ -253,8 +251,8 @@ runpy.run_module("autoregistry", run_name="__main__")
 
 @contextmanager
 def _following() -> Iterator[subprocess.Popen[str]]:
-    """`logs -f` in a process of its own, which ends when it takes too long."""
-    words = (sys.executable, "-c", _HEARS_SIGINT, "logs", "-f")
+    """`logs -f` in a process of its own, which is killed after 30 seconds."""
+    words = (sys.executable, "-c", _HANDLES_SIGINT, "logs", "-f")
     piped = subprocess.PIPE
     with subprocess.Popen(words, stdout=piped, stderr=piped, text=True) as process:
         deadline = threading.Timer(30, process.kill)
@@ -263,39 +261,39 @@ def _following() -> Iterator[subprocess.Popen[str]]:
         deadline.cancel()
 
 
-def test_logs_are_followed_until_the_proxy_ends(up: FakeEngine) -> None:
+def test_logs_follows_until_the_proxy_ends(up: FakeEngine) -> None:
     up.log = "shop/api:dev  up to date\n"
 
     with _following() as process:
         assert process.stdout
         assert process.stdout.readline() == up.log
-        up.said_later.put("shop/api:dev  it differs")
-        up.said_later.put(": pushing\n")
+        up.later_output.put("shop/api:dev  it differs")
+        up.later_output.put(": pushing\n")
         assert process.stdout.readline() == "shop/api:dev  it differs: pushing\n"
-        up.said_later.put("")
+        up.later_output.put("")
         rest, errors = process.communicate()
 
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
-def test_logs_are_followed_until_they_are_interrupted(up: FakeEngine) -> None:
+def test_logs_follows_until_it_is_interrupted(up: FakeEngine) -> None:
     up.log = "shop/api:dev  up to date\n"
 
     with _following() as process:
         assert process.stdout
         assert process.stdout.readline() == up.log
         while process.poll() is None:
-            # Python may not hear the first, if it comes just before it waits for Docker.
+            # Python may miss the first signal if it comes just before it waits for Docker.
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(5)
         rest, errors = process.communicate()
-    up.said_later.put("")
+    up.later_output.put("")
 
     assert (process.returncode, rest, errors.strip()) == (130, "", "")
 
 
-def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -> None:
+def test_stack_that_compose_manages_is_left_to_compose(up: FakeEngine, typed: Type) -> None:
     labels = up.containers["autoregistry"]["Config"]["Labels"]
     labels["com.docker.compose.project"] = "autoregistry"
     labels["com.docker.compose.project.config_files"] = "/home/me/compose.yaml"
@@ -307,12 +305,12 @@ def test_compose_is_named_where_it_runs_the_stack(up: FakeEngine, typed: Type) -
         "hint: autoregistry generate compose --no-watch --output /home/me/compose.yaml"
         " && docker compose --file /home/me/compose.yaml up -d"
     )
-    told = json.loads(typed("status", "--json").stdout)
-    assert told["run_by"] == "docker compose"
-    assert told["start"] == "docker compose --file /home/me/compose.yaml up -d"
+    status = json.loads(typed("status", "--json").stdout)
+    assert status["run_by"] == "docker compose"
+    assert status["start"] == "docker compose --file /home/me/compose.yaml up -d"
 
 
-def test_generate_writes_over_its_own_files_only(typed: Type, tmp_path: Path) -> None:
+def test_generate_overwrites_only_its_own_files(typed: Type, tmp_path: Path) -> None:
     file = tmp_path / "compose.yaml"
     flags = ("generate", "compose", "--port", PORT, "-o", str(file))
     first, again = typed(*flags), typed(*flags)
@@ -331,11 +329,11 @@ def test_generate_writes_over_its_own_files_only(typed: Type, tmp_path: Path) ->
     }
 
 
-def test_no_permission_on_the_socket_is_one_error_with_the_usual_cure(
+def test_missing_permission_on_the_socket_is_one_error_with_the_usual_fix(
     typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.getuid() != 0:
-        pytest.skip("only root can try what others may not")
+        pytest.skip("only root can become another user")
     socket = tmp_path / "docker.sock"
     socket.touch(mode=0o600)
     reader, writer = os.pipe()
@@ -364,12 +362,14 @@ def typed_without_engine(*words: str) -> str:
 def _all(group: click.Command, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
     if not isinstance(group, click.Group):
         return [(path, group)]
-    return [found for name, one in group.commands.items() for found in _all(one, *path, name)]
+    return [entry for name, one in group.commands.items() for entry in _all(one, *path, name)]
 
 
 @pytest.mark.parametrize(
-    ("path", "command"), [pytest.param(*found, id=" ".join(found[0])) for found in _all(program)]
+    ("path", "command"), [pytest.param(*entry, id=" ".join(entry[0])) for entry in _all(program)]
 )
-def test_every_commands_help_has_an_example(path: tuple[str, ...], command: click.Command) -> None:
+def test_help_of_every_command_has_an_example(
+    path: tuple[str, ...], command: click.Command
+) -> None:
     assert "Example" in (command.help or "")
     assert f"autoregistry {' '.join(path)}" in (command.help or "")

@@ -1,4 +1,4 @@
-"""What `up` draws in a terminal: what moves while it goes on, and what is left of it."""
+"""The progress of `up` in a terminal: moving while a step runs, one line when it is done."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _SPINNER = re.compile(r"^[\u2800-\u28ff]")
 
 
 class Terminal:
-    """One of 80 columns: what it shows of all that was written to it."""
+    """A terminal of 80 columns that knows which lines it shows."""
 
     def __init__(self) -> None:
         self.written = io.StringIO()
         self.console = Console(file=self.written, force_terminal=True, width=80, no_color=True)
 
     def lines(self) -> list[str]:
-        """From the top; a spinner in one position."""
-        shown, row = [""], 0
+        """Return the lines from the top, with the spinner in a fixed position."""
+        lines, row = [""], 0
         for piece in _PIECE.findall(self.written.getvalue()):
             match piece:
                 case "\n":
                     row += 1
-                    shown += [""] * (row + 1 - len(shown))
+                    lines += [""] * (row + 1 - len(lines))
                 case "\x1b[2K":
-                    shown[row] = ""
+                    lines[row] = ""
                 case "\x1b[1A":
                     row -= 1
                 case _ if not piece.startswith("\x1b"):
-                    shown[row] += piece
-        return [_SPINNER.sub("⠿", line.rstrip()) for line in shown if line.strip()]
+                    lines[row] += piece
+        return [_SPINNER.sub("⠿", line.rstrip()) for line in lines if line.strip()]
 
     def until(self, *expected: str) -> list[str]:
-        """Wait for these words, bars left out; the whole lines."""
+        """Wait for these lines, without their bars, and return the complete lines."""
         deadline = time.monotonic() + 10
         while expected != tuple(" ".join(line.replace("━", " ").split()) for line in self.lines()):
             assert time.monotonic() < deadline, self.lines()
@@ -61,7 +61,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return terminal
 
 
-def test_a_pull_is_a_bar_in_megabytes_and_leaves_one_line(terminal: Terminal) -> None:
+def test_pull_shows_a_bar_in_megabytes_and_leaves_one_line(terminal: Terminal) -> None:
     with steps.show_steps() as show:
         show(StepStarted(PULL))
         terminal.until("⠿ image registry:2")
@@ -74,7 +74,7 @@ def test_a_pull_is_a_bar_in_megabytes_and_leaves_one_line(terminal: Terminal) ->
     assert terminal.lines() == ["✓ image registry:2  pulled"]
 
 
-def test_a_build_is_a_bar_in_steps_and_says_the_one_it_is_at(terminal: Terminal) -> None:
+def test_build_shows_a_bar_in_steps_and_the_current_instruction(terminal: Terminal) -> None:
     with steps.show_steps() as show:
         show(INSTALLS)
         (third,) = terminal.until(f"⠿ {BUILD} RUN pip install --no-ca…")
@@ -85,7 +85,7 @@ def test_a_build_is_a_bar_in_steps_and_says_the_one_it_is_at(terminal: Terminal)
     assert terminal.lines() == [f"✓ {BUILD}  built"]
 
 
-def test_what_is_done_stands_above_what_goes_on(terminal: Terminal) -> None:
+def test_finished_steps_stay_above_running_ones(terminal: Terminal) -> None:
     with steps.show_steps() as show:
         show(StepDone("Docker", "28.5.2", has_changed=False))
         show(HALF_PULLED)
@@ -101,7 +101,7 @@ def test_what_is_done_stands_above_what_goes_on(terminal: Terminal) -> None:
         )
 
 
-def test_a_step_that_fails_leaves_no_bar_behind(terminal: Terminal) -> None:
+def test_failed_step_leaves_no_bar(terminal: Terminal) -> None:
     def fail(*begun: Step) -> None:
         with steps.show_steps() as show:
             for step in begun:

@@ -1,4 +1,4 @@
-"""The one Docker daemon that is talked to, as it is named to other programs."""
+"""The environment that makes other programs use the same Docker daemon."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from autoregistry.engine.daemon import Daemon
 
-# As docker-py describes a context's certificates, which have to exist there.
+# docker-py's own value needs files that exist.
 TLS = SimpleNamespace(ca_cert="/c/ca.pem")
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told"),
+    ("parameters", "environment"),
     [
         ({}, {"DOCKER_HOST": "unix:///var/run/docker.sock"}),
         ({"base_url": "ssh://box"}, {"DOCKER_HOST": "ssh://box"}),
@@ -25,9 +25,9 @@ TLS = SimpleNamespace(ca_cert="/c/ca.pem")
     ],
     ids=["default", "ssh", "a context with certificates"],
 )
-def test_other_programs_are_told_of_the_same_daemon(
-    chosen: dict[str, Any], told: dict[str, str], monkeypatch: pytest.MonkeyPatch
+def test_other_programs_use_the_same_daemon(
+    parameters: dict[str, Any], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Daemon, "_parameters", lambda _: chosen)
+    monkeypatch.setattr(Daemon, "_parameters", lambda _: parameters)
 
-    assert Daemon("test", {}).environment == told
+    assert Daemon("test", {}).environment == environment

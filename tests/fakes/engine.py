@@ -1,6 +1,6 @@
-"""A Docker Engine in memory, on a real socket: containers, networks, volumes and images, as far as `up` asks.
+"""A Docker Engine in memory, on a real socket, with the containers, networks, volumes and images that `up` needs.
 
-Containers are healthy as soon as they run. What a command in a container prints is the test's to say.
+Containers are healthy as soon as they run. The test chooses what a command in a container prints.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Answer = tuple[int, Any]
 
 @dataclass
 class FakeEngine:
-    """One daemon. `asked` is every request that changes something, in order."""
+    """One daemon. `asked` has every request that changes something, in order."""
 
     host: str = ""
     security: list[str] = field(default_factory=list)
     served: dict[str, str] | None = None
-    """What a proxy at the engine's own port says of its health; None where there is none."""
+    """The health of a proxy at the engine's own port; None for no proxy."""
     in_registry: str | None = "sha256:pushed"
-    """The digest that this Docker finds in a registry; None where that has nothing."""
+    """The digest that this Docker finds in a registry, or None."""
     images: dict[str, str] = field(
         default_factory=lambda: {"registry:2": "sha256:r2", "python:3.13-slim": "sha256:py"}
     )
@@ -45,12 +45,12 @@ class FakeEngine:
     start_error: str = ""
     health: str = "healthy"
     log: str = ""
-    said_later: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
-    """What a container prints while its log is followed; nothing where it ends."""
+    later_output: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+    """The output of a container while its log is followed; an empty string ends it."""
     probed: dict[str, Any] = field(default_factory=lambda: dict(PROBED))
-    """What the probe prints, in a trial container and in the running proxy."""
+    """The output of the probe, in a trial container and in the running proxy."""
     run: Callable[[list[str]], tuple[int, str]] | None = None
-    """Code and output of any other command."""
+    """Returns the exit code and the output of any other command."""
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class FakeEngine:
     parameters: dict[str, dict[str, str]] = field(default_factory=dict)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     stopping: set[str] = field(default_factory=set)
-    """Containers that are listed as running and are not when something is run in them."""
+    """Containers that are listed as running, but refuse an exec."""
     raw: dict[str, bytes] = field(default_factory=dict)
     """The exact bytes to send for a path instead of an answer."""
     _execs: dict[str, list[str]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class FakeEngine:
             server.server_close()
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Answer:
-        """Status and answer: JSON, a list of JSON lines, bytes, or pieces of bytes as they come."""
+        """Return the status and the answer: JSON, a list of JSON lines, bytes, or an iterator of bytes."""
         if path in self.raw:
             return 200, self.raw[path]
         for verb, pattern, handle in self._routes():
@@ -157,7 +157,7 @@ class FakeEngine:
             return 404, {"message": f"No such image: {body['Image']}"}
         self._number += 1
         self.created[name.removesuffix("-new")] = body
-        self.containers[name] = made = {
+        self.containers[name] = container = {
             "Id": f"id-{self._number}",
             "Name": f"/{name}",
             "Image": self.images[body["Image"]],
@@ -166,48 +166,48 @@ class FakeEngine:
             "State": {"Status": "created", "ExitCode": 0},
             "NetworkSettings": {"Networks": {host["NetworkMode"]: _endpoint()}},
         }
-        return 201, {"Id": made["Id"]}
+        return 201, {"Id": container["Id"]}
 
     def _inspect(self, name: str, **_: Any) -> Answer:
-        found = self._named(name)
-        return (200, found) if found else (404, {"message": f"No such container: {name}"})
+        existing = self._named(name)
+        return (200, existing) if existing else (404, {"message": f"No such container: {name}"})
 
     def _logs(self, name: str, query: dict[str, str], **_: Any) -> Answer:
         is_probe = "probe" in self._named(name)["Name"]  # type: ignore[index]
-        said = _frame(json.dumps(self.probed) if is_probe else self.log)
+        output = _frame(json.dumps(self.probed) if is_probe else self.log)
         if query["follow"] == "0":
-            return 200, said
-        return 200, chain([said], map(_frame, iter(self.said_later.get, "")))
+            return 200, output
+        return 200, chain([output], map(_frame, iter(self.later_output.get, "")))
 
     def _set(self, name: str, verb: str, **_: Any) -> Answer:
-        found = self._named(name)
-        if found is None:
+        existing = self._named(name)
+        if existing is None:
             return 404, {"message": f"No such container: {name}"}
-        if verb == "start" and self.start_error and found["HostConfig"]["PortBindings"]:
+        if verb == "start" and self.start_error and existing["HostConfig"]["PortBindings"]:
             return 500, {"message": self.start_error}
         state = "exited" if verb == "stop" else "running"
-        found["State"] = {"Status": state, "ExitCode": 0, "Health": {"Status": self.health}}
+        existing["State"] = {"Status": state, "ExitCode": 0, "Health": {"Status": self.health}}
         return 204, None
 
     def _rename(self, name: str, query: dict[str, str], **_: Any) -> Answer:
-        found = self._named(name)
-        assert found is not None
-        del self.containers[found["Name"].removeprefix("/")]
-        found["Name"] = f"/{query['name']}"
-        self.containers[query["name"]] = found
+        existing = self._named(name)
+        assert existing is not None
+        del self.containers[existing["Name"].removeprefix("/")]
+        existing["Name"] = f"/{query['name']}"
+        self.containers[query["name"]] = existing
         return 204, None
 
     def _remove(self, name: str, **_: Any) -> Answer:
-        if (found := self._named(name)) is None:
+        if (existing := self._named(name)) is None:
             return 404, {"message": f"No such container: {name}"}
-        del self.containers[found["Name"].removeprefix("/")]
+        del self.containers[existing["Name"].removeprefix("/")]
         return 204, None
 
     def _exec(self, name: str, body: dict[str, Any], **_: Any) -> Answer:
         if name in self.stopping:
             return 409, {"message": f"Container {name} is not running"}
-        found = self._named(name)
-        if found is None or found["State"]["Status"] != "running":
+        existing = self._named(name)
+        if existing is None or existing["State"]["Status"] != "running":
             return 409, {"message": f"container {name} is not running"}
         self._number += 1
         self._execs[f"exec-{self._number}"] = body["Cmd"]
@@ -219,24 +219,24 @@ class FakeEngine:
             return 0, json.dumps(self.probed)
         return self.run(argv) if self.run else (127, "")
 
-    def _things(self, kind: str) -> dict[str, dict[str, Any]]:
+    def _table(self, kind: str) -> dict[str, dict[str, Any]]:
         return self.networks if kind == "network" else self.volumes
 
     def _make(self, kind: str, body: dict[str, Any], **_: Any) -> Answer:
-        self._things(kind)[body["Name"]] = body
+        self._table(kind)[body["Name"]] = body
         return 201, body
 
     def _look(self, kind: str, name: str, **_: Any) -> Answer:
-        found = self._things(kind).get(name)
-        return (200, found) if found else (404, {"message": f"no such {kind}: {name}"})
+        existing = self._table(kind).get(name)
+        return (200, existing) if existing else (404, {"message": f"no such {kind}: {name}"})
 
     def _drop(self, kind: str, name: str, **_: Any) -> Answer:
-        return (404 if self._things(kind).pop(name, None) is None else 204), None
+        return (404 if self._table(kind).pop(name, None) is None else 204), None
 
     def _connect(self, network: str, body: dict[str, Any], **_: Any) -> Answer:
-        found = self._named(body["Container"])
-        assert found is not None
-        found["NetworkSettings"]["Networks"][network] = body["EndpointConfig"] | _endpoint()
+        existing = self._named(body["Container"])
+        assert existing is not None
+        existing["NetworkSettings"]["Networks"][network] = body["EndpointConfig"] | _endpoint()
         return 200, None
 
     def _image(self, name: str, **_: Any) -> Answer:
@@ -245,7 +245,7 @@ class FakeEngine:
 
     def _distribution(self, name: str, **_: Any) -> Answer:
         if self.in_registry is None:
-            return 404, {"message": f"{name}: not found"}
+            return 404, {"message": f"{name}: not existing"}
         return 200, {"Descriptor": {"digest": self.in_registry}}
 
     def _pull(self, query: dict[str, str], **_: Any) -> Answer:
@@ -265,7 +265,7 @@ class FakeEngine:
 
 
 def _endpoint() -> dict[str, str]:
-    return {"EndpointID": "there", "IPAddress": "10.0.0.2"}
+    return {"EndpointID": "end", "IPAddress": "10.0.0.2"}
 
 
 def _has(labels: dict[str, str], wanted: str) -> bool:
@@ -281,7 +281,7 @@ def _frame(text: str) -> bytes:
 def _handler(engine: FakeEngine) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # head and body of an answer are two writes
+        disable_nagle_algorithm = True  # the head and the body of a response are two writes
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

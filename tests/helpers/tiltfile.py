@@ -14,9 +14,7 @@ READ = (
     """python3 -c 'import json,sys; [print(i["image"])"""
     """ for i in json.load(sys.stdin)["images"] if i["docker"]]'"""
 )
-EACH = (
-    f"""said=$(autoregistry images --json) && printf %s "$said" | {READ} | xargs -r autoregistry"""
-)
+EACH = f"""images=$(autoregistry images --json) && printf %s "$images" | {READ} | xargs -r autoregistry"""
 BUTTONS = {
     "push": 'autoregistry push "*"',
     "refresh": f"{EACH} refresh --cluster dev",

@@ -1,4 +1,4 @@
-"""`up` over a Docker Engine in memory."""
+"""The Docker Engine in memory for the tests of `up`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model of the stack and its two renderings: the same containers, however they are made."""
+"""The model of the stack, and its two renderings: both describe the same containers."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ from autoregistry.stack.proxy_image import ImageSource, image_source
 HOST = Host(socket="/run/docker.sock", group=998)
 
 
-def _marks(options: Options, host: Host = HOST, image: str = "autoregistry:1") -> tuple[str, ...]:
+def _specifications(
+    options: Options, host: Host = HOST, image: str = "autoregistry:1"
+) -> tuple[str, ...]:
     return tuple(s.labels[SPECIFICATION] for s in stack_for(options, host, image).services)
 
 
 @pytest.mark.parametrize(
     ("changed", "backend", "proxy"),
     [
-        pytest.param(_marks(Options()), True, True, id="nothing"),
-        pytest.param(_marks(Options(port=5001)), True, False, id="port"),
-        pytest.param(_marks(Options(expose=True)), True, False, id="expose"),
-        pytest.param(_marks(Options(registry_image="registry:3")), False, True, id="registry"),
-        pytest.param(_marks(Options(), image="autoregistry:2"), True, False, id="our image"),
-        pytest.param(_marks(Options(), Host(selinux=True)), True, False, id="machine"),
+        pytest.param(_specifications(Options()), True, True, id="nothing"),
+        pytest.param(_specifications(Options(port=5001)), True, False, id="port"),
+        pytest.param(_specifications(Options(expose=True)), True, False, id="expose"),
+        pytest.param(
+            _specifications(Options(registry_image="registry:3")), False, True, id="registry"
+        ),
+        pytest.param(
+            _specifications(Options(), image="autoregistry:2"), True, False, id="our image"
+        ),
+        pytest.param(_specifications(Options(), Host(selinux=True)), True, False, id="machine"),
     ],
 )
-def test_a_service_differs_only_when_something_of_its_own_does(
+def test_specification_changes_only_with_the_services_own_options(
     changed: tuple[str, str], *, backend: bool, proxy: bool
 ) -> None:
-    before = _marks(Options())
+    before = _specifications(Options())
 
     assert (backend, proxy) == (before[0] == changed[0], before[1] == changed[1])
 
@@ -44,12 +50,12 @@ def test_a_service_differs_only_when_something_of_its_own_does(
 @pytest.mark.parametrize(
     "options", [Options(), Options(port=5001, expose=True, docker_socket="/x.sock")]
 )
-def test_options_survive_their_label(options: Options) -> None:
+def test_options_are_read_back_from_their_label(options: Options) -> None:
     assert from_label(Options, to_label(options)) == options
     assert from_label(Options, '{"port": 5001, "of_a_later_version": 1}') == Options(port=5001)
 
 
-def test_the_proxy_is_what_docker_is_asked_for() -> None:
+def test_create_request_describes_the_proxy() -> None:
     _, proxy = stack_for(Options(), HOST, "autoregistry:1").services
     body = create_request(proxy)
     host: Any = body["HostConfig"]
@@ -70,7 +76,7 @@ def test_the_proxy_is_what_docker_is_asked_for() -> None:
 
 @pytest.mark.parametrize("options", [Options(), Options(port=5001, expose=True)])
 @pytest.mark.parametrize("host", [HOST, Host(selinux=True, user_namespace=True, owner=0)])
-def test_the_compose_file_asks_for_the_same_containers(options: Options, host: Host) -> None:
+def test_compose_file_describes_the_same_containers(options: Options, host: Host) -> None:
     model = stack_for(options, host, "autoregistry:1")
     services = yaml.safe_load(compose_file(model).replace("$$", "$"))["services"]
 
@@ -104,7 +110,7 @@ def test_the_compose_file_asks_for_the_same_containers(options: Options, host: H
 @pytest.mark.parametrize(
     ("has_start_interval", "expected"), [(True, (15, 500_000_000)), (False, (5, None))]
 )
-def test_a_docker_that_cannot_ask_often_at_the_start_asks_often_always(
+def test_docker_without_a_start_interval_checks_more_often(
     has_start_interval: bool, expected: tuple[int, int | None]
 ) -> None:
     """Otherwise `up` would wait for the first check."""
@@ -117,7 +123,7 @@ def test_a_docker_that_cannot_ask_often_at_the_start_asks_often_always(
         assert expected == (check["Interval"] // 10**9, check.get("StartInterval"))
 
 
-def test_a_changed_package_is_another_image_and_the_same_one_is_the_same() -> None:
+def test_image_tag_changes_only_with_the_content() -> None:
     files = {"Dockerfile": b"FROM x", "autoregistry/a.py": b"1"}
     one = ImageSource(files, "python:3")
 
@@ -127,7 +133,7 @@ def test_a_changed_package_is_another_image_and_the_same_one_is_the_same() -> No
     assert one.context().read() == ImageSource(files, "python:3").context().read()
 
 
-def test_the_context_is_the_installed_package_with_pinned_dependencies() -> None:
+def test_build_context_has_the_package_and_pinned_dependencies() -> None:
     source = image_source("python:3.13-slim")
 
     assert {"Dockerfile", "requirements.txt", "autoregistry/__main__.py"} <= set(source.files)
@@ -137,7 +143,7 @@ def test_the_context_is_the_installed_package_with_pinned_dependencies() -> None
     assert not [path for path in source.files if "__pycache__" in path]
 
 
-def test_pip_in_the_build_looks_where_pip_outside_looks() -> None:
+def test_pip_in_the_build_uses_the_index_of_pip_outside() -> None:
     environment = {"PIP_INDEX_URL": "https://index.corp/simple", "PIP_CERT": "/x", "HOME": "/"}
 
     assert image_source("b:1").arguments(environment) == {
@@ -146,7 +152,7 @@ def test_pip_in_the_build_looks_where_pip_outside_looks() -> None:
     }
 
 
-def test_what_is_switched_on_or_off_is_said_by_flags_of_serve() -> None:
+def test_changed_switches_become_flags_of_serve() -> None:
     chosen = Options(attach_all=True, watch=False, refresh=False)
 
     assert Options().switches == []
@@ -159,9 +165,7 @@ def test_what_is_switched_on_or_off_is_said_by_flags_of_serve() -> None:
     [(Options(), []), (Options(expose=True), ["box", "box.local", "box.test"])],
     ids=["loopback", "exposed"],
 )
-def test_who_may_come_from_elsewhere_may_say_this_machines_name(
-    options: Options, names: list[str]
-) -> None:
+def test_exposed_proxy_accepts_the_names_of_the_machine(options: Options, names: list[str]) -> None:
     command = list(
         stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1").services[1].command
     )

@@ -1,4 +1,4 @@
-"""Who has a port: read from /proc as Linux writes it, and for real."""
+"""The owner of a port, read from recorded /proc files and from a real listener."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def _proc(tmp_path: Path, table: str, address: str, state: str = "0A") -> Path:
         pytest.param("tcp6", "0" * 24 + "01000000", "0A", "::1", id="::1, as AirPlay"),
         pytest.param("tcp6", "0" * 32, "0A", "127.0.0.1 and ::1", id="all addresses"),
         pytest.param("tcp", "0200000A", "0A", "", id="another address"),
-        pytest.param("tcp", "0100007F", "01", "", id="a connection, not a listener"),
+        pytest.param("tcp", "0100007F", "01", "", id="connection, not a listener"),
     ],
 )
-def test_a_listener_on_either_loopback_address_is_seen(
+def test_listeners_on_both_loopback_addresses_are_found(
     tmp_path: Path, table: str, address: str, state: str, expected: str
 ) -> None:
-    found = listeners(5000, _proc(tmp_path, table, address, state))
+    result = listeners(5000, _proc(tmp_path, table, address, state))
 
-    assert [Listener(expected, "4242")] * bool(expected) == found
+    assert [Listener(expected, "4242")] * bool(expected) == result
 
 
-def test_the_process_is_named_by_its_socket(tmp_path: Path) -> None:
+def test_process_is_found_by_its_socket(tmp_path: Path) -> None:
     folder = tmp_path / "77"
     (folder / "fd").mkdir(parents=True)
     (folder / "fd/3").symlink_to("socket:[4242]")
@@ -52,16 +52,16 @@ def test_the_process_is_named_by_its_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_a_real_listener_is_found_named_and_gone_round(address: str) -> None:
+def test_real_listener_is_found_and_its_port_is_not_offered(address: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with closing(socket.socket(family)) as mine:
         mine.bind((address, 0))
         mine.listen()
         port = mine.getsockname()[1]
-        (heard,) = listeners(port)
+        (listener,) = listeners(port)
 
-        assert heard.address == address
-        assert f"(process {os.getpid()})" in process_name(heard, port)
+        assert listener.address == address
+        assert f"(process {os.getpid()})" in process_name(listener, port)
         assert free_port(port, {port + 1: "a container"}) > port + 1
-        # Where there is no /proc, whoever answers counts.
-        assert [found.address for found in listeners(port, Path("/nowhere"))] == [address]
+        # Without /proc, an accepted connection counts.
+        assert [result.address for result in listeners(port, Path("/nowhere"))] == [address]

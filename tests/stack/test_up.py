@@ -1,4 +1,4 @@
-"""What `up` does with what it finds, over an engine in memory."""
+"""`up` and `down` over a Docker Engine in memory."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def identities(engine: FakeEngine) -> dict[str, str]:
     return {name: c["Id"] for name, c in engine.containers.items()}
 
 
-def test_from_nothing_everything_is_made_and_runs(engine: FakeEngine) -> None:
+def test_up_creates_and_starts_everything(engine: FakeEngine) -> None:
     steps: list[Step] = []
-    made = Up(engine.daemon, steps.append, is_local=False).run({})
+    result = Up(engine.daemon, steps.append, is_local=False).run({})
 
-    assert made.has_changed
+    assert result.has_changed
     assert {"autoregistry", "autoregistry-backend"} == set(engine.containers)
     assert {"autoregistry"} == set(engine.networks)
     assert {"autoregistry-data", "autoregistry-state"} == set(engine.volumes)
@@ -47,7 +47,7 @@ def test_from_nothing_everything_is_made_and_runs(engine: FakeEngine) -> None:
     ]
 
 
-def test_again_nothing_is_changed(engine: FakeEngine) -> None:
+def test_second_up_changes_nothing(engine: FakeEngine) -> None:
     up(engine)
     engine.asked.clear()
 
@@ -65,7 +65,7 @@ def test_again_nothing_is_changed(engine: FakeEngine) -> None:
         pytest.param({}, set(), id="nothing"),
     ],
 )
-def test_only_what_an_option_changes_is_replaced_and_the_option_is_remembered(
+def test_option_replaces_only_its_container_and_is_remembered(
     engine: FakeEngine, choices: dict[str, Any], replaced: set[str]
 ) -> None:
     up(engine)
@@ -79,7 +79,7 @@ def test_only_what_an_option_changes_is_replaced_and_the_option_is_remembered(
     assert "DELETE /volumes/autoregistry-data" not in engine.asked
 
 
-def test_a_registry_image_that_was_pulled_anew_replaces_the_backend(engine: FakeEngine) -> None:
+def test_newly_pulled_registry_image_replaces_the_backend(engine: FakeEngine) -> None:
     up(engine)
     before = identities(engine)
     engine.images["registry:2"] = "sha256:newer"
@@ -90,20 +90,20 @@ def test_a_registry_image_that_was_pulled_anew_replaces_the_backend(engine: Fake
     assert before["autoregistry"] == identities(engine)["autoregistry"]
 
 
-def test_the_image_of_an_older_package_is_removed(engine: FakeEngine) -> None:
+def test_image_of_an_older_package_is_removed(engine: FakeEngine) -> None:
     engine.images["autoregistry:0.0.1-abc"] = "sha256:old"
     up(engine)
 
     assert {"registry:2", "python:3.13-slim", IMAGE} == set(engine.images)
 
 
-def test_a_replaced_container_is_joined_to_its_networks_before_the_old_one_goes(
+def test_replacement_joins_the_networks_before_the_old_container_is_removed(
     engine: FakeEngine,
 ) -> None:
     up(engine)
     engine.networks["k3d-dev"] = {"Name": "k3d-dev"}
-    there = engine.containers["autoregistry"]["NetworkSettings"]["Networks"]
-    there["k3d-dev"] = {"IPAMConfig": {"IPv4Address": "10.9.0.7"}, "Aliases": ["id"]}
+    networks = engine.containers["autoregistry"]["NetworkSettings"]["Networks"]
+    networks["k3d-dev"] = {"IPAMConfig": {"IPv4Address": "10.9.0.7"}, "Aliases": ["id"]}
     old = engine.containers["autoregistry"]["Id"]
     engine.asked.clear()
 
@@ -122,24 +122,24 @@ def test_a_replaced_container_is_joined_to_its_networks_before_the_old_one_goes(
     ]
 
 
-@pytest.mark.parametrize("is_old_there", [True, False])
-def test_what_an_interrupted_replacement_left_is_tidied(
-    engine: FakeEngine, *, is_old_there: bool
+@pytest.mark.parametrize("has_old", [True, False])
+def test_interrupted_replacement_is_finished_or_removed(
+    engine: FakeEngine, *, has_old: bool
 ) -> None:
     up(engine)
-    left = engine.containers["autoregistry"]
-    engine.containers["autoregistry-new"] = {**left, "Id": "left", "Name": "/autoregistry-new"}
-    if not is_old_there:
+    proxy = engine.containers["autoregistry"]
+    engine.containers["autoregistry-new"] = {**proxy, "Id": "left", "Name": "/autoregistry-new"}
+    if not has_old:
         del engine.containers["autoregistry"]
 
     up(engine)
 
     assert {"autoregistry", "autoregistry-backend"} == set(engine.containers)
-    assert identities(engine)["autoregistry"] == (left["Id"] if is_old_there else "left")
+    assert identities(engine)["autoregistry"] == (proxy["Id"] if has_old else "left")
 
 
 @pytest.mark.parametrize("state", ["exited", "created"])
-def test_what_was_stopped_is_started(engine: FakeEngine, state: str) -> None:
+def test_stopped_containers_are_started(engine: FakeEngine, state: str) -> None:
     up(engine)
     before = identities(engine)
     for container in engine.containers.values():
@@ -156,12 +156,12 @@ def test_what_was_stopped_is_started(engine: FakeEngine, state: str) -> None:
         pytest.param(
             ["name=seccomp,profile=builtin", "name=selinux"],
             ("no-new-privileges:true label=disable", ""),
-            id="SELinux would deny the socket",
+            id="SELinux, which would deny the socket",
         ),
         pytest.param(["name=userns"], ("no-new-privileges:true", "host"), id="remapped users"),
     ],
 )
-def test_the_proxy_gets_what_the_daemons_machine_demands(
+def test_proxy_gets_the_security_options_that_the_machine_requires(
     engine: FakeEngine, security: list[str], expected: tuple[str, str]
 ) -> None:
     engine.security = security
@@ -177,7 +177,7 @@ def test_the_proxy_gets_what_the_daemons_machine_demands(
 @pytest.mark.parametrize(
     ("as_user", "user"), [pytest.param(True, "65532:65532"), pytest.param(False, "0:0")]
 )
-def test_root_only_where_the_sockets_group_may_not_use_it(
+def test_proxy_runs_as_root_only_if_the_sockets_group_may_not_use_it(
     engine: FakeEngine, *, as_user: bool, user: str
 ) -> None:
     engine.probed["as_user"] = as_user
@@ -188,8 +188,8 @@ def test_root_only_where_the_sockets_group_may_not_use_it(
     assert body["HostConfig"]["CapDrop"] == ["ALL"]
 
 
-def test_a_rootless_daemons_socket_belongs_to_the_containers_own_root(engine: FakeEngine) -> None:
-    """Inside, its user is root: that group is enough, and the proxy need not be root itself."""
+def test_proxy_needs_no_root_for_a_rootless_daemons_socket(engine: FakeEngine) -> None:
+    """In the container, the daemon's user is root, and the group of the socket is enough."""
     engine.security = ["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"]
     engine.probed |= {"group": 0, "owner": 0}
     up(engine)
@@ -202,7 +202,7 @@ def test_a_rootless_daemons_socket_belongs_to_the_containers_own_root(engine: Fa
     )
 
 
-def test_a_socket_that_is_another_daemons_by_now_is_looked_for_again(engine: FakeEngine) -> None:
+def test_socket_that_now_belongs_to_another_daemon_is_detected_again(engine: FakeEngine) -> None:
     up(engine)
     engine.probed["id"] = "ANOTHER"
 
@@ -211,10 +211,10 @@ def test_a_socket_that_is_another_daemons_by_now_is_looked_for_again(engine: Fak
     assert caught.value.hint.startswith("autoregistry up --docker-socket PATH")
 
 
-def test_a_broken_credential_helper_and_proxies_do_not_reach_us(
+def test_credential_helper_and_proxies_are_not_used(
     engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pulls are anonymous; a build gets the proxies of Docker's configuration, a container gets none."""
+    """Pulls are anonymous. A build gets the proxies of Docker's configuration, and a container gets none."""
     proxies = {"default": {"httpProxy": "http://proxy.corp:3128", "noProxy": "corp"}}
     config = {"credsStore": "is-not-there", "proxies": proxies}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -263,7 +263,7 @@ def _unbuildable(engine: FakeEngine) -> None:
     ]
 
 
-def _ill(engine: FakeEngine) -> None:
+def _unhealthy(engine: FakeEngine) -> None:
     engine.health, engine.log = "unhealthy", "error: cannot read /state\n"
 
 
@@ -275,14 +275,14 @@ def _ill(engine: FakeEngine) -> None:
             StackRefused,
             "the container name autoregistry is already used by another container (image nginx)",
             "docker rename autoregistry autoregistry-other  (or: docker rm --force autoregistry)",
-            id="a container of our name",
+            id="container name in use",
         ),
         pytest.param(
             _taken_network,
             StackRefused,
             "the network name autoregistry is already used by another network",
             "docker network rm autoregistry",
-            id="a network of our name",
+            id="network name in use",
         ),
         pytest.param(
             _unpullable("dial tcp: no such host"),
@@ -296,25 +296,25 @@ def _ill(engine: FakeEngine) -> None:
             ImageUnavailable,
             "registry:2 cannot be pulled: unauthorized: authentication required",
             "docker pull registry:2  (with your login; autoregistry pulls without one)",
-            id="a private image",
+            id="private image",
         ),
         pytest.param(
             _unbuildable,
             ImageUnavailable,
             "the proxy's image cannot be built: the command returned a non-zero code: 1\nNo matching distribution",
             "if PyPI cannot be reached, set PIP_INDEX_URL, or proxies in ~/.docker/config.json; then: autoregistry up",
-            id="a build that fails",
+            id="failed build",
         ),
         pytest.param(
-            _ill,
+            _unhealthy,
             StackRefused,
             "autoregistry-backend does not become healthy (running): error: cannot read /state",
             "docker logs autoregistry-backend",
-            id="a container that is ill",
+            id="unhealthy container",
         ),
     ],
 )
-def test_what_is_in_the_way_is_one_error_with_the_next_command(
+def test_each_obstacle_is_one_error_with_the_next_command(
     engine: FakeEngine, arrange: Any, kind: type[AutoregistryError], message: str, hint: str
 ) -> None:
     arrange(engine)
@@ -324,7 +324,7 @@ def test_what_is_in_the_way_is_one_error_with_the_next_command(
     assert (message, hint) == (caught.value.message, caught.value.hint)
 
 
-def test_a_port_that_only_docker_knows_to_be_taken_is_refused_and_mended_by_another(
+def test_port_that_docker_refuses_is_reported_and_another_one_works(
     engine: FakeEngine,
 ) -> None:
     engine.start_error = "Bind for 127.0.0.1:5149 failed: port is already allocated"
@@ -338,7 +338,7 @@ def test_a_port_that_only_docker_knows_to_be_taken_is_refused_and_mended_by_anot
     assert up(engine, port=5150).options.port == 5150
 
 
-def test_down_removes_what_is_ours_and_the_volumes_only_when_told(engine: FakeEngine) -> None:
+def test_down_removes_the_volumes_only_on_request(engine: FakeEngine) -> None:
     up(engine)
     take_down(engine.daemon, lambda _: None, volumes=False)
     left = set(engine.containers), set(engine.networks), set(engine.volumes)
@@ -355,7 +355,7 @@ def test_down_removes_what_is_ours_and_the_volumes_only_when_told(engine: FakeEn
             "unix:///run/user/1000/docker.sock",
             None,
             ["/run/user/1000/docker.sock", "/var/run/docker.sock"],
-            id="rootless, and Docker Desktop or Colima, whose socket has another path inside",
+            id="rootless, Docker Desktop or Colima, whose socket has another path inside",
         ),
         pytest.param("unix:///var/run/docker.sock", None, ["/var/run/docker.sock"], id="usual"),
         pytest.param("ssh://me@there", None, ["/var/run/docker.sock"], id="ssh"),
@@ -363,5 +363,7 @@ def test_down_removes_what_is_ours_and_the_volumes_only_when_told(engine: FakeEn
         pytest.param("tcp://there:2376", "/x.sock", ["/x.sock"], id="chosen"),
     ],
 )
-def test_which_sockets_are_tried(host: str, chosen: str | None, expected: list[str]) -> None:
+def test_socket_paths_are_tried_in_order(
+    host: str, chosen: str | None, expected: list[str]
+) -> None:
     assert expected == list(candidates(host, chosen))

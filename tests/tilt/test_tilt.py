@@ -1,4 +1,4 @@
-"""The Tiltfile as Tilt itself reads it, where Tilt is installed (test_tiltfile.py needs none)."""
+"""The Tiltfile read by Tilt itself, if Tilt is installed (test_tiltfile.py does not need it)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ users: [{name: me, user: {}}]
 
 
 class Machine:
-    """A machine with Tilt, a k3d context, and a kubectl that answers this."""
+    """A machine with Tilt, a k3d context, and a kubectl that prints this ConfigMap."""
 
     def __init__(self, folder: Path, config_map: str = "") -> None:
         (folder / "bin").mkdir()
@@ -52,7 +52,7 @@ class Machine:
         }
 
     def result(self, tiltfile: Path) -> tuple[dict[str, Any], str]:
-        """What Tilt makes of a Tiltfile, nothing if it fails; and what it complains of."""
+        """Return Tilt's result for a Tiltfile, empty if it fails, and its errors."""
         argv = [str(TILT), "alpha", "tiltfile-result", "--file", str(tiltfile)]
         done = subprocess.run(
             argv, env=self._environment, capture_output=True, text=True, check=False, timeout=60
@@ -60,45 +60,45 @@ class Machine:
         return json.loads(done.stdout) if done.returncode == 0 else {}, done.stderr
 
     def reads(self, tiltfile: Path) -> tuple[dict[str, Any], str]:
-        """Tilt's manifests by name, and what it complains of."""
-        found, said = self.result(tiltfile)
-        return {manifest["Name"]: manifest for manifest in found.get("Manifests", [])}, said
+        """Return Tilt's manifests by name, and its errors."""
+        result, errors = self.result(tiltfile)
+        return {manifest["Name"]: manifest for manifest in result.get("Manifests", [])}, errors
 
 
 @pytest.mark.parametrize("load", [BESIDE, EXTENSION], ids=["beside ours", "as an extension"])
-def test_tilt_takes_it_in_both_ways(load: str, tmp_path: Path) -> None:
+def test_tilt_loads_it_in_both_ways(load: str, tmp_path: Path) -> None:
     tiltfile = tmp_path / "Tiltfile"
     tiltfile.write_text(load + USE)
 
-    found, said = Machine(tmp_path).reads(tiltfile)
+    result, errors = Machine(tmp_path).reads(tiltfile)
 
-    assert found, said
-    assert "autoregistry up --port 5000" in json.dumps(found["autoregistry"])
-    # Tilt's word for `disable_push`: whoever built it has seen to the registry, too.
-    built = found["hello"]["ImageTargets"][0]["BuildDetails"]
+    assert result, errors
+    assert "autoregistry up --port 5000" in json.dumps(result["autoregistry"])
+    # Tilt's value for `disable_push`: the build has also updated the registry.
+    built = result["hello"]["ImageTargets"][0]["BuildDetails"]
     assert built["outputMode"] == "local-docker-and-remote"
 
 
-def test_tilt_takes_it_as_the_demo(tmp_path: Path) -> None:
-    found, said = Machine(tmp_path).reads(TILTFILE)
+def test_tilt_runs_it_as_the_demo(tmp_path: Path) -> None:
+    result, errors = Machine(tmp_path).reads(TILTFILE)
 
-    assert {"autoregistry", "hello"} <= set(found), said
+    assert {"autoregistry", "hello"} <= set(result), errors
 
 
-def test_tilt_has_each_button_start_its_command(tmp_path: Path) -> None:
-    found, said = Machine(tmp_path).result(TILTFILE)
+def test_each_button_starts_its_command(tmp_path: Path) -> None:
+    result, errors = Machine(tmp_path).result(TILTFILE)
 
     buttons, cmds = (
-        found["ObjectSet"][f"tilt.dev/v1alpha1, Resource={kind}"] for kind in ("uibuttons", "cmds")
+        result["ObjectSet"][f"tilt.dev/v1alpha1, Resource={kind}"] for kind in ("uibuttons", "cmds")
     )
-    assert {f"autoregistry-{name}" for name in BUTTONS} == set(buttons), said
+    assert {f"autoregistry-{name}" for name in BUTTONS} == set(buttons), errors
     for name, button in buttons.items():
         assert button["spec"]["location"]["componentID"] == "autoregistry"
         assert cmds[name]["spec"]["startOn"]["uiButtons"] == [name]
 
 
-def test_tilt_stops_where_the_cluster_names_another_registry(tmp_path: Path) -> None:
-    found, said = Machine(tmp_path, "host: localhost:5050").reads(TILTFILE)
+def test_tilt_fails_if_the_cluster_names_another_registry(tmp_path: Path) -> None:
+    result, errors = Machine(tmp_path, "host: localhost:5050").reads(TILTFILE)
 
-    assert found == {}
-    assert "Tilt sends images to localhost:5050" in said
+    assert result == {}
+    assert "Tilt sends images to localhost:5050" in errors

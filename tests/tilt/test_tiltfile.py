@@ -1,4 +1,4 @@
-"""The Tiltfile, evaluated by a real Starlark with Tilt's built-ins recorded."""
+"""The Tiltfile, evaluated by a real Starlark that records the calls of Tilt's built-ins."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BUILT_INS = (
 LOAD = "load('./Tiltfile', 'autoregistry', 'autoregistry_build')\n"
 
 
-def made(name: str, /, *words: object, **named: object) -> str:
-    """What a built-in returns that makes something for another one to take."""
+def returned(name: str, /, *words: object, **named: object) -> str:
+    """Return what a built-in returns for another one to use."""
     return f"{name}({words}, {named})"
 
 
 class Tilt:
-    """What Tilt offers a Tiltfile, and what was asked of it."""
+    """Tilt's API for a Tiltfile, with a record of the calls."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Tilt:
         self._globals = starlark.Globals.extended_by([starlark.LibraryExtension.StructType])
 
     def run(self, text: str, main: Path) -> None:
-        """Evaluate a Tiltfile as the main one; what it loads is this repository's."""
+        """Evaluate a Tiltfile as the main one. The Tiltfile that it loads is this repository's."""
 
         def load(name: str) -> Any:
             loaded = TILTFILE if name == "./Tiltfile" else self._extension(name)
@@ -58,11 +58,11 @@ class Tilt:
         self._evaluate(text, main, main, starlark.FileLoader(load))
 
     def _extension(self, name: str) -> Path:
-        """Where an extension that was registered before has its Tiltfile."""
+        """Return the path of a registered extension's Tiltfile."""
         repositories = {named["name"]: named["url"] for _, named in self.named("extension_repo")}
-        found = {f"ext://{named['name']}": named for _, named in self.named("extension")}[name]
-        folder = Path(repositories[found["repo_name"]].removeprefix("file://"))
-        return Path(folder, str(found["repo_path"]), "Tiltfile")
+        extension = {f"ext://{named['name']}": named for _, named in self.named("extension")}[name]
+        folder = Path(repositories[extension["repo_name"]].removeprefix("file://"))
+        return Path(folder, str(extension["repo_path"]), "Tiltfile")
 
     def _evaluate(self, text: str, file: Path, main: Path, loader: Any = None) -> Any:
         module = starlark.Module()
@@ -94,7 +94,7 @@ class Tilt:
     def _recorder(self, name: str) -> Any:
         def record(*words: Any, **named: Any) -> str:
             self.calls.append((name, list(words), named))
-            return made(name, *words, **named)
+            return returned(name, *words, **named)
 
         return record
 
@@ -109,7 +109,7 @@ def _resources(tilt: Tilt) -> dict[str, dict[str, Any]]:
     return {words[0]: named for words, named in tilt.named("local_resource")}
 
 
-def test_loaded_as_an_extension_it_starts_nothing() -> None:
+def test_loading_starts_nothing() -> None:
     tilt = Tilt()
 
     tilt.run(LOAD, USER)
@@ -118,7 +118,7 @@ def test_loaded_as_an_extension_it_starts_nothing() -> None:
 
 
 @pytest.mark.parametrize("load", [LOAD, EXTENSION], ids=["beside ours", "as an extension"])
-def test_both_ways_of_loading_give_the_same(load: str) -> None:
+def test_both_ways_of_loading_have_the_same_result(load: str) -> None:
     tilt = Tilt()
 
     tilt.run(load + "autoregistry()\nautoregistry_build('localhost:5000/api', '.')", USER)
@@ -128,7 +128,7 @@ def test_both_ways_of_loading_give_the_same(load: str) -> None:
     assert tilt.named("k8s_yaml") == []
 
 
-def test_run_as_the_main_tiltfile_it_is_the_demo() -> None:
+def test_main_tiltfile_starts_the_demo() -> None:
     tilt = Tilt()
 
     tilt.run(TILTFILE.read_text(), TILTFILE)
@@ -146,13 +146,15 @@ def test_autoregistry_brings_the_registry_up_and_attaches_the_current_cluster() 
     assert main["cmd"] == "autoregistry up --port 5001 && autoregistry cluster attach dev"
     assert main["serve_cmd"] == "autoregistry watch"
     assert main["labels"] == ["autoregistry"]
-    health = made("http_get_action", port=5001, path="/_autoregistry/health")
-    assert main["readiness_probe"] == made("probe", period_secs=5, http_get=health)
-    assert main["links"] == [made("link", "http://localhost:5001/_autoregistry/", "who has what")]
+    health = returned("http_get_action", port=5001, path="/_autoregistry/health")
+    assert main["readiness_probe"] == returned("probe", period_secs=5, http_get=health)
+    assert main["links"] == [
+        returned("link", "http://localhost:5001/_autoregistry/", "image status")
+    ]
     assert tilt.named("default_registry") == [(["localhost:5001"], {})]
 
 
-def test_a_config_map_that_names_our_registry_is_agreed_with() -> None:
+def test_config_map_with_our_registry_is_accepted() -> None:
     tilt = Tilt(config_map="host: localhost:5001\n")
 
     tilt.run(LOAD + "autoregistry(port=5001)", USER)
@@ -160,7 +162,7 @@ def test_a_config_map_that_names_our_registry_is_agreed_with() -> None:
     assert "autoregistry" in _resources(tilt)
 
 
-def test_the_cluster_and_the_labels_can_be_named() -> None:
+def test_cluster_and_labels_can_be_chosen() -> None:
     tilt = Tilt("k3d-other")
 
     tilt.run(LOAD + "autoregistry(cluster='other', labels=['infra'])", USER)
@@ -170,7 +172,7 @@ def test_the_cluster_and_the_labels_can_be_named() -> None:
     assert main["labels"] == ["infra"]
 
 
-def test_its_buttons_stand_on_the_resource_and_run_when_they_are_pressed() -> None:
+def test_buttons_are_on_the_resource_and_start_their_commands() -> None:
     tilt = Tilt()
 
     tilt.run(LOAD + "autoregistry()", USER)
@@ -179,7 +181,7 @@ def test_its_buttons_stand_on_the_resource_and_run_when_they_are_pressed() -> No
     assert [(b["name"], b["text"]) for b in buttons] == [
         ("autoregistry-push", "Push now"),
         ("autoregistry-refresh", "Refresh the nodes"),
-        ("autoregistry-restart", "Restart what runs an old image"),
+        ("autoregistry-restart", "Restart workloads with an old image"),
     ]
     place = {"component_type": "Resource", "component_id": "autoregistry"}
     assert [button["location"] for button in buttons] == [place] * 3
@@ -190,7 +192,7 @@ def test_its_buttons_stand_on_the_resource_and_run_when_they_are_pressed() -> No
 
 
 def _pressed(name: str, images: list[dict[str, Any]] | None, folder: Path) -> tuple[int, list[str]]:
-    """The exit code of what a button runs, and what it calls us with; without images they cannot be listed."""
+    """Return the exit code of a button's command, and its calls of autoregistry. None: images cannot be listed."""
     tilt = Tilt()
     tilt.run(LOAD + "autoregistry()", USER)
     (argv,) = [c["args"] for _, c in tilt.named("cmd") if c["name"] == f"autoregistry-{name}"]
@@ -211,7 +213,7 @@ API, WEB = ({"image": f"shop/{name}:dev", "docker": "sha256:1"} for name in ("ap
 NOT_IN_DOCKER = {"image": "pushed/by-hand:1", "docker": None}
 
 
-def test_what_each_button_runs() -> None:
+def test_each_button_has_its_command() -> None:
     tilt = Tilt()
 
     tilt.run(LOAD + "autoregistry()", USER)
@@ -220,7 +222,7 @@ def test_what_each_button_runs() -> None:
     assert ran == {name: ["sh", "-c", line] for name, line in BUTTONS.items()}
 
 
-def test_push_now_hands_the_pattern_on(tmp_path: Path) -> None:
+def test_push_button_passes_the_pattern(tmp_path: Path) -> None:
     assert _pressed("push", [API], tmp_path) == (0, ["push *"])
 
 
@@ -234,7 +236,7 @@ def test_push_now_hands_the_pattern_on(tmp_path: Path) -> None:
         pytest.param([API, NOT_IN_DOCKER, WEB], ["shop/api:dev shop/web:dev"], id="several"),
     ],
 )
-def test_a_button_is_for_every_image_that_docker_has(
+def test_button_applies_to_every_image_that_docker_has(
     name: str, images: list[dict[str, Any]], words: list[str], tmp_path: Path
 ) -> None:
     assert _pressed(name, images, tmp_path) == (
@@ -244,13 +246,13 @@ def test_a_button_is_for_every_image_that_docker_has(
 
 
 @pytest.mark.parametrize("name", ["refresh", "restart"])
-def test_a_button_fails_where_the_images_cannot_be_listed(name: str, tmp_path: Path) -> None:
+def test_button_fails_if_the_images_cannot_be_listed(name: str, tmp_path: Path) -> None:
     code, called = _pressed(name, None, tmp_path)
 
     assert (code != 0, called) == (True, [])
 
 
-def test_a_build_is_docker_build_and_nobody_pushes_it() -> None:
+def test_build_runs_docker_build_without_a_push() -> None:
     tilt = Tilt()
 
     tilt.run(
@@ -270,7 +272,7 @@ def test_a_build_is_docker_build_and_nobody_pushes_it() -> None:
     ]
 
 
-def test_a_dockerfile_elsewhere_is_watched_as_well() -> None:
+def test_dockerfile_in_another_folder_is_also_watched() -> None:
     tilt = Tilt()
 
     tilt.run(
@@ -285,7 +287,7 @@ def test_a_dockerfile_elsewhere_is_watched_as_well() -> None:
     ['{"name": "localhost:5001", "proxy": null}', '{"name": "localhost:5000", "proxy": {}}', ""],
     ids=["nothing runs", "the same", "no answer"],
 )
-def test_a_registry_that_is_not_elsewhere_is_brought_up(status: str) -> None:
+def test_registry_at_no_other_port_is_started(status: str) -> None:
     tilt = Tilt(status=status)
 
     tilt.run(LOAD + "autoregistry()", USER)
@@ -296,7 +298,9 @@ def test_a_registry_that_is_not_elsewhere_is_brought_up(status: str) -> None:
 @pytest.mark.parametrize(
     ("tilt", "message"),
     [
-        pytest.param(Tilt(is_installed=False), "pipx install . in a checkout", id="not installed"),
+        pytest.param(
+            Tilt(is_installed=False), "run `pipx install .` in a checkout", id="not installed"
+        ),
         pytest.param(
             Tilt("gke_production"), "context gke_production is not a k3d cluster", id="not local"
         ),
@@ -312,12 +316,12 @@ def test_a_registry_that_is_not_elsewhere_is_brought_up(status: str) -> None:
         ),
         pytest.param(
             Tilt(status='{"name": "localhost:5001", "proxy": {"version": "1"}}'),
-            r"the registry is at localhost:5001: autoregistry\(port=5001\), or to move it autoregistry up --port 5000",
+            r"the registry runs at localhost:5001: use autoregistry\(port=5001\), or autoregistry up --port 5000",
             id="another port that runs",
         ),
     ],
 )
-def test_it_fails_early_with_what_to_type(tilt: Tilt, message: str) -> None:
+def test_tiltfile_fails_early_with_the_command_to_run(tilt: Tilt, message: str) -> None:
     with pytest.raises(starlark.StarlarkError, match=message):
         tilt.run(LOAD + "autoregistry()", USER)
 
@@ -334,13 +338,13 @@ def test_it_fails_early_with_what_to_type(tilt: Tilt, message: str) -> None:
         ),
         pytest.param(
             "k3d-other",
-            "context k3d-other is not that of cluster dev: kubectl config use-context k3d-dev, then",
+            "context k3d-other does not belong to cluster dev: kubectl config use-context k3d-dev, then",
             id="another cluster",
         ),
     ],
 )
-def test_a_named_cluster_has_to_be_that_of_the_context(context: str, message: str) -> None:
-    """kubectl is asked nothing, and Tilt told nothing, about a context that was not meant."""
+def test_chosen_cluster_must_be_the_one_of_the_context(context: str, message: str) -> None:
+    """Neither kubectl nor Tilt is called for another context."""
     tilt = Tilt(context)
 
     with pytest.raises(starlark.StarlarkError, match=message):
