@@ -76,14 +76,14 @@ class Nodes:
         )
 
     def endpoints(self, node: Node, name: str) -> list[str]:
-        """Where this node's containerd pulls `name/...` from; empty where it has no file for it.
+        """Return the URLs from which the node pulls `name/...`; empty if it has no mirror file for that name.
 
-        Raises ClusterRefused, by the node's name, where it hangs.
+        Raises ClusterRefused if the node hangs.
         """
         try:
             ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
         except DockerRefused:
-            return []  # it has ended since it was listed
+            return []  # it has stopped since it was listed
         except DockerUnreachable as exc:
             raise ClusterRefused(f"{node.name} did not answer when its mirrors were read") from exc
         return parse_hosts_toml(ran.stdout) if ran.code == 0 else []

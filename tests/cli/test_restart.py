@@ -156,7 +156,7 @@ def test_refresh_waits_for_a_slow_node(
     done = typed("refresh", IMAGE)
 
     assert done.stderr.splitlines() == [
-        f"{IMAGE}  {SERVER} is still pulling it",
+        f"{IMAGE}  {SERVER}: not finished after 0 s",
         f"{IMAGE}  {SERVER} has it now",
     ]
 
@@ -181,7 +181,7 @@ def test_restart_does_not_restart_if_a_node_cannot_pull(cluster: Cluster, typed:
 
     assert failed.exit_code == 1
     assert failed.stderr == (
-        f"{IMAGE}  {SERVER} could not pull it: no error message\n"
+        f"{IMAGE}  {SERVER}: no error message\n"
         f"error: not every node could pull {IMAGE}\nhint: autoregistry doctor\n"
     )
     assert cluster.running == before

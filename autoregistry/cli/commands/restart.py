@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import click
 
@@ -128,52 +127,30 @@ def _attached_nodes(
 
 
 def _refresh(client: Client, image: Image, cluster: str | None) -> bool:
-    """Make the proxy refresh the nodes, and print the results. Return False if a node failed."""
-    states: dict[str, str] = {}
-    try:
-        for results in _refresh_results(client, image, cluster):
-            # A node that is not in the response does not need a refresh any more.
-            reported = dict.fromkeys(states, RefreshState.CURRENT) | {
-                result["node"]: result["state"] for result in results
-            }
-            causes = {result["node"]: result["cause"] for result in results}
-            for node, state in sorted(reported.items()):
-                if states.get(node) != state:
-                    _print_state(image, node, state, causes.get(node, ""))
-            states = reported
-    except ProxyRefused as exc:
-        stderr.print(f"{image}  {exc.message}", style="red")
-        return False
-    if not states:
-        stderr.print(f"{image}  no node has an old copy")
-    return RefreshState.FAILED not in states.values()
+    """Make the proxy refresh the nodes, and print the results. Return False if a node failed.
 
-
-def _refresh_results(
-    client: Client, image: Image, cluster: str | None
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield the results of the refresh, again and again until no node is pending.
-
-    The proxy returns what it has after half a minute; a large image takes longer.
+    The proxy responds after half a minute, even if a node is still pulling, and is then asked again.
     """
-    body = {"image": str(image), "cluster": cluster or ""}
-    while True:
-        results = client.post(api_paths.REFRESH, body)["nodes"]
-        yield results
-        if all(result["state"] != RefreshState.PENDING for result in results):
-            return
-
-
-def _print_state(image: Image, node: str, state: str, cause: str) -> None:
-    match state:
-        case RefreshState.CURRENT:
-            stderr.print(f"{image}  {node} has it now")
-        case RefreshState.PENDING:
-            stderr.print(f"{image}  {node} is still pulling it")
-        case RefreshState.UNAVAILABLE:
-            stderr.print(f"{image}  {node}: {cause}; it is refreshed when it starts")
-        case _:
-            stderr.print(f"{image}  {node} could not pull it: {cause}", style="red")
+    causes: dict[str, str] = {}
+    states = {RefreshState.PENDING}
+    while RefreshState.PENDING in states:
+        try:
+            body = {"image": str(image), "cluster": cluster or ""}
+            results = client.post(api_paths.REFRESH, body)["nodes"]
+        except ProxyRefused as exc:
+            stderr.print(f"{image}  {exc.message}", style="red")
+            return False
+        states = {result["state"] for result in results}
+        # A node that is missing in a later response has the image.
+        current = dict.fromkeys(causes, "") | {r["node"]: r["cause"] for r in results}
+        for node, cause in current.items():
+            if causes.get(node) != cause:
+                text = f": {cause}" if cause else " has it now"
+                stderr.print(f"{image}  {node}{text}", style="yellow" if cause else None)
+        causes = current
+    if not causes:
+        stderr.print(f"{image}  no node has an old copy")
+    return RefreshState.FAILED not in states
 
 
 def _expected_digest(client: Client, image: Image) -> str:
