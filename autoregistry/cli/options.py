@@ -11,24 +11,43 @@ from autoregistry.stack.options import Options
 
 _DEFAULT = Options()
 _Command = Callable[..., Any]
+_Decorator = Callable[[_Command], _Command]
+_SWITCHES = {
+    "watch": "Push as soon as Docker reports a build.",
+    "refresh": "Make the nodes pull images that have changed.",
+    "restart_workloads": "Restart workloads that run an old copy of a rebuilt image.",
+    "attach_all": "Attach every k3d cluster, including clusters that start later.",
+}
 
 
-def _switch(name: str, help_text: str) -> Callable[[_Command], _Command]:
-    """Return a pair of flags that is None if neither is given."""
+def combined(*options: _Decorator) -> _Decorator:
+    """Return one decorator for several options, which `--help` lists in this order."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _switch(name: str, text: str, default: bool | None) -> _Decorator:
     flag = name.replace("_", "-")
-    default = flag if getattr(_DEFAULT, name) else f"no-{flag}"
-    return click.option(
-        f"--{flag}/--no-{flag}", default=None, help=f"{help_text} [default: {default}]"
-    )
+    shown = flag if getattr(_DEFAULT, name) else f"no-{flag}"
+    text = f"{text} [default: {shown}]"
+    return click.option(f"--{flag}/--no-{flag}", default=default, help=text)
 
 
-_STACK_OPTIONS = (
+serve_switches = combined(
+    *(_switch(name, text, getattr(_DEFAULT, name)) for name, text in _SWITCHES.items())
+)
+stack_options = combined(
     click.option(
         "--port",
         type=click.IntRange(1, 65535),
         help=f"The port on this machine. Images are tagged localhost:PORT/... [default: {_DEFAULT.port}]",
     ),
-    _switch("expose", "Publish the port on all addresses, not only on 127.0.0.1."),
+    _switch("expose", "Publish the port on all addresses, not only on 127.0.0.1.", None),
     click.option(
         "--registry-image",
         metavar="IMAGE",
@@ -39,26 +58,15 @@ _STACK_OPTIONS = (
         metavar="IMAGE",
         help=f"The base of the proxy's image. [default: {_DEFAULT.base_image}]",
     ),
-    _switch("attach_all", "Attach every k3d cluster, including clusters that start later."),
-    _switch("restart_workloads", "Restart workloads that run an old copy of a rebuilt image."),
-    _switch("watch", "Push as soon as Docker reports a build."),
-    _switch("refresh", "Make the nodes pull images that have changed."),
+    *(_switch(name, text, None) for name, text in _SWITCHES.items()),
     click.option(
         "--docker-socket",
         metavar="PATH",
         help="Path of the Docker socket on the daemon's host. [default: detected]",
     ),
 )
-
-
-def stack_options(command: _Command) -> _Command:
-    """Add an option for each field of `stack.options.Options`; None if it is not given."""
-    for option in reversed(_STACK_OPTIONS):
-        command = option(command)
-    return command
-
-
-_ROUTE_OPTIONS = (
+"""An option for each field of `stack.options.Options`; None if it is not given."""
+route_options = combined(
     click.option(
         "--via",
         type=click.Choice(["container", "host"]),
@@ -73,13 +81,7 @@ _ROUTE_OPTIONS = (
         f" [default: the port of `up`, or {_DEFAULT.port}]",
     ),
 )
-
-
-def route_options(command: _Command) -> _Command:
-    """Add `--via` and `--port`: how nodes reach the registry."""
-    for option in reversed(_ROUTE_OPTIONS):
-        command = option(command)
-    return command
+"""`--via` and `--port`: how nodes reach the registry."""
 
 
 def given_options(options: dict[str, object]) -> dict[str, object]:

@@ -9,7 +9,7 @@ import click
 
 from autoregistry.cli import docker
 from autoregistry.cli.environment import Environment
-from autoregistry.cli.options import given_options, route_options, stack_options
+from autoregistry.cli.options import combined, given_options, route_options, stack_options
 from autoregistry.cli.output_file import write_generated
 from autoregistry.cli.step_progress import show_steps
 from autoregistry.cluster.config_map import config_map_yaml
@@ -22,15 +22,15 @@ from autoregistry.stack.images import ensure_proxy_image
 from autoregistry.stack.model import stack_for
 from autoregistry.stack.proxy_image import image_source
 
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write to this file instead of stdout.",
-)
-force_option = click.option(
-    "--force", is_flag=True, help="Overwrite a file that autoregistry did not write."
+_output_options = combined(
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write to this file instead of stdout.",
+    ),
+    click.option("--force", is_flag=True, help="Overwrite a file that autoregistry did not write."),
 )
 
 
@@ -46,8 +46,7 @@ def generate() -> None:
 
 @generate.command()
 @stack_options
-@output_option
-@force_option
+@_output_options
 def compose(*, output: Path | None, force: bool, **options: object) -> None:
     """Generate a compose file with the containers of `up`.
 
@@ -81,8 +80,7 @@ def _command(kind: str, via: str, port: int | None) -> str:
 
 @generate.command()
 @route_options
-@output_option
-@force_option
+@_output_options
 def registries(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
     """Generate a registries.yaml for `k3d cluster create --registry-config`.
 
@@ -96,8 +94,7 @@ def registries(*, via: str, port: int | None, output: Path | None, force: bool) 
 
 @generate.command()
 @route_options
-@output_option
-@force_option
+@_output_options
 def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
     """Generate the hosts.toml that containerd reads when it pulls from the registry.
 
@@ -112,8 +109,7 @@ def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> No
 
 @generate.command()
 @route_options
-@output_option
-@force_option
+@_output_options
 def configmap(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
     """Generate the ConfigMap by which Tilt, skaffold and other tools find the registry (KEP-1755).
 

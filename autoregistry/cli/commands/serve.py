@@ -13,6 +13,7 @@ import click
 from rich.text import Text
 
 from autoregistry.cli import docker
+from autoregistry.cli.options import serve_switches
 from autoregistry.cli.output import event_line, stderr
 from autoregistry.errors import SettingInvalid
 from autoregistry.event_json import to_json
@@ -54,30 +55,7 @@ def _flag_name(limit: Field[Any]) -> str:
     metavar="SECONDS",
     help="How long to hold a pull for a push, if the client has a time limit of its own.",
 )
-@click.option(
-    "--watch/--no-watch",
-    default=_DEFAULT.watch,
-    show_default=True,
-    help="Push as soon as Docker reports a build.",
-)
-@click.option(
-    "--refresh/--no-refresh",
-    default=_DEFAULT.refresh,
-    show_default=True,
-    help="Make the nodes pull images that have changed.",
-)
-@click.option(
-    "--restart-workloads/--no-restart-workloads",
-    default=_DEFAULT.restart_workloads,
-    show_default=True,
-    help="Restart workloads that run an old copy, as soon as their node has the new one.",
-)
-@click.option(
-    "--attach-all/--no-attach-all",
-    default=_DEFAULT.attach_all,
-    show_default=True,
-    help="Attach every k3d cluster, including clusters that start later.",
-)
+@serve_switches
 @click.option(
     "--skip",
     multiple=True,
