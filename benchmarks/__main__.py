@@ -1,7 +1,7 @@
-"""`make bench`: the registry itself, a Go proxy and ours, side by side in one run on this machine.
+"""`make bench`: the registry itself, a Go proxy and autoregistry, compared in one run on this machine.
 
-Rounds are interleaved, so that a busy moment hits all; the medians' ratios count, not the figures. The blob is
-read from the page cache. The daemon is a real one and the image asked for is up to date.
+Rounds are interleaved, so that load on the machine affects all of them; compare the ratios of medians, not the
+figures. The blob is read from the page cache. The daemon is real, and the requested image is up to date.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CROWD = "p99 among 500 connections and 10 pushes, ms"
 
 @dataclass
 class Candidate:
-    """One way from client to registry."""
+    """One server to measure."""
 
     name: str
     port: int
@@ -63,7 +63,7 @@ class Candidate:
 
 @contextmanager
 def go_proxy(engine: lab.Docker, registry: lab.Registry, name: str) -> Iterator[Candidate]:
-    """The article's design in Go."""
+    """Build and run the design of the article, in Go."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "peer"
         subprocess.run(["go", "build", "-o", program, "."], cwd=PEERS, check=True)
@@ -88,11 +88,11 @@ def _wait(port: int) -> None:
             return
         except httpx.HTTPError:
             time.sleep(0.02)
-    raise TimeoutError(f"nothing answers at port {port}")
+    raise TimeoutError(f"no server answers at port {port}")
 
 
 def _put_blob(port: int) -> str:
-    """A large blob in the registry, sent once."""
+    """Upload a large blob, and return its digest."""
     block = os.urandom(MIB)
     digest = hashlib.sha256()
     for _ in range(BLOB_MIB):
@@ -103,7 +103,7 @@ def _put_blob(port: int) -> str:
 
 
 def measure() -> dict[str, dict[str, float]]:
-    """Every figure of every candidate: name -> figure -> median."""
+    """Return the medians of all figures by candidate."""
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -125,42 +125,42 @@ def measure() -> dict[str, dict[str, float]]:
             peer,
             Candidate("ours", ours.port, ours.pid),
         ]
-        for number in range(ROUNDS + 1):  # the first warms the caches up
+        for number in range(ROUNDS + 1):  # the first round fills the caches
             for candidate in candidates:
-                found = _round(candidate, blob, image)
-                for name, value in found.items() if number else ():
+                values = _round(candidate, blob, image)
+                for name, value in values.items() if number else ():
                     figures[candidate.name][name].append(value)
             print(f"round {number} of {ROUNDS}", file=sys.stderr)
         for candidate in candidates:
             figures[candidate.name]["memory, MB (peak)"] = [candidate.resident_mb()]
         figures["ours"]["start-up, s"] = [start_up]
-    return {n: {k: median(v) for k, v in found.items()} for n, found in figures.items()}
+    return {n: {k: median(v) for k, v in values.items()} for n, values in figures.items()}
 
 
 def _round(candidate: Candidate, blob: str, image: str) -> dict[str, float]:
     port = candidate.port
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     before = candidate.cpu_seconds()
-    found["GET 1 GiB, 1 connection, GB/s"] = _rate(lambda: load.get_blobs(port, blob, 1), 1)
-    found["CPU s/GB (GET)"] = (candidate.cpu_seconds() - before) / (BLOB_MIB * MIB / 1e9)
-    found["GET 1 GiB, 3 connections, GB/s"] = _rate(lambda: load.get_blobs(port, blob, 3), 3)
+    figures["GET 1 GiB, 1 connection, GB/s"] = _rate(lambda: load.get_blobs(port, blob, 1), 1)
+    figures["CPU s/GB (GET)"] = (candidate.cpu_seconds() - before) / (BLOB_MIB * MIB / 1e9)
+    figures["GET 1 GiB, 3 connections, GB/s"] = _rate(lambda: load.get_blobs(port, blob, 3), 3)
     for how in ("sized", "chunked"):
         block = os.urandom(MIB)
         size = UPLOAD_MIB / BLOB_MIB
-        found[f"upload 256 MiB {how}, GB/s"] = _rate(
+        figures[f"upload 256 MiB {how}, GB/s"] = _rate(
             lambda b=block, h=how: load.upload(
                 port, "bench/up", b, UPLOAD_MIB, chunked=h == "chunked"
             ),  # type: ignore[misc]
             size,
         )
-    found[_ALONE] = load.p99(port, 200) * 1000
+    figures[_ALONE] = load.p99(port, 200) * 1000
     with crowded(port, blob):
-        found[_CROWD] = load.p99(port, 200) * 1000
-    for clients, asked in ((1, 300), (16, 800), (64, 1600)):
-        p50, rate = load.heads(port, image, clients, asked)
-        found[f"HEAD p50, {clients} clients, ms"] = p50 * 1000
-        found[f"HEAD/s, {clients} clients"] = rate
-    return found
+        figures[_CROWD] = load.p99(port, 200) * 1000
+    for clients, count in ((1, 300), (16, 800), (64, 1600)):
+        p50, rate = load.heads(port, image, clients, count)
+        figures[f"HEAD p50, {clients} clients, ms"] = p50 * 1000
+        figures[f"HEAD/s, {clients} clients"] = rate
+    return figures
 
 
 def _rate(work: Callable[[], None], gibibytes: float) -> float:
@@ -170,7 +170,7 @@ def _rate(work: Callable[[], None], gibibytes: float) -> float:
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
-    """The figures, and ours as a part of the Go proxy's."""
+    """Return a table of the figures, with the ratio of ours to the Go proxy's."""
     names = list(figures["ours"])
     lines = ["| | registry itself | Go proxy | ours | ours / Go |", "|---|---|---|---|---|"]
     for name in names:
@@ -182,14 +182,14 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def verdicts(figures: dict[str, dict[str, float]]) -> str:
-    """The bars of this edition, what was measured, and whether that is enough."""
+    """Return a table of the required figures, the measured ones, and the results."""
     ours, go = figures["ours"], figures["Go proxy"]
 
     def of_go(name: str) -> float:
         return ours[name] / go[name]
 
-    crowd = {who: found[_CROWD] / found[_ALONE] for who, found in figures.items()}
-    beside = f"(registry {crowd['registry']:.3g}, Go proxy {crowd['Go proxy']:.3g})"
+    crowd = {name: values[_CROWD] / values[_ALONE] for name, values in figures.items()}
+    others = f"(registry {crowd['registry']:.3g}, Go proxy {crowd['Go proxy']:.3g})"
     uploads = min(of_go(f"upload 256 MiB {how}, GB/s") for how in ("sized", "chunked"))
     measured = (
         (
@@ -202,12 +202,12 @@ def verdicts(figures: dict[str, dict[str, float]]) -> str:
         ("HEAD/s, 64 clients / Go", "at least 1", of_go("HEAD/s, 64 clients"), 1),
         ("HEAD p50, 1 client / Go", "at most 1.3", -of_go("HEAD p50, 1 clients, ms"), -1.3),
         ("memory, MB (peak)", "under 100", -ours["memory, MB (peak)"], -100),
-        (f"p99 among the crowd / alone {beside}", "at most 3", -crowd["ours"], -3),
+        (f"p99 in the crowd / alone {others}", "at most 3", -crowd["ours"], -3),
     )
-    lines = ["| bar | | measured | |", "|---|---|---|---|"]
-    for name, bar, value, least in measured:
+    lines = ["| figure | required | measured | |", "|---|---|---|---|"]
+    for name, required, value, least in measured:
         lines.append(
-            f"| {name} | {bar} | {abs(value):.3g} | {'met' if value >= least else 'missed'} |"
+            f"| {name} | {required} | {abs(value):.3g} | {'met' if value >= least else 'missed'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -216,9 +216,9 @@ def main() -> None:
     figures = measure()
     RESULTS.mkdir(exist_ok=True)
     text = f"{verdicts(figures)}\n{table(figures)}"
-    where = f"{os.cpu_count()} cores, Python {platform.python_version()}, distribution 2.8.2, Docker 20.10"
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, distribution 2.8.2, Docker 20.10"
     (RESULTS / "proxy.md").write_text(
-        f"# The proxy, {time.strftime('%Y-%m-%d')}\n\n{where}\n\n{text}"
+        f"# The proxy, {time.strftime('%Y-%m-%d')}\n\n{machine}\n\n{text}"
     )
     (RESULTS / "proxy.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(text)

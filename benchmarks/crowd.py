@@ -1,6 +1,6 @@
 """500 connections, half of them stalled readers or slow senders, and ten pushes: `crowded(port, digest)`.
 
-A process of its own, so that whoever measures beside it is not slowed by it. Ends when its stdin does.
+The crowd is a separate process, so that it does not slow down the measurement. It ends when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ REPOSITORY = "bench/blob"
 
 @contextmanager
 def crowded(port: int, digest: str) -> Iterator[None]:
-    """While the crowd is there; `digest` is a large blob of the repository."""
-    words = [sys.executable, "-m", "benchmarks.crowd", str(port), digest]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    """Run the crowd; `digest` is a large blob of the repository."""
+    argv = [sys.executable, "-m", "benchmarks.crowd", str(port), digest]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -41,7 +41,7 @@ def crowded(port: int, digest: str) -> Iterator[None]:
         process.stdout.close()
 
 
-def _say(port: int, text: str) -> socket.socket:
+def _open(port: int, text: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.sendall(text.encode())
@@ -49,11 +49,11 @@ def _say(port: int, text: str) -> socket.socket:
 
 
 def _slow_sender(port: int) -> socket.socket:
-    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    asking.request("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
-    location = path_of(asking, 202)
-    asking.close()
-    return _say(
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    client.request("POST", f"/v2/{REPOSITORY}/blobs/uploads/")
+    location = path_of(client, 202)
+    client.close()
+    return _open(
         port, f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\nx"
     )
 
@@ -67,9 +67,9 @@ def _push(port: int, over: threading.Event) -> None:
 def main() -> None:
     port, digest = int(sys.argv[1]), sys.argv[2]
     get = f"GET /v2/{REPOSITORY}/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    connections = [_say(port, get) for _ in range(STALLED_READERS)]
+    connections = [_open(port, get) for _ in range(STALLED_READERS)]
     connections += [_slow_sender(port) for _ in range(SLOW_SENDERS)]
-    connections += [_say(port, "") for _ in range(IDLE)]
+    connections += [_open(port, "") for _ in range(IDLE)]
     over = threading.Event()
     pushes = [threading.Thread(target=_push, args=(port, over)) for _ in range(PUSHES)]
     for push in pushes:

@@ -1,4 +1,4 @@
-"""Clients that cost little themselves: plain sockets, and processes of their own where several are needed."""
+"""Clients with little overhead: plain sockets, and threads or tasks where several are needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 def get_blobs(port: int, digest: str, connections: int) -> None:
-    """The blob over several connections at once, thrown away."""
+    """Download the blob over several connections at once, and discard it."""
     with ThreadPoolExecutor(connections) as pool:
         for done in [pool.submit(_get_blob, port, digest) for _ in range(connections)]:
             done.result()
@@ -36,7 +36,7 @@ def _get_blob(port: int, digest: str) -> None:
 def upload(
     port: int, repository: str, block: bytes, count: int, *, digest: str = "", chunked: bool = False
 ) -> None:
-    """One blob of `count` blocks, as containerd (sized, one PUT) or as Docker (chunked PATCH) sends it."""
+    """Upload a blob of `count` blocks like containerd (one PUT with a size) or Docker (chunked PATCH)."""
     if not digest:
         whole = hashlib.sha256()
         for _ in range(count):
@@ -58,22 +58,22 @@ def upload(
 
 
 def path_of(connection: http.client.HTTPConnection, status: int) -> str:
-    """Where the answer says to go on."""
-    answer = connection.getresponse()
-    content = answer.read()
-    if answer.status != status:
-        raise ConnectionError(f"{answer.status} {answer.reason}: {content[:200]!r}")
-    location = str(answer.getheader("Location"))
+    """Return the path of the response's Location."""
+    response = connection.getresponse()
+    content = response.read()
+    if response.status != status:
+        raise ConnectionError(f"{response.status} {response.reason}: {content[:200]!r}")
+    location = str(response.getheader("Location"))
     return "/" + location.split("/", 3)[3]
 
 
 def heads(port: int, image: str, clients: int, count: int) -> tuple[float, float]:
-    """Ask for a manifest over kept connections: the median of the seconds, and requests a second."""
+    """Request a manifest over open connections; return the median in seconds and the requests per second."""
     return asyncio.run(_heads(port, image, clients, count))
 
 
 def p99(port: int, count: int) -> float:
-    """Of the seconds that `GET /v2/` takes over one kept connection."""
+    """Return the 99th percentile of the seconds that `GET /v2/` takes over one open connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     took = []
     for _ in range(count):

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.page`: the page's longest frame with 500 images and 1,000 pulls, in headless Chromium.
+"""`python -m benchmarks.page`: the longest frame of the page with 500 images and 1,000 pulls, in headless Chromium.
 
-A task is all that the page's main thread does for one frame: script, style, layout, paint. Its figures are the
-thread's own processor time, from the browser's trace, since a busy machine makes any frame long; a moment in which
-nothing happens is measured beside them.
+A task is all work of the page's main thread for one frame: script, style, layout, paint. The figures are the processor
+time of that thread, from the browser's trace, because any frame is long on a busy machine. An idle phase is measured
+for comparison.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.integration.helpers.stage import AT, Stage, push_progress
 IMAGES = 500
 PULLS = 1000
 RESULTS = Path(__file__).parent / "results"
-COME_BACK = "document.dispatchEvent(new Event('visibilitychange'))"
+SHOW_PAGE = "document.dispatchEvent(new Event('visibilitychange'))"
 GAPS = """(() => {
   window.gaps = [];
   let last = performance.now();
@@ -39,7 +39,7 @@ PARTS = {
 
 
 async def _phase(tab: Tab, work: Callable[[], Awaitable[None]]) -> dict[str, float]:
-    """What the page's main thread did meanwhile, in milliseconds of its own processor time."""
+    """Return the processor time of the page's main thread during `work`, in milliseconds."""
     await tab.evaluate("gaps.length = 0")
     tab.events = {DATA: asyncio.Queue(), DONE: asyncio.Queue()}
     await tab.send("Tracing.start", traceConfig={"includedCategories": TRACED.split(",")})
@@ -66,14 +66,14 @@ async def _phase(tab: Tab, work: Callable[[], Awaitable[None]]) -> dict[str, flo
 
 
 def _main_thread(events: list[dict[str, Any]]) -> tuple[int, int]:
-    """The one that draws frames."""
-    where = [(e["pid"], e["tid"]) for e in events if e["name"] == "FireAnimationFrame"]
-    return max(set(where), key=where.count)
+    """Return the process and thread that draw frames."""
+    threads = [(e["pid"], e["tid"]) for e in events if e["name"] == "FireAnimationFrame"]
+    return max(set(threads), key=threads.count)
 
 
 async def measure() -> dict[str, dict[str, float]]:
-    """Phase -> figure."""
-    stage, found = Stage(), {}
+    """Return the figures of each phase."""
+    stage, figures = Stage(), {}
     stage.cluster("dev", "server-0", "agent-0", "agent-1")
     images = [f"team/app-{number:03}:dev" for number in range(IMAGES)]
     for number, image in enumerate(images):
@@ -84,7 +84,7 @@ async def measure() -> dict[str, dict[str, float]]:
         await asyncio.sleep(2)
 
     async def shown() -> None:
-        await tab.evaluate(COME_BACK)
+        await tab.evaluate(SHOW_PAGE)
         rows = "document.querySelectorAll('#images tbody tr').length"
         await tab.until(f"{rows} === {IMAGES}", "all rows")
         await asyncio.sleep(0.5)
@@ -107,8 +107,8 @@ async def measure() -> dict[str, dict[str, float]]:
     async def rebuilt() -> None:
         for row in stage.status["images"]:
             row["state"] = "in-step" if row["state"] == "behind" else "behind"
-        await tab.evaluate(COME_BACK)
-        await tab.until("document.title === '(450) autoregistry'", "all rows anew")
+        await tab.evaluate(SHOW_PAGE)
+        await tab.until("document.title === '(450) autoregistry'", "all rows to change")
         await asyncio.sleep(0.5)
 
     async def filtered() -> None:
@@ -126,32 +126,32 @@ async def measure() -> dict[str, dict[str, float]]:
                 "document.querySelector('#health').textContent.includes('live')", "live"
             )
             await tab.evaluate(GAPS)
-            found["nothing"] = await _phase(tab, nothing)
+            figures["nothing"] = await _phase(tab, nothing)
             stage.status["images"] = rows
-            found[f"{IMAGES} images appear"] = await _phase(tab, shown)
-            found[f"{PULLS:,} pulls arrive"] = await _phase(tab, pulls)
-            found["four pushes move"] = await _phase(tab, pushes)
-            found["every row changes"] = await _phase(tab, rebuilt)
-            found["the filter is typed"] = await _phase(tab, filtered)
-    return found
+            figures[f"{IMAGES} images appear"] = await _phase(tab, shown)
+            figures[f"{PULLS:,} pulls arrive"] = await _phase(tab, pulls)
+            figures["four pushes move"] = await _phase(tab, pushes)
+            figures["every row changes"] = await _phase(tab, rebuilt)
+            figures["the filter is typed"] = await _phase(tab, filtered)
+    return figures
 
 
-def table(found: dict[str, dict[str, float]]) -> str:
-    names = list(found["nothing"])
+def table(phases: dict[str, dict[str, float]]) -> str:
+    names = list(phases["nothing"])
     lines = [f"| ms | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for phase, figures in found.items():
+    for phase, figures in phases.items():
         cells = (f"{value:.1f}" for value in figures.values())
         lines.append(f"| {phase} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    found = asyncio.run(measure())
+    figures = asyncio.run(measure())
     RESULTS.mkdir(exist_ok=True)
     load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    text = f"# The page, {time.strftime('%Y-%m-%d')}\n\n{load}\n\n{table(found)}"
+    text = f"# The page, {time.strftime('%Y-%m-%d')}\n\n{load}\n\n{table(figures)}"
     (RESULTS / "page.md").write_text(text)
-    (RESULTS / "page.json").write_text(json.dumps(found, indent=1) + "\n")
+    (RESULTS / "page.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(text)
 
 

@@ -1,12 +1,11 @@
-"""`make demo`: the whole story on real engines, each step with what really happened.
+"""`make demo`: autoregistry on real engines, from an empty machine to a rebuilt image in a running pod.
 
-From nothing: the registry and its proxy, a cluster, an image that is only built, a pod that runs it, a rebuild and
-one command, the new version in the pod. Whatever is made here is taken away again at the end.
+The demo starts the registry and the proxy, creates a cluster, builds and deploys an image without a push, rebuilds it
+and restarts the pod. It removes everything that it created.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,123 +14,103 @@ import time
 from pathlib import Path
 
 from dev import lab, node
-from dev.lab import Docker, LabError
+from dev.lab import LabError
+from dev.lab.cache import CACHE
+from dev.shell import BOLD, DIM, PLAIN, Shell
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "k3d"
 CLUSTER = "autoregistry-demo"
 SERVER = f"k3d-{CLUSTER}-server-0"
 IMAGE = "localhost:5000/hello:dev"
-_BOLD, _DIM, _PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
-
-
-class Story:
-    """Runs commands as a person would, and shows them."""
-
-    def __init__(self, docker: Docker) -> None:
-        self.environment = {**os.environ, **node.environment(docker)}
-        path = self.environment["PATH"]
-        self.environment["PATH"] = f"{Path(sys.executable).parent}:{path}"
-
-    def tell(self, sentence: str) -> None:
-        print(f"\n{_BOLD}{sentence}{_PLAIN}", flush=True)
-
-    def run(self, *words: str | Path, cwd: Path | None = None, show: str = "") -> None:
-        """Run and show it; `show` is what to print of the command line where it is long."""
-        print(f"{_DIM}$ {show or ' '.join(map(str, words))}{_PLAIN}", flush=True)
-        subprocess.run(words, env=self.environment, cwd=cwd, check=True)
-
-    def ask(self, *words: str) -> str:
-        done = subprocess.run(
-            words, env=self.environment, capture_output=True, text=True, check=True
-        )
-        return done.stdout + done.stderr
-
-    def has(self, container: str) -> bool:
-        found = self.ask("docker", "ps", "--all", "--quiet", "--filter", f"name=^{container}$")
-        return bool(found.strip())
 
 
 def main() -> None:
-    """Tell it; the exit code is 1 where something did not happen."""
+    """Run the demo; the exit code is 1 if a step fails."""
+    if not CACHE.exists():
+        print(
+            "The demo installs Docker, k3d and a node image for its own use, because this is its first run here.\n"
+            f"That takes about ten minutes; everything is kept in {CACHE} for later runs.",
+            flush=True,
+        )
     began = time.monotonic()
     docker = lab.docker("containerd")
     for reference in ("registry:2", "python:3.13-slim", "busybox:latest"):
         lab.image(docker, reference)
     flags = node.create_arguments(docker)
-    story = Story(docker)
-    was_up = story.has("autoregistry")
+    shell = Shell(docker)
+    was_up = shell.has_container("autoregistry")
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "hello"
         shutil.copytree(EXAMPLE, app)
         try:
-            _tell(story, app, flags)
+            _run_steps(shell, app, flags)
         finally:
-            story.tell("Everything that this made is taken away again.")
-            if story.has(SERVER):
-                story.run("autoregistry", "cluster", "delete", CLUSTER)
+            shell.heading("Cleaning up: the demo removes what it created.")
+            if shell.has_container(SERVER):
+                shell.run("autoregistry", "cluster", "delete", CLUSTER)
             if not was_up:
-                story.run("autoregistry", "down")
-    print(f"\nThat took {time.monotonic() - began:.0f} s. `make test` shows the rest.")
+                shell.run("autoregistry", "down")
+    print(f"\nThe demo took {time.monotonic() - began:.0f} s. `make test` runs all tests.")
 
 
-def _tell(story: Story, app: Path, flags: list[str]) -> None:
+def _run_steps(shell: Shell, app: Path, flags: list[str]) -> None:
     kubectl = ("docker", "exec", SERVER, "kubectl")
-    story.tell("1. A stock registry:2, and in front of it, at localhost:5000, the proxy.")
-    story.run("autoregistry", "up")
+    shell.heading("1. Start a stock registry:2, and the proxy at localhost:5000 in front of it.")
+    shell.run("autoregistry", "up")
 
-    story.tell("2. A k3d cluster that pulls through it.")
-    words = ("autoregistry", "cluster", "create", CLUSTER, "--", *flags)
-    story.run(*words, show=f"autoregistry cluster create {CLUSTER}")
+    shell.heading("2. Create a k3d cluster that pulls through the proxy.")
+    create = ("autoregistry", "cluster", "create", CLUSTER)
+    shell.run(*create, "--", *flags, show=" ".join(create))
 
-    story.tell("3. An image is built. Nobody pushes it.")
-    story.run("docker", "build", "--quiet", "--tag", IMAGE, ".", cwd=app)
+    shell.heading("3. Build an image. There is no `docker push`.")
+    shell.run("docker", "build", "--quiet", "--tag", IMAGE, ".", cwd=app)
 
-    story.tell("4. It is deployed, under the same name.")
+    shell.heading("4. Deploy the image under the same name.")
     manifest = (app / "deployment.yaml").read_text()
     apply = ["docker", "exec", "--interactive", SERVER, "kubectl", "apply", "-f", "-"]
-    print(f"{_DIM}$ kubectl apply -f deployment.yaml{_PLAIN}", flush=True)
-    subprocess.run(apply, input=manifest, text=True, env=story.environment, check=True)
-    _rolled_out(story)
-    story.run(*kubectl, "get", "pods", show="kubectl get pods")
-    _expect(story, "hello, version 1")
+    print(f"{DIM}$ kubectl apply -f deployment.yaml{PLAIN}", flush=True)
+    subprocess.run(apply, input=manifest, text=True, env=shell.environment, check=True)
+    _wait_for_rollout(shell)
+    shell.run(*kubectl, "get", "pods", show="kubectl get pods")
+    _expect(shell, "hello, version 1")
 
-    story.tell("What really happened, in the words of the registry's own log:")
-    for line in story.ask("docker", "logs", "autoregistry-backend").splitlines():
+    shell.heading("The registry's own log shows the push that Docker made:")
+    for line in shell.output("docker", "logs", "autoregistry-backend").splitlines():
         if '"PUT /v2/hello/manifests/' in line:
             print("   " + line.partition('"')[2].replace('"', "")[:100])
 
-    story.tell("5. The code changes, and the same tag is built again.")
+    shell.heading("5. Change the code and build the same tag again.")
     (app / "index.html").write_text("hello, version 2\n")
-    story.run("docker", "build", "--quiet", "--tag", IMAGE, ".", cwd=app)
+    shell.run("docker", "build", "--quiet", "--tag", IMAGE, ".", cwd=app)
 
-    story.tell(
-        "6. One command, and the pod runs it. (`IfNotPresent`: the node would have kept its old copy.)"
+    shell.heading(
+        "6. Restart the pod with one command. (With `IfNotPresent` the node would keep its old copy.)"
     )
-    story.run("autoregistry", "restart", "hello:dev")
-    _rolled_out(story)
-    _expect(story, "hello, version 2")
+    shell.run("autoregistry", "restart", "hello:dev")
+    _wait_for_rollout(shell)
+    _expect(shell, "hello, version 2")
 
-    story.tell("The proxy's own account, one line a pull:")
-    story.run("autoregistry", "logs", "--tail", "12")
-
-
-def _rolled_out(story: Story) -> None:
-    words = ("docker", "exec", SERVER, "kubectl", "rollout", "status", "deployment/hello")
-    story.run(*words, "--timeout=90s", show="kubectl rollout status deployment/hello")
+    shell.heading("The proxy's log, with one line per pull:")
+    shell.run("autoregistry", "logs", "--tail", "12")
 
 
-def _expect(story: Story, line: str) -> None:
-    """The newest pod's log has this line; the demo fails where it has not."""
-    print(f"{_DIM}$ kubectl logs deployment/hello{_PLAIN}", flush=True)
-    newest = story.ask(
+def _wait_for_rollout(shell: Shell) -> None:
+    rollout = ("docker", "exec", SERVER, "kubectl", "rollout", "status", "deployment/hello")
+    shell.run(*rollout, "--timeout=90s", show="kubectl rollout status deployment/hello")
+
+
+def _expect(shell: Shell, line: str) -> None:
+    """Print the log of the newest pod. Raises LabError if it does not contain the line."""
+    print(f"{DIM}$ kubectl logs deployment/hello{PLAIN}", flush=True)
+    newest = shell.output(
         *("docker", "exec", SERVER, "kubectl", "get", "pods", "--selector=app=hello"),
         *("--sort-by=.metadata.creationTimestamp", "--output=name"),
     ).split()[-1]
-    said = story.ask("docker", "exec", SERVER, "kubectl", "logs", newest)
-    print(f"{_BOLD}{said.strip()}{_PLAIN}", flush=True)
-    if line not in said:
-        raise LabError(f"the pod says {said.strip()!r}, and not {line!r}")
+    log = shell.output("docker", "exec", SERVER, "kubectl", "logs", newest).strip()
+    print(f"{BOLD}{log}{PLAIN}", flush=True)
+    if line not in log:
+        raise LabError(f"the log of the pod is {log!r}, expected {line!r}")
 
 
 if __name__ == "__main__":
@@ -140,4 +119,4 @@ if __name__ == "__main__":
     except LabError as exc:
         sys.exit(f"error: {exc}")
     except subprocess.CalledProcessError as exc:
-        sys.exit(f"error: {' '.join(map(str, exc.cmd))[:200]} ended with {exc.returncode}")
+        sys.exit(f"error: {' '.join(map(str, exc.cmd))[:200]} exited with {exc.returncode}")

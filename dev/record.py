@@ -1,7 +1,7 @@
-"""What real clients send when they push and pull, kept for the tests: `python -m dev.record`.
+"""Recordings of the requests of real clients that push and pull: `python -m dev.record`.
 
-Stands between each client and a stock registry, passes everything on and writes it to tests/corpus. Needs the lab
-and Debian's buildah. tests/integration/proxy/test_replay.py plays it again.
+The recorder stands between each client and a stock registry, forwards all requests and writes them to tests/corpus.
+It needs the lab and Debian's buildah. tests/integration/proxy/test_replay.py sends the requests again.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from dev import lab
 from dev.lab import debian
 
 CORPUS = Path(__file__).parents[1] / "tests" / "corpus"
-# What a registry makes up for an upload; in the corpus its number stands instead.
+# The names that a registry invents for an upload; a recording has numbers instead.
 UPLOAD = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=_state=)[^&\s]+")
 _METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE")
 
 
-class Tape:
-    """The requests of one client, in the order in which they were answered."""
+class Recording:
+    """The requests of one client, in the order of their responses."""
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
-        self._made_up: dict[str, str] = {}
+        self._invented: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def add(self, request: dict[str, Any], location: str) -> None:
         with self._lock:
             target = UPLOAD.sub(
-                lambda hit: self._made_up.get(hit[0].replace("=", "%3D"), hit[0]), request["target"]
+                lambda hit: self._invented.get(hit[0].replace("=", "%3D"), hit[0]),
+                request["target"],
             )
             number = len(self.requests)
             self.requests.append({**request, "target": target})
             for i, text in enumerate(UPLOAD.findall(location)):
-                self._made_up[text.replace("=", "%3D")] = f"<{number}.{i}>"
+                self._invented[text.replace("=", "%3D")] = f"<{number}.{i}>"
 
 
 class Recorder(BaseHTTPRequestHandler):
@@ -53,12 +54,12 @@ class Recorder(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     default_request_version = (
-        "HTTP/1.0"  # so that a TLS hello is answered in HTTP: Docker then tries without
+        "HTTP/1.0"  # the response to a TLS hello is then HTTP, and Docker tries again without TLS
     )
-    tape: Tape
+    recording: Recording
     registry: str
 
-    def _pass_on(self) -> None:
+    def _forward(self) -> None:
         content = self._body()
         kept = [(k, v) for k, v in self.headers.items() if k.lower() != "expect"]
         backend = http.client.HTTPConnection(self.registry)
@@ -69,22 +70,22 @@ class Recorder(BaseHTTPRequestHandler):
         if content is not None and "Content-Length" not in self.headers:
             backend.putheader("Content-Length", str(len(content)))
         backend.endheaders(content)
-        answer = backend.getresponse()
-        body = answer.read()
-        self.tape.add(
+        response = backend.getresponse()
+        body = response.read()
+        self.recording.add(
             {
                 "method": self.command,
                 "target": self.path,
                 "headers": [re.sub(r"kernel/\S+", "kernel/6.1", f"{k}: {v}") for k, v in kept],
                 "body": base64.b64encode(content or b"").decode(),
             },
-            answer.getheader("Location", ""),
+            response.getheader("Location", ""),
         )
-        self.send_response_only(answer.status, answer.reason)
-        for key, value in answer.getheaders():
+        self.send_response_only(response.status, response.reason)
+        for key, value in response.getheaders():
             if key.lower() != "transfer-encoding":
                 self.send_header(key, value)
-        if "Content-Length" not in answer.headers and self.command != "HEAD":
+        if "Content-Length" not in response.headers and self.command != "HEAD":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -103,22 +104,24 @@ class Recorder(BaseHTTPRequestHandler):
         return content
 
     def log_message(self, *_: object) -> None:
-        """Nothing is said of what goes well."""
+        """Print nothing."""
 
 
 for _method in _METHODS:
-    setattr(Recorder, f"do_{_method}", Recorder._pass_on)
+    setattr(Recorder, f"do_{_method}", Recorder._forward)
 
 
 @contextmanager
-def taping(registry: lab.Registry) -> Iterator[tuple[str, Tape]]:
-    """The address that clients talk to, and what they send there."""
-    tape = Tape()
-    handler = type("Taping", (Recorder,), {"tape": tape, "registry": f"127.0.0.1:{registry.port}"})
+def recording_requests(registry: lab.Registry) -> Iterator[tuple[str, Recording]]:
+    """Yield the address for clients, and the recording of their requests."""
+    recording = Recording()
+    handler = type(
+        "Handler", (Recorder,), {"recording": recording, "registry": f"127.0.0.1:{registry.port}"}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"localhost:{server.server_address[1]}", tape
+        yield f"localhost:{server.server_address[1]}", recording
     finally:
         server.shutdown()
         server.server_close()
@@ -137,7 +140,9 @@ def docker(store: str, name: str, folder: Path) -> None:
     engine.cli("push", image)
     engine.cli("push", image)
     engine.cli("rmi", image)
-    crane(name, folder)  # another's: the containerd store keeps for a while what it had
+    crane(
+        name, folder
+    )  # not Docker's image: the containerd store keeps removed content for a while
     engine.cli("pull", f"{name}/crane/app:dev")
     engine.cli("rmi", f"{name}/crane/app:dev")
 
@@ -161,26 +166,31 @@ def skopeo(name: str, folder: Path) -> None:
 
 def buildah(name: str, folder: Path) -> None:
     debian.install("buildah")
-    words = ("buildah", "--storage-driver=vfs", f"--root={folder}/root", f"--runroot={folder}/run")
+    command = (
+        "buildah",
+        "--storage-driver=vfs",
+        f"--root={folder}/root",
+        f"--runroot={folder}/run",
+    )
     image = f"docker://{name}/buildah/app:dev"
-    _run(*words, "from", "--name=made", "scratch")
-    _run(*words, "copy", "made", folder / "content", folder / "more", "/")
-    _run(*words, "commit", "made", "made:dev")
-    _run(*words, "push", "--tls-verify=false", "made:dev", image)
-    _run(*words, "rmi", "--force", "--all")
-    _run(*words, "pull", "--tls-verify=false", image)
+    _run(*command, "from", "--name=built", "scratch")
+    _run(*command, "copy", "built", folder / "content", folder / "more", "/")
+    _run(*command, "commit", "built", "built:dev")
+    _run(*command, "push", "--tls-verify=false", "built:dev", image)
+    _run(*command, "rmi", "--force", "--all")
+    _run(*command, "pull", "--tls-verify=false", image)
 
 
 def containerd(name: str, folder: Path) -> None:
-    """Pulls what crane has put there, and pushes it under another name."""
+    """Pull the image of crane, and push it under another name."""
     crane(name, folder)
     host = folder / "certs.d" / name
     host.mkdir(parents=True)
     (host / "hosts.toml").write_text(f'server = "http://{name}"\n[host."http://{name}"]\n')
     node = lab.containerd("2.3", folder / "certs.d")
     try:
-        code, said = node.pull(f"{name}/crane/app:dev")
-        assert code == 0, said
+        code, output = node.pull(f"{name}/crane/app:dev")
+        assert code == 0, output
         pushed = node.ctr(
             *("images", "push", "--local", "--plain-http"),
             *(f"{name}/containerd/app:dev", f"{name}/crane/app:dev"),
@@ -203,18 +213,18 @@ CLIENTS = {
 def main() -> None:
     CORPUS.mkdir(exist_ok=True)
     for client, work in CLIENTS.items():
-        with tempfile.TemporaryDirectory(dir="/tmp") as made:
-            folder = Path(made)
+        with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+            folder = Path(directory)
             (folder / "content").write_text(f"of {client} {secrets.token_hex(4)}\n")
             (folder / "more").write_text("the same for all\n")
             registry = lab.start_registry(folder / "registry")
-            with taping(registry) as (name, tape):
+            with recording_requests(registry) as (name, recording):
                 work(name, folder)
             registry.stop()
-        own = tape.requests
-        lines = ",\n".join(json.dumps(request) for request in own)
+        requests = recording.requests
+        lines = ",\n".join(json.dumps(request) for request in requests)
         (CORPUS / f"{client}.json").write_text(f"[\n{lines}\n]\n")
-        print(f"{client}: {len(own)} requests")
+        print(f"{client}: {len(requests)} requests")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-// The rival of the benchmark: net/http/httputil.ReverseProxy, and before every manifest request a hook that
-// asks Docker for the image's Id and the registry for its digest, and pushes where they differ. That is the
-// design of the article this project began with; pushing is left out, the benchmark's images are up to date.
+// The Go proxy of the benchmark: net/http/httputil.ReverseProxy with a hook before every manifest request that
+// gets the image's Id from Docker and its digest from the registry, and pushes if they differ. That is the design
+// of the article this project is based on. It never pushes here: the benchmark's images are up to date.
 package main
 
 import (

@@ -1,8 +1,8 @@
 """The lab: real engines for tests and the demo, on a machine that has none.
 
 Each part (a Docker daemon of either store, registries, containerds, command-line tools, base
-images) is made once, on first use, in a cache outside the checkout, and re-used from then on.
-Where the machine's user already runs Docker, that daemon is used for its own store.
+images) is prepared once, on first use, in a cache outside the checkout, and reused from then on.
+If the user of the machine already runs Docker, that daemon is used for its own image store.
 """
 
 from __future__ import annotations

@@ -8,21 +8,23 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from dev.lab.cache import CACHE, say
+from dev.lab.cache import CACHE, report
 from dev.lab.dockerd import docker
 from dev.lab.errors import LabError
 from dev.lab.parts import PARTS, down, status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what is asked; an error is one message with the tail of the log that explains it."""
+    """Run a command; an error is one message with the end of the log that explains it."""
     parser = argparse.ArgumentParser(prog="python -m dev.lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="make parts ready: the two daemons, or those named")
+    up = commands.add_parser("up", help="prepare parts: the two daemons, or those named")
     up.add_argument("part", nargs="*", metavar="PART", default=[])
-    commands.add_parser("down", help="stop what the lab started; caches stay")
-    commands.add_parser("status", help="what runs, what is made")
-    env = commands.add_parser("env", help="export lines for a shell: eval $(python -m dev.lab env)")
+    commands.add_parser("down", help="stop the processes of the lab; its cache stays")
+    commands.add_parser("status", help="list running processes and prepared parts")
+    env = commands.add_parser(
+        "env", help="print exports for a shell: eval $(python -m dev.lab env)"
+    )
     env.add_argument("store", nargs="?", choices=["classic", "containerd"], default="containerd")
     options = parser.parse_args(arguments)
     try:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "up":
                 wanted = options.part or ["classic", "containerd"]
                 for part in PARTS if "all" in wanted else wanted:
-                    say(f"{part}: {PARTS[part]()}")
+                    report(f"{part}: {PARTS[part]()}")
             case "down":
                 down()
             case "status":
@@ -39,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "env":
                 daemon = docker(options.store)
                 for name, value in daemon.environment.items():
-                    before = os.environ.get("PATH", "")
-                    shown = shlex.quote(value)
-                    if name == "PATH" and value.endswith(f":{before}"):
-                        shown = f'{shlex.quote(value.removesuffix(f":{before}"))}:"$PATH"'
-                    print(f"export {name}={shown}")
+                    path = os.environ.get("PATH", "")
+                    text = shlex.quote(value)
+                    if name == "PATH" and value.endswith(f":{path}"):
+                        text = f'{shlex.quote(value.removesuffix(f":{path}"))}:"$PATH"'
+                    print(f"export {name}={text}")
     except LabError as error:
-        say(f"error: {error}")
+        report(f"error: {error}")
         return 1
     except KeyboardInterrupt:
         return 130

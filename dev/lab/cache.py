@@ -1,7 +1,7 @@
-"""Where the lab keeps things, and how a part is made exactly once.
+"""The lab's folders, and the preparation of each part exactly once.
 
-Two places: the cache (big, survives, shared by all checkouts) and the run directory (sockets and
-process records, the same path for everybody because a socket's path must be short and fixed).
+There are two folders: the cache (large, permanent, shared by all checkouts) and the run directory (sockets and
+process records, at a fixed path, because the path of a socket must be short).
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from pathlib import Path
 
 from dev.lab.errors import LabError, tail
 
-# Read once, at import: tests clear AUTOREGISTRY_* from the environment before each test.
+# Read at import, because tests run without AUTOREGISTRY_* variables.
 CACHE = Path(os.environ.get("AUTOREGISTRY_LAB") or Path.home() / ".cache" / "autoregistry-lab")
 RUN = Path("/run/autoregistry-lab") if os.geteuid() == 0 else CACHE / "run"
 LOGS = CACHE / "log"
-# A checkout's own folder with the pinned Go module files.
+# The checkout's folder with the pinned Go module files.
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def say(line: str) -> None:
-    """One line of the story, for people, as it happens."""
+def report(line: str) -> None:
+    """Print one line of progress."""
     print(f"lab: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def locked(name: str, *, directory: Path = CACHE) -> Iterator[None]:
-    """Only one process (or thread) at a time works on what `name` stands for."""
+    """Hold the lock `name`, so that one process (or thread) at a time works on what it protects."""
     folder = directory / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"waiting for another process that is busy with {name}")
+            report(f"waiting for another process that uses {name}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
-def telling(what: str, *, usually: int) -> Iterator[None]:
-    """Say what starts and how long it usually takes, then how long it took."""
-    say(f"{what} (usually {usually} s)")
+def timed(what: str, *, usually: int) -> Iterator[None]:
+    """Report what starts and how long it usually takes, then how long it took."""
+    report(f"{what} (about {usually} s)")
     start = time.monotonic()
     yield
-    say(f"{what}: done in {time.monotonic() - start:.0f} s")
+    report(f"{what}: done in {time.monotonic() - start:.0f} s")
 
 
 def once(part: str, version: str, make: Callable[[Path], None], *, usually: int) -> Path:
-    """The folder of one part at one version, made now if it is not there yet.
+    """Return the folder of one part at one version, prepared now if it does not exist.
 
-    It is made beside its final place and moved there when complete: whatever is interrupted, a
-    folder of that name is whole.
+    It is prepared under another name and renamed when complete, so an interruption never leaves
+    an incomplete folder.
     """
     final = CACHE / "parts" / f"{part}-{version}"
     if final.is_dir():
@@ -70,7 +70,7 @@ def once(part: str, version: str, make: Callable[[Path], None], *, usually: int)
         draft = final.with_name(f".draft-{part}")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        with telling(f"making {part} {version}", usually=usually):
+        with timed(f"preparing {part} {version}, on first use only", usually=usually):
             make(draft)
         draft.rename(final)
     return final
@@ -83,7 +83,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> None:
-    """Run a command to its end with its output in a log; its failure quotes the log."""
+    """Run a command with its output in a log; an error quotes the end of the log."""
     path = LOGS / f"{log}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as sink:

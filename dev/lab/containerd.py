@@ -1,4 +1,4 @@
-"""Private containerds that pull as a node does: Debian's 1.6, and 2.3 as k3s ships it."""
+"""Private containerds that pull like a node: Debian's 1.6, and 2.3 as in k3s."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Programs:
 
 
 def programs(version: Version) -> Programs:
-    """The programs of a version, made ready on first use."""
+    """Return the programs of a version, prepared on first use."""
     if version == "1.6":
         return Programs(tool("containerd-1.6"), tool("ctr-1.6"))
     return Programs(tool("containerd"), tool("ctr"))
 
 
 def sweep() -> None:
-    """End those whose test was killed, and delete what they stored."""
+    """Stop containerds whose test was killed, and delete their stores."""
     for name in recorded("containerd-"):
         owner = name.split("-")[2]
         if not Path(f"/proc/{owner}").exists():
@@ -62,7 +62,7 @@ def sweep() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Containerd:
-    """One daemon with its own store; `hosts_dir` is read anew at every pull."""
+    """One daemon with its own store; it reads `hosts_dir` at every pull."""
 
     version: Version
     hosts_dir: Path
@@ -70,7 +70,7 @@ class Containerd:
 
     @property
     def log(self) -> Path:
-        """What the daemon prints."""
+        """The daemon's output."""
         return LOGS / f"{self.name}.log"
 
     @property
@@ -107,7 +107,7 @@ class Containerd:
         return self.ctr("version").returncode == 0
 
     def ctr(self, *args: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run its `ctr`, standard error mixed into the output as a person sees it."""
+        """Run its `ctr`; standard error is part of the output, as in a terminal."""
         client = programs(self.version).ctr
         return subprocess.run(
             [client, "--address", self._state / "s", *args],
@@ -121,24 +121,24 @@ class Containerd:
         )
 
     def pull(self, reference: str, *, timeout: float = 600) -> tuple[int, str]:
-        """Pull with the resolver of a node: hosts.toml, `?ns=` and all. Exit code and output."""
+        """Pull as a node does, with hosts.toml and `?ns=`; return the exit code and the output."""
         local = [] if self.version == "1.6" else ["--local"]
         hosts = f"--hosts-dir={self.hosts_dir}"
-        words = [hosts, "--snapshotter=native", *local, reference]
-        done = self.ctr("images", "pull", *words, timeout=timeout)
+        arguments = [hosts, "--snapshotter=native", *local, reference]
+        done = self.ctr("images", "pull", *arguments, timeout=timeout)
         return done.returncode, done.stdout
 
     def digest(self, reference: str) -> str | None:
-        """The digest it holds under a name, if it holds that name."""
+        """Return the digest that it holds under a name, or None."""
         rows = [row.split() for row in self.ctr("images", "list").stdout.splitlines()]
         return next((row[2] for row in rows if row and row[0] == reference), None)
 
     def remove(self, reference: str) -> None:
-        """Forget a name, and what only it needed."""
+        """Remove a name, and content that no other name uses."""
         self.ctr("images", "remove", "--sync", reference)
 
     def stop(self) -> None:
-        """End it and delete its store."""
+        """Stop it and delete its store."""
         self._process.stop()
         atexit.unregister(self.stop)
         for folder in (self._state, self._root):
@@ -146,7 +146,7 @@ class Containerd:
 
 
 def containerd(version: Version, hosts_dir: Path) -> Containerd:
-    """A running containerd with an empty store of its own."""
+    """Start a containerd with an empty store."""
     debian.need_root("containerd")
     sweep()
     name = f"containerd-{version}-{os.getpid()}-{next(_NAMES)}"

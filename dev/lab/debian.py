@@ -1,4 +1,4 @@
-"""Debian's packages and trees, from the mirror that this machine itself is set up with."""
+"""Debian packages and file trees, from the mirror that this machine is configured with."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from dev.lab.cache import locked, run, telling
+from dev.lab.cache import locked, run, timed
 from dev.lab.errors import UnavailableError
 from dev.lab.userdocker import users_docker
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
-# What no program reads; a third of a small tree, and images are pushed many times.
+# Not read by any program, but a third of a small tree; images are pushed many times.
 _NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists")
 _HINT = "or run Docker yourself and set DOCKER_HOST"
 
 
 def need_root(what: str) -> None:
-    """Daemons, mounts and bridges are root's."""
+    """Raise UnavailableError unless run as root, which daemons, mounts and bridges require."""
     if os.geteuid() != 0:
         raise UnavailableError(f"{what} needs root: run as root, {_HINT}")
 
 
 def need_bare_debian(what: str) -> None:
-    """Refuse early, with the reason, on a machine where packages must not be installed."""
+    """Raise UnavailableError on a machine where the lab must not install packages."""
     need_root(what)
     if shutil.which("apt-get") is None:
         raise UnavailableError(f"{what} needs a Debian machine: use one, {_HINT}")
@@ -40,7 +40,7 @@ def need_bare_debian(what: str) -> None:
 
 @cache
 def install(*packages: str) -> None:
-    """Install what is missing of these packages, without starting their services."""
+    """Install missing packages without starting their services."""
     if all(_installed(package) for package in packages):
         return
     with locked("apt"):
@@ -48,7 +48,7 @@ def install(*packages: str) -> None:
         if not missing:
             return
         need_bare_debian(", ".join(missing))
-        with telling(f"installing {', '.join(missing)}", usually=10 + 2 * len(missing)):
+        with timed(f"installing {', '.join(missing)}", usually=10 + 2 * len(missing)):
             _install(missing)
 
 
@@ -57,7 +57,7 @@ def _install(packages: Sequence[str]) -> None:
     run(["apt-get", "update"], log="apt", env=env)
     ours = not _POLICY.exists()
     if ours:
-        _POLICY.write_text("#!/bin/sh\n# Installing is not starting.\nexit 101\n")
+        _POLICY.write_text("#!/bin/sh\n# Do not start services on installation.\nexit 101\n")
         _POLICY.chmod(0o755)
     try:
         command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
@@ -77,18 +77,18 @@ def _installed(package: str) -> bool:
 
 
 def mirror() -> str:
-    """Where this machine gets Debian's main archive from."""
+    """Return the URL of the Debian archive that this machine uses."""
     query = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)"]
     listed = subprocess.run(query, capture_output=True, text=True, check=True)
     for line in listed.stdout.splitlines():
         origin, label, uri = line.split("|", 2)
         if origin == label == "Debian":
             return uri
-    raise UnavailableError("apt lists no archive of Debian: run apt-get update")
+    raise UnavailableError("apt lists no Debian archive: run apt-get update")
 
 
 def tree(suite: str, directory: Path, *packages: str) -> None:
-    """A minimal Debian of any suite in a directory, with these packages."""
+    """Install a minimal Debian of any suite with these packages into a directory."""
     install("debootstrap")
     include = f"--include={','.join(packages)}"
     run(

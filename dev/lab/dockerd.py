@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dev.lab import debian, engine_files, leftovers
-from dev.lab.cache import LOGS, RUN, locked, say, telling
+from dev.lab.cache import LOGS, RUN, locked, report, timed
 from dev.lab.errors import LabError
-from dev.lab.processes import Process, in_cgroup, kill_all, naming
-from dev.lab.userdocker import Store, ask, users_docker
+from dev.lab.processes import Process, in_cgroup, kill_all, processes_with
+from dev.lab.userdocker import Store, get_from_socket, users_docker
 
 _READY_SECONDS = 90
 _STOP_SECONDS = 30
@@ -23,7 +23,7 @@ _STOP_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """One daemon. `owned` is false for the user's own, which the lab never stops or harms."""
+    """One daemon. `owned` is false for the user's own Docker, which the lab never stops or kills."""
 
     store: Store
     host: str
@@ -31,22 +31,22 @@ class Docker:
 
     @property
     def socket(self) -> Path:
-        """Its socket, the same path for clients and for the daemon's own containers."""
+        """The path of its socket, for clients and for the daemon's own containers."""
         return Path(self.host.removeprefix("unix://"))
 
     @property
     def log(self) -> Path:
-        """What the daemon prints."""
+        """The daemon's output."""
         return LOGS / f"docker-{self.store}.log"
 
     @property
     def pid(self) -> int | None:
-        """The daemon's process, while it lives."""
+        """The daemon's process id, while it runs."""
         return self._process.pid
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs in its environment to talk to this daemon, and no other."""
+        """The environment variables of a client of this daemon."""
         from dev.lab.tools import client_environment
 
         return client_environment(self)
@@ -58,10 +58,10 @@ class Docker:
         check: bool = True,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run `docker ARGS...` against it; a failure carries what docker printed."""
-        words = [str(word) for word in args]
+        """Run `docker ARGS...` with this daemon; an error quotes docker's message."""
+        arguments = [str(argument) for argument in args]
         done = subprocess.run(
-            ["docker", *words],
+            ["docker", *arguments],
             input="" if input is None else input,
             capture_output=True,
             text=True,
@@ -69,17 +69,20 @@ class Docker:
             env={**os.environ, **self.environment, **(env or {})},
         )
         if check and done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()
-            raise LabError(f"docker {' '.join(words)} ended with {done.returncode}: {said}")
+            message = (done.stderr or done.stdout).strip()
+            raise LabError(f"docker {' '.join(arguments)} exited with {done.returncode}: {message}")
         return done
 
     def ready(self) -> bool:
-        """Whether it answers now."""
-        return self.host.startswith("unix://") and ask(str(self.socket), "/_ping") is not None
+        """Return True if it answers."""
+        return (
+            self.host.startswith("unix://")
+            and get_from_socket(str(self.socket), "/_ping") is not None
+        )
 
     def start(self) -> None:
-        """Start it if it does not run; whatever a killed one left behind goes first."""
-        with self._alone():
+        """Start it if it is not running; first clean up after a killed one."""
+        with self._lock():
             self._start()
 
     def _start(self) -> None:
@@ -89,16 +92,16 @@ class Docker:
         self._sweep()
         (RUN / self.store).mkdir(parents=True, exist_ok=True)
         command = engine_files.command(self.store)
-        # A daemon that starts makes the machine's iptables chains anew: another one's start would fail just then.
-        # (What a running one adds meanwhile waits in firewall/iptables.)
+        # A starting daemon creates the machine's iptables chains again, which would make another start fail.
+        # (Rules of a running daemon wait in firewall/iptables meanwhile.)
         with locked("docker-networks", directory=RUN):
             engine_files.prepare_network(self.store)
             self._process.start(command, engine_files.environment())
             self._process.wait_until(self.ready, seconds=_READY_SECONDS)
 
     def stop(self) -> None:
-        """Stop it and its containers; its images stay."""
-        with self._alone():
+        """Stop it and its containers; images stay."""
+        with self._lock():
             self._stop()
 
     def _stop(self) -> None:
@@ -106,78 +109,78 @@ class Docker:
         self._sweep()
 
     def restart(self) -> None:
-        """Stop and start; containers with a restart policy come back."""
-        with self._alone():
+        """Stop and start it; containers with a restart policy start again."""
+        with self._lock():
             self._stop()
             self._start()
 
     def bring_up(self) -> None:
-        """Make it answer, from any state; one that has to be started begins with images only."""
-        with self._alone():
+        """Make it answer, whatever its state; after a start it has images only."""
+        with self._lock():
             self.thaw()
             if self.ready():
                 return
             if self.store == "containerd":
                 engine_files.new_root()
-            with telling(f"starting Docker, {self.store} store", usually=8):
+            with timed(f"starting Docker, {self.store} store", usually=8):
                 self._stop()
                 if self.log.exists():
                     self.log.replace(self.log.with_suffix(".previous.log"))
                 self._start()
-            _forget(self)
+            _remove_old_objects(self)
 
     def leave(self) -> None:
-        """This process uses it no more."""
+        """Note that this process no longer uses the daemon."""
         leftovers.leave(self.store, self.cli)
 
-    def _alone(self) -> AbstractContextManager[None]:
-        """Two processes that start one daemon would each record their own."""
+    def _lock(self) -> AbstractContextManager[None]:
+        """Lock the daemon: two processes that start it would each record their own process id."""
         return locked(f"docker-{self.store}", directory=RUN)
 
     def kill(self) -> None:
-        """SIGKILL the daemon; its containers run on until `start` sweeps them."""
+        """Send SIGKILL to the daemon; its containers keep running until the next start."""
         self._process.kill()
 
     def freeze(self) -> None:
-        """SIGSTOP: connections are accepted and never answered."""
+        """Send SIGSTOP: connections are accepted but get no response."""
         self._process.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._process.signal(signal.SIGCONT)
 
     @property
     def _process(self) -> Process:
         if not self.owned:
-            raise LabError(f"{self.host} is your own Docker: the lab does not touch its process")
+            raise LabError(f"{self.host} is your own Docker: the lab does not change its process")
         process = Process(f"docker-{self.store}", self.log)
         if process.pid is None:
-            for pid in naming("dockerd", f"{RUN / self.store}/daemon.json"):
-                process.adopt(pid)  # ours by its configuration; the record was lost
+            for pid in processes_with("dockerd", f"{RUN / self.store}/daemon.json"):
+                process.adopt(pid)  # started by the lab, but its record was lost
         return process
 
     def _sweep(self) -> None:
-        """End what outlived the daemon: a new one hangs while the old containerd lives."""
-        here = str(RUN / self.store / "exec")
-        kill_all(naming("containerd", f"{here}/containerd/containerd.toml"))
-        kill_all(naming("containerd-shim", here))
+        """Kill what outlived the daemon: a new one hangs while the old containerd runs."""
+        exec_root = str(RUN / self.store / "exec")
+        kill_all(processes_with("containerd", f"{exec_root}/containerd/containerd.toml"))
+        kill_all(processes_with("containerd-shim", exec_root))
         kill_all(in_cgroup(engine_files.cgroup(self.store)))
-        kill_all(naming("dockerd", str(RUN / self.store)))
+        kill_all(processes_with("dockerd", str(RUN / self.store)))
         for name in ("docker.sock", "dockerd.pid"):
             path = RUN / self.store / name
-            if path.is_dir():  # Docker makes a directory of a missing path that is mounted
+            if path.is_dir():  # Docker creates a directory for a missing path that is mounted
                 path.rmdir()
             path.unlink(missing_ok=True)
-        shutil.rmtree(here, ignore_errors=True)
+        shutil.rmtree(exec_root, ignore_errors=True)
 
 
 def lab_docker(store: Store) -> Docker:
-    """The lab's own daemon of a store, as it is now: perhaps not running."""
+    """Return the lab's own daemon of a store, which may not be running."""
     return Docker(store, f"unix://{RUN}/{store}/docker.sock", owned=True)
 
 
 def docker(store: Store) -> Docker:
-    """A running daemon of that store: the user's own if it is one, else the lab's."""
+    """Return a running daemon of that store: the user's own if it has this store, else the lab's."""
     theirs = users_docker()
     if theirs is not None and theirs.store == store:
         return Docker(store, theirs.host, owned=False)
@@ -187,11 +190,11 @@ def docker(store: Store) -> Docker:
     return daemon
 
 
-def _forget(daemon: Docker) -> None:
-    """Containers of an earlier life would hold ports, and its volumes a state, that tests own."""
+def _remove_old_objects(daemon: Docker) -> None:
+    """Remove containers, volumes and networks of an earlier run: they would hold ports and state."""
     for kind, listing in (("container", ["--all"]), ("volume", [])):
         names = daemon.cli(kind, "ls", "--quiet", *listing).stdout.split()
         if names:
-            say(f"removing {len(names)} {kind}s of an earlier run")
+            report(f"removing {len(names)} {kind}s of an earlier run")
             daemon.cli(kind, "rm", "--force", *names)
     daemon.cli("network", "prune", "--force")

@@ -1,4 +1,4 @@
-"""What a daemon of the lab is started with: its programs, configuration, bridge and runtime."""
+"""The programs, configuration, bridge and runtime of a daemon of the lab."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from dev.lab import debian
-from dev.lab.cache import CACHE, RUN, SYSTEM_PATH, once, say
+from dev.lab.cache import CACHE, RUN, SYSTEM_PATH, once, report
 from dev.lab.errors import LabError
 from dev.lab.userdocker import Store
 
@@ -19,13 +19,12 @@ _HERE = Path(__file__).resolve().parent
 _RUNTIME = _HERE / "without-sys-resource"
 _FIREWALL = _HERE / "firewall" / "iptables"
 _CAP_SYS_RESOURCE = 1 << 24
-# Addresses are given out from pools of the daemon's own, so that two daemons never meet.
+# Each daemon has its own address pool, so that two daemons never use the same addresses.
 _POOLS: dict[Store, tuple[str, str, str]] = {
     "classic": ("lab-classic", "172.30.0.1/24", "172.29.0.0/16"),
     "containerd": ("lab-containerd", "172.31.0.1/24", "172.28.0.0/16"),
 }
-# Where Debian packages a Docker whose containerd store is what new installations have.
-# Docker 28.5 and 26.1; the second is for days when unstable cannot be installed.
+# Debian suites whose Docker supports the containerd store: 28.5, and 26.1 for days when sid cannot be installed.
 _NEW_SUITES = ("sid", "trixie")
 _NEW_PACKAGES = (
     "docker.io",
@@ -44,9 +43,9 @@ _CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 @cache
 def new_root() -> Path:
-    """The file system with a new Docker: its daemon needs a newer Debian than the machine is."""
-    made = [CACHE / "parts" / f"docker-{suite}" for suite in _NEW_SUITES]
-    for root in made:
+    """Return the file system with a new Docker, which needs a newer Debian than the machine's."""
+    roots = [CACHE / "parts" / f"docker-{suite}" for suite in _NEW_SUITES]
+    for root in roots:
         if root.is_dir():
             return root
     debian.need_bare_debian("Docker with the containerd store")
@@ -55,7 +54,7 @@ def new_root() -> Path:
         try:
             return _make_root(suite)
         except LabError as error:
-            say(f"Debian {suite} does not come up today, trying the next: {error}")
+            report(f"Debian {suite} cannot be installed, trying the next suite: {error}")
     return _make_root(last)
 
 
@@ -67,17 +66,17 @@ def _make_root(suite: str) -> Path:
 
 
 def command(store: Store) -> list[str | Path]:
-    """The words that start a daemon, each in a mount namespace that goes away with it."""
+    """Return the command that starts a daemon, in its own mount namespace."""
     run_dir = RUN / store
     data = CACHE / "data" / store
-    apart: list[str | Path] = ["unshare", "--mount", "--propagation", "slave"]
+    namespace: list[str | Path] = ["unshare", "--mount", "--propagation", "slave"]
     data.mkdir(parents=True, exist_ok=True)
     daemon: list[str | Path] = ["dockerd", "--config-file", run_dir / "daemon.json"]
     if store == "classic":
         debian.install("docker.io", "iptables", "iproute2")
         _write_config(store, data, _RUNTIME)
         shared = 'mount --make-rshared / && exec "$@"'
-        return [*apart, "sh", "-c", shared, "sh", *daemon]
+        return [*namespace, "sh", "-c", shared, "sh", *daemon]
     root = new_root()
     for name in ("etc/resolv.conf", "etc/hosts", _CA_BUNDLE):
         shutil.copyfile(Path("/") / name, root / name, follow_symlinks=True)
@@ -86,7 +85,7 @@ def command(store: Store) -> list[str | Path]:
     for name, original in copies.items():
         shutil.copy(original, root / inside.relative_to("/") / name)
     _write_config(store, Path("/var/lib/docker"), inside / _RUNTIME.name)
-    return [*apart, _HERE / "enter-root", root, data, run_dir, *daemon]
+    return [*namespace, _HERE / "enter-root", root, data, run_dir, *daemon]
 
 
 def _write_config(store: Store, data: Path, runtime: Path) -> None:
@@ -104,7 +103,7 @@ def _write_config(store: Store, data: Path, runtime: Path) -> None:
     }
     if store == "containerd":
         config["features"] = {"containerd-snapshotter": True}
-        # Two days of builds are kept otherwise: thousands, and containerd looks at all of them whenever something goes.
+        # By default two days of builds are kept: thousands, which containerd scans at every removal.
         config["builder"] = {"history": {"maxAge": "1m", "maxEntries": 1}}
     if _lacks_sys_resource():
         config["runtimes"] = {"without-sys-resource": {"path": str(runtime)}}
@@ -113,15 +112,15 @@ def _write_config(store: Store, data: Path, runtime: Path) -> None:
 
 
 def cgroup(store: Store) -> str:
-    """Where its containers' processes are: found there even when their shims are gone."""
+    """Return the control group of its containers' processes, which outlives their shims."""
     return f"autoregistry-lab-{store}"
 
 
 def environment() -> dict[str, str]:
-    """Debian's folders only: dockerd takes the first containerd shim on PATH, whatever its age.
+    """Return a daemon's environment, with only Debian's folders on PATH.
 
-    Before them the lab's iptables, which waits while another daemon makes the chains anew.
-    Its memory is collected at four times what is in use instead of twice: there is more of it than of CPU.
+    dockerd uses the first containerd shim on PATH, of any version. The lab's iptables comes first: it waits
+    while another daemon creates the chains again. GOGC trades memory for CPU, which is scarcer.
     """
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
     names = [*proxies, *(name.lower() for name in proxies)]
@@ -130,7 +129,7 @@ def environment() -> dict[str, str]:
 
 
 def prepare_network(store: Store) -> None:
-    """The daemon's own bridge; those that an ended daemon left behind in its pool are deleted."""
+    """Create the daemon's bridge, and delete bridges in its pool that an earlier daemon left."""
     bridge, address, pool = _POOLS[store]
     addresses = json.loads(_ip("-json", "address", "show") or "[]")
     for link in addresses:
@@ -148,8 +147,8 @@ def prepare_network(store: Store) -> None:
     _ip("link", "set", bridge, "up")
 
 
-def _ip(*words: str) -> str:
-    argv = ["ip", *words]
+def _ip(*arguments: str) -> str:
+    argv = ["ip", *arguments]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 

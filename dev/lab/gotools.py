@@ -1,6 +1,6 @@
-"""Go programs, built from module files of our own in `dev/tools/<family>`.
+"""Go programs, built from the module files in `dev/tools/<family>`.
 
-`go install PROGRAM@VERSION` asks for a module's list of versions, which not every proxy serves; a
+`go install PROGRAM@VERSION` needs a module's list of versions, which not every proxy serves; a
 module file needs no list and pins hashes.
 """
 
@@ -20,7 +20,7 @@ from dev.lab.errors import LabError
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Programs that share a module file; `packages` maps a program to what is built for it."""
+    """Programs that share a module file; `packages` maps a program to its Go package."""
 
     packages: dict[str, str]
     usually: int
@@ -51,16 +51,16 @@ FAMILIES = {
 
 
 def go_program(name: str) -> Path:
-    """One program, built with all of its family; statically, so that images can hold it."""
+    """Return one program, built with its family; it is static, so that images can contain it."""
     for family, wanted in FAMILIES.items():
         if name in wanted.packages:
             return build(family, wanted) / name
     known = sorted(program for family in FAMILIES.values() for program in family.packages)
-    raise LabError(f"the lab knows no tool {name!r}; Go programs are {', '.join(known)}")
+    raise LabError(f"unknown tool {name!r}; the Go programs are {', '.join(known)}")
 
 
 def build(name: str, family: Family) -> Path:
-    """The folder with the programs of one family, at the versions its go.mod and go.sum say."""
+    """Return the folder with the programs of one family, at the versions of its go.mod and go.sum."""
     module = TOOLS / name
     pins = b"".join((module / file).read_bytes() for file in ("go.mod", "go.sum"))
     version = hashlib.sha256(pins + repr(family).encode()).hexdigest()[:12]
@@ -81,10 +81,10 @@ def _build(module: Path, family: Family, target: Path) -> None:
 
 
 def _go() -> Path:
-    """A Go that can fetch the toolchain a module asks for; Debian 12's own (1.19) cannot."""
-    found = shutil.which("go")
-    if found is not None and _is_young_enough(Path(found)):
-        return Path(found)
+    """Return a Go that can download the toolchain of a module; Debian 12's own (1.19) cannot."""
+    installed = shutil.which("go")
+    if installed is not None and _has_toolchains(Path(installed)):
+        return Path(installed)
 
     def make(draft: Path) -> None:
         debian.need_bare_debian("Go")
@@ -94,7 +94,7 @@ def _go() -> Path:
     return next(iter(sorted(tree.glob("usr/lib/go-*/bin/go"))))
 
 
-def _is_young_enough(go: Path) -> bool:
-    said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
-    version = said.stdout.strip().removeprefix("go").split(".")
+def _has_toolchains(go: Path) -> bool:
+    done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    version = done.stdout.strip().removeprefix("go").split(".")
     return version[:1] == ["1"] and int(version[1]) >= _FIRST_WITH_TOOLCHAINS

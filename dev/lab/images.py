@@ -1,4 +1,4 @@
-"""Base images in a daemon: pulled where that is possible, else a stand-in of the same name."""
+"""Base images in a daemon: pulled if possible, else a stand-in of the same name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dev.lab.cache import CACHE, RUN, locked, once, say, telling
+from dev.lab.cache import CACHE, RUN, locked, once, report, timed
 from dev.lab.dockerd import Docker
 from dev.lab.errors import LabError
 from dev.lab.standins import STAND_INS
 
 _LABEL = "autoregistry.lab.stand-in"
 _PULL_SECONDS = 300
-# A registry that could not be reached is not asked again for this long, on this machine.
+# An unreachable registry is not tried again for this long on this machine.
 _REMEMBER_SECONDS = 6 * 3600
 
 
 def image(docker: Docker, reference: str) -> str:
-    """Make sure that the daemon has an image of this name; gives the name back."""
+    """Make sure that the daemon has an image of this name, and return the name."""
     stand_in = STAND_INS.get(reference)
     wanted = None if stand_in is None else stand_in.version
     with locked(f"image-{docker.store}", directory=RUN):
@@ -29,7 +29,7 @@ def image(docker: Docker, reference: str) -> str:
             return reference
         if stand_in is None:
             known = ", ".join(STAND_INS)
-            raise LabError(f"{reference} cannot be pulled, and stand-ins are only for {known}")
+            raise LabError(f"{reference} cannot be pulled; stand-ins exist for {known} only")
         part = re.sub(r"[^\w.]+", "-", reference)
         tree = once(part, stand_in.version, stand_in.make, usually=stand_in.usually)
         label = f"LABEL {_LABEL}={stand_in.version}"
@@ -38,16 +38,16 @@ def image(docker: Docker, reference: str) -> str:
 
 
 def import_tree(docker: Docker, reference: str, tree: Path, changes: Sequence[str]) -> None:
-    """Make an image of one layer out of a folder; `changes` are Dockerfile instructions."""
-    words = [word for change in changes for word in ("--change", change)]
+    """Create an image of one layer from a folder; `changes` are Dockerfile instructions."""
+    flags = [word for change in changes for word in ("--change", change)]
     with (
-        telling(f"importing {reference} into the {docker.store} store", usually=4),
+        timed(f"importing {reference} into the {docker.store} store", usually=4),
         subprocess.Popen(
             ["tar", "-C", tree, "--numeric-owner", "-c", "."], stdout=subprocess.PIPE
         ) as packing,
     ):
         done = subprocess.run(
-            ["docker", "import", *words, "-", reference],
+            ["docker", "import", *flags, "-", reference],
             stdin=packing.stdout,
             capture_output=True,
             text=True,
@@ -59,20 +59,20 @@ def import_tree(docker: Docker, reference: str, tree: Path, changes: Sequence[st
 
 
 def _present(docker: Docker, reference: str, version: str | None) -> bool:
-    """A real image counts, and a stand-in of the recipe's present version."""
-    shown = f'{{{{index .Config.Labels "{_LABEL}"}}}}'
-    done = docker.cli("image", "inspect", "--format", shown, reference, check=False)
+    """Return True for a real image, and for a stand-in of the current recipe."""
+    label = f'{{{{index .Config.Labels "{_LABEL}"}}}}'
+    done = docker.cli("image", "inspect", "--format", label, reference, check=False)
     return done.returncode == 0 and done.stdout.strip() in ("", version)
 
 
 def pull(docker: Docker, reference: str) -> bool:
-    """Pull an image, where this machine can; a registry out of reach is remembered for hours."""
+    """Pull an image and return True; an unreachable registry is remembered for hours."""
     first, slash, _ = reference.partition("/")
     registry = first if slash and ("." in first or ":" in first) else "docker.io"
     memory = CACHE / "unreachable" / registry
     if memory.exists() and time.time() - memory.stat().st_mtime < _REMEMBER_SECONDS:
         return False
-    say(f"pulling {reference}")
+    report(f"pulling {reference} (up to {_PULL_SECONDS} s)")
     try:
         subprocess.run(
             ["docker", "pull", "--quiet", reference],
@@ -82,7 +82,7 @@ def pull(docker: Docker, reference: str) -> bool:
             env={**os.environ, **docker.environment},
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        say(f"{registry} cannot be reached from here")
+        report(f"{registry} is unreachable: using a stand-in")
         memory.parent.mkdir(parents=True, exist_ok=True)
         memory.touch()
         return False

@@ -1,4 +1,4 @@
-"""What tests leave in the lab's daemons goes with the last process that uses them: a few runs would fill the disk."""
+"""Removal of the images of tests by the last process that uses a daemon: a few runs would fill the disk."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable
 from subprocess import CompletedProcess
 from typing import IO
 
-from dev.lab.cache import RUN, telling
+from dev.lab.cache import RUN, timed
 
-# A port that was free just then, or one that never answers; what somebody builds by hand is under localhost:5000.
+# Ports of tests: a free one, or one without a listener. Images under localhost:5000 are not from tests.
 _OF_A_TEST = re.compile(r"(localhost|127\.0\.0\.1):(9|\d{5})/")
-# The classic store keeps a pushed image's digest as a name of its own, when its tag is gone, too.
+# The classic store keeps the digest of a pushed image as a separate name, even without its tag.
 _NAME = '{{.Repository}}{{if eq .Tag "<none>"}}@{{.Digest}}{{else}}:{{.Tag}}{{end}}'
 _AT_ONCE = 50
 _used: dict[str, IO[str]] = {}
 
 
 def use(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
-    """This process uses a daemon of the lab's, until `leave` or its end."""
+    """Note that this process uses a daemon, until `leave` or the end of the process."""
     if store in _used:
         return
     path = RUN / "locks" / f"users-{store}.lock"
@@ -31,7 +31,7 @@ def use(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
 
 
 def leave(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
-    """Take the images of tests away, unless another process uses the daemon: the last one does it."""
+    """Remove the images of tests, unless another process still uses the daemon."""
     if (users := _used.pop(store, None)) is None:
         return
     with users:
@@ -48,8 +48,8 @@ def _tidy(store: str, cli: Callable[..., CompletedProcess[str]]) -> None:
     names = sorted({name for name in listed if _OF_A_TEST.match(name)})
     if not names:
         return
-    with telling(
-        f"removing {len(names)} images of tests, {store} store", usually=2 + len(names) // 25
+    with timed(
+        f"removing {len(names)} test images from the {store} store", usually=2 + len(names) // 25
     ):
         for first in range(0, len(names), _AT_ONCE):
             cli("rmi", *names[first : first + _AT_ONCE], check=False)

@@ -1,6 +1,6 @@
-"""Packages of npm, from lock files of our own in `dev/tools/<name>`, which pin versions and hashes.
+"""npm packages, from the lock files in `dev/tools/<name>`, which pin versions and hashes.
 
-Where they come from is npm's own configuration's matter; no script of theirs is run.
+npm's own configuration chooses the registry; scripts of the packages are not run.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _FILES = ("package.json", "package-lock.json")
 
 
 def axe() -> Path:
-    """The script of axe-core, which finds what a page lacks for people who cannot see or point."""
+    """Return the script of axe-core, which finds accessibility problems of a page."""
     return _package("axe-core", usually=5) / "axe.min.js"
 
 
 def _package(name: str, *, usually: int) -> Path:
-    """The folder of a package, at the version and hash its lock file says."""
+    """Return the folder of a package, at the version and hash of its lock file."""
     pins = b"".join((TOOLS / name / file).read_bytes() for file in _FILES)
     version = hashlib.sha256(pins).hexdigest()[:12]
 

@@ -41,7 +41,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def down() -> None:
-    """Stop every process that the lab started; what is made and pulled stays."""
+    """Stop every process of the lab; its cache stays."""
     for name in recorded("registry-"):
         Process(name, CACHE).stop()
     for name in recorded("containerd-"):
@@ -51,7 +51,7 @@ def down() -> None:
 
 
 def status() -> Iterator[str]:
-    """One line for each daemon and each part that is made."""
+    """Yield one line for each daemon and each prepared part."""
     theirs = users_docker()
     if theirs is not None:
         yield f"{theirs.store:<11} {theirs.host} (your own)"
@@ -65,7 +65,7 @@ def status() -> Iterator[str]:
     for name in [*recorded("registry-"), *recorded("containerd-")]:
         pid = Process(name, CACHE).pid
         yield f"{name:<11} {'ended' if pid is None else f'pid {pid}'}"
-    made = CACHE / "parts"
-    for folder in sorted(made.iterdir()) if made.is_dir() else []:
+    parts = CACHE / "parts"
+    for folder in sorted(parts.iterdir()) if parts.is_dir() else []:
         if not folder.name.startswith("."):
-            yield f"made        {folder.name}"
+            yield f"prepared    {folder.name}"

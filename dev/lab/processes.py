@@ -1,7 +1,7 @@
-"""Daemons that outlive their starter, and are only ever ended by the pid that was recorded.
+"""Daemons that outlive the process that started them, and are stopped only by their recorded pid.
 
-A record holds the pid and when that process was born, so that a number which the kernel has
-given to somebody else in the meantime is never signalled.
+A record holds the pid and the start time of the process, so that another process which got the
+same pid later is never signaled.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ POLL_SECONDS = 0.05
 _RECORDS = RUN / "processes"
 
 
-def _birth(pid: int) -> str | None:
-    """Boot and start time of a living process, or nothing for a dead one or a zombie."""
+def _start_time(pid: int) -> str | None:
+    """Return the boot id and start time of a running process, or None for a zombie or no process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -36,7 +36,7 @@ def _birth(pid: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A named daemon: who it is stands in a file, so that any later process can find it."""
+    """A named daemon, recorded in a file so that any later process can find it."""
 
     name: str
     log: Path
@@ -47,25 +47,25 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Its pid while it lives."""
+        """Its pid, while it runs."""
         try:
-            pid, birth = self._record.read_text().split()
+            pid, started = self._record.read_text().split()
         except (OSError, ValueError):
             return None
         reap(int(pid))
-        return int(pid) if _birth(int(pid)) == birth else None
+        return int(pid) if _start_time(int(pid)) == started else None
 
     def start(self, argv: Sequence[str | Path], env: Mapping[str, str]) -> None:
-        """Start it in a session of its own, output to its log.
+        """Start it in a new session with its output in the log.
 
-        `posix_spawn` and not `Popen`: a forgotten Popen object warns when it is collected.
+        `posix_spawn` and not `Popen`: an unreferenced Popen object warns when it is collected.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        words = [str(word) for word in argv]
+        command = [str(word) for word in argv]
         pid = os.posix_spawnp(
-            words[0],
-            words,
+            command[0],
+            command,
             dict(env),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -79,16 +79,16 @@ class Process:
     def adopt(self, pid: int) -> None:
         """Record a process as the one of this name."""
         _RECORDS.mkdir(parents=True, exist_ok=True)
-        self._record.write_text(f"{pid} {_birth(pid)}\n")
+        self._record.write_text(f"{pid} {_start_time(pid)}\n")
 
     def signal(self, number: int) -> None:
-        """Send a signal, if it lives."""
+        """Send a signal, if it is running."""
         pid = self.pid
         if pid is not None:
             os.kill(pid, number)
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
-        """Wait until it answers; it ending first, or the time running out, is an error."""
+        """Wait until it is ready. Raises LabError if it ends first or the time is over."""
         deadline = time.monotonic() + seconds
         while not ready():
             if self.pid is None:
@@ -98,12 +98,12 @@ class Process:
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
-        """End it with SIGKILL and wait until it is gone."""
+        """Send SIGKILL and wait until it has ended."""
         self.signal(signal.SIGKILL)
         self._wait_gone(10)
 
     def stop(self, *, grace: float = 10) -> None:
-        """Ask it to end; insist when the grace period is over."""
+        """Send SIGTERM, and SIGKILL after the grace period."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         if not self._wait_gone(grace):
@@ -120,40 +120,40 @@ class Process:
 
 
 def recorded(prefix: str) -> list[str]:
-    """Names of the recorded processes that begin with a prefix."""
+    """Return the names of recorded processes with a prefix."""
     return sorted(path.name for path in _RECORDS.glob(f"{prefix}*"))
 
 
 def reap(pid: int) -> None:
-    """Take the exit status of a child of ours; other people's children are none of our business."""
+    """Collect the exit status of a process, if it is a child of this one."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
 
-def naming(program: str, text: str) -> list[int]:
-    """Living processes of a program (`containerd` means its shims too) naming `text` in argv."""
-    found = []
+def processes_with(program: str, text: str) -> list[int]:
+    """Return the processes of a program with `text` in their arguments; `containerd` includes its shims."""
+    pids = []
     for pid in _pids():
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         except OSError:
             continue
         if Path(command.partition("\0")[0]).name.startswith(program) and text in command:
-            found.append(pid)
-    return found
+            pids.append(pid)
+    return pids
 
 
 def in_cgroup(name: str) -> list[int]:
-    """Processes below a control group of that name at the top, in any hierarchy."""
-    found = []
+    """Return the processes below a top-level control group, in any hierarchy."""
+    pids = []
     for pid in _pids():
         try:
             groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
         except OSError:
             continue
         if any(line.split(":", 2)[2].startswith(f"/{name}/") for line in groups):
-            found.append(pid)
-    return found
+            pids.append(pid)
+    return pids
 
 
 def _pids() -> list[int]:
@@ -161,7 +161,7 @@ def _pids() -> list[int]:
 
 
 def kill_all(pids: Sequence[int]) -> None:
-    """SIGKILL each of them and wait (shortly) until they are gone."""
+    """Send SIGKILL to each of them and wait up to five seconds until they have ended."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -169,6 +169,6 @@ def kill_all(pids: Sequence[int]) -> None:
             continue
     deadline = time.monotonic() + 5
     for pid in pids:
-        while _birth(pid) is not None and time.monotonic() < deadline:
+        while _start_time(pid) is not None and time.monotonic() < deadline:
             reap(pid)
             time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Stock registries as plain processes: distribution 2.8 and 3.1 with their files on disk."""
+"""Stock registries as processes: distribution 2.8 and 3.1, with their files on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PROGRAMS: dict[Version, tuple[str, str]] = {
 }
 _READY_SECONDS = 20
 _ports: list[int] = []
-"""Their locks, open."""
+"""The open locks of the ports."""
 _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d{3})')
 
 
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A registry on a port of its own; stopping it keeps its files."""
+    """A registry on its own port; its files stay when it is stopped."""
 
     directory: Path
     port: int
@@ -50,12 +50,12 @@ class Registry:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What it prints: its log, and one line a request."""
+        """Its output: messages, and one line per request."""
         return self.directory / "registry.log"
 
     @property
@@ -82,36 +82,36 @@ class Registry:
                 "filesystem": {"rootdirectory": str(self.directory / "data")},
                 "delete": {"enabled": True},
             },
-            "http": {"addr": f"127.0.0.1:{self.port}", "secret": "of a test"},
+            "http": {"addr": f"127.0.0.1:{self.port}", "secret": "test"},
         }
 
     def ready(self) -> bool:
-        """Whether it answers now."""
+        """Return True if it answers."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{self.url}/v2/", timeout=2) as answer:
-                return bool(answer.status == 200)
+            with opener.open(f"{self.url}/v2/", timeout=2) as response:
+                return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
     def stop(self) -> None:
-        """Let it finish and end."""
+        """Send SIGTERM and wait for its end."""
         self._process.stop()
         atexit.unregister(self.stop)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self._process.kill()
 
     def requests(self, method: str = "", path: str = "") -> list[Request]:
-        """What it was asked since its log began: of this method, with `path` in the path.
+        """Return the requests in its log, of this method and with `path` in their path.
 
         >>> registry.requests("PUT", "/manifests/")  # doctest: +SKIP
         """
         if not self.log.exists():
             return []
-        found = (_REQUEST.search(line) for line in self.log.read_text().splitlines())
-        requests = (Request(hit["method"], hit["path"], int(hit["status"])) for hit in found if hit)
+        hits = (_REQUEST.search(line) for line in self.log.read_text().splitlines())
+        requests = (Request(hit["method"], hit["path"], int(hit["status"])) for hit in hits if hit)
         return [
             request
             for request in requests
@@ -120,14 +120,14 @@ class Registry:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on, and no other process of the tests is given while this one lives.
+    """Return a free port on loopback, reserved for this process while it runs.
 
-    Below those that the system itself gives out.
+    It is below the ports that the system assigns by itself.
     """
     folder = RUN / "ports"
     folder.mkdir(parents=True, exist_ok=True)
     while True:
-        port = random.randrange(20000, 32000)  # noqa: S311 - any will do
+        port = random.randrange(20000, 32000)  # noqa: S311 - not for security
         lock = os.open(folder / str(port), os.O_CREAT | os.O_RDWR)
         with suppress(OSError), socket.socket() as probe:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

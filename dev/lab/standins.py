@@ -1,6 +1,6 @@
-"""Trees for images that cannot be pulled here: the same name, the same use, made from Debian.
+"""File trees for images that cannot be pulled: the same name and use, made from Debian.
 
-Good enough to run and to build on; whoever pulls the real one gets the real one.
+They are sufficient to run and to build on. A machine that can pull the real image uses that.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ http: {addr: ":5000", headers: {X-Content-Type-Options: [nosniff]}}
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """How a tree is made, and the image configuration (`docker import -c`) that goes with it."""
+    """The function that creates a tree, and the image configuration (`docker import -c`) for it."""
 
     make: Callable[[Path], None]
     changes: tuple[str, ...]
@@ -46,13 +46,13 @@ class StandIn:
 
     @property
     def version(self) -> str:
-        """Changes with the recipe, so that old trees and images are made again."""
+        """A hash of the recipe, so that old trees and images are replaced."""
         recipe = inspect.getsource(self.make) + repr(self.changes)
         return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
 
 def busybox(tree: Path) -> None:
-    """A shell and everybody's small tools, static."""
+    """Create a tree with a static shell and the usual small tools."""
     program = tool("busybox")
     for folder in ("bin", "etc", "root", "var", "tmp"):
         (tree / folder).mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def _registry(program: str, config: str) -> Callable[[Path], None]:
 
 
 def _libraries(binary: Path) -> list[Path]:
-    """What a program is linked with, the loader included; nothing for a static one."""
+    """Return the libraries of a program, including the loader; empty for a static one."""
     done = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False)
     words = done.stdout.split() if done.returncode == 0 else []
     return [Path(word) for word in words if word.startswith("/")]
@@ -100,20 +100,20 @@ def _python(tree: Path) -> None:
     debian.tree("trixie", tree, *packages)
     (tree / "usr/bin/python").symlink_to("python3")
     for marker in tree.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
-        marker.unlink()  # the real image lets pip install for everybody
+        marker.unlink()  # the real image allows pip install
     _copy_ca_bundle(tree)
     (tree / "etc/pip.conf").write_text(_pip_configuration())
 
 
 def _copy_ca_bundle(tree: Path) -> None:
-    """Some networks re-sign TLS: what this machine trusts, its images have to trust."""
+    """Copy the machine's CA certificates: some networks re-sign TLS."""
     place = tree / _CA_BUNDLE
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path("/") / _CA_BUNDLE, place)
 
 
 def _pip_configuration() -> str:
-    """The index that this machine's pip is set up with, if it is not the usual one."""
+    """Return a pip.conf with the index that this machine's pip uses."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     settings = {"cert": f"/{_CA_BUNDLE}", "root-user-action": "ignore"}

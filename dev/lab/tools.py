@@ -1,4 +1,4 @@
-"""Command-line tools: from Debian, from the tree with Docker 28, or built from pinned modules."""
+"""Command-line tools: from Debian, from the tree with Docker 28, or built from pinned Go modules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLUGINS = "usr/libexec/docker/cli-plugins"
 
 
 def tool(name: str) -> Path:
-    """The program of that name, made ready on first use."""
+    """Return the program of that name, prepared on first use."""
     if name == "docker":
         return _docker_cli()
     if name in _DEBIAN:
@@ -40,7 +40,7 @@ def tool(name: str) -> Path:
 
 @cache
 def docker_config() -> Path:
-    """A DOCKER_CONFIG with buildx and compose, so that builds are what users' builds are."""
+    """Return a DOCKER_CONFIG with buildx and compose, so that builds are those of users."""
     config = CACHE / "docker-config"
     plugins = config / "cli-plugins"
     root = engine_files.new_root()
@@ -55,24 +55,24 @@ def docker_config() -> Path:
 
 
 def client_environment(daemon: Docker) -> dict[str, str]:
-    """Variables for a client of one daemon; the user's own keeps the user's configuration."""
-    chosen = {"DOCKER_HOST": daemon.host, "DOCKER_CONTEXT": ""}
+    """Return the variables of a client; for the user's own daemon they keep the user's configuration."""
+    variables = {"DOCKER_HOST": daemon.host, "DOCKER_CONTEXT": ""}
     if daemon.host.startswith("unix://"):
-        chosen["DOCKER_SOCK"] = str(daemon.socket)
+        variables["DOCKER_SOCK"] = str(daemon.socket)
     if not daemon.owned:
-        return chosen
+        return variables
     programs = CACHE / "bin" / daemon.store
     programs.mkdir(parents=True, exist_ok=True)
-    chosen["PATH"] = f"{programs}:{os.environ.get('PATH', '')}"
+    variables["PATH"] = f"{programs}:{os.environ.get('PATH', '')}"
     if daemon.store == "classic":
-        # The whole of an old Docker: its client, its builder, no plugins.
+        # All of an old Docker: its client and builder, without plugins.
         _link(programs / "docker", tool("docker-20.10"))
         config = CACHE / "docker-config-classic"
         config.mkdir(parents=True, exist_ok=True)
     else:
         _link(programs / "docker", _docker_cli())
         config = docker_config()
-    return {**chosen, "DOCKER_CONFIG": str(config)}
+    return {**variables, "DOCKER_CONFIG": str(config)}
 
 
 def _docker_cli() -> Path:

@@ -1,4 +1,4 @@
-"""The Docker that this machine's user already has, if any: asked first, never changed."""
+"""The Docker that the user of this machine already runs, if any. The lab never changes it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dev.lab.cache import RUN
 
 Store = Literal["classic", "containerd"]
 DEFAULT_HOST = "unix:///var/run/docker.sock"
-_ASK_SECONDS = 10
+_TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class UsersDocker:
-    """A living daemon that the lab did not start."""
+    """A running daemon that the lab did not start."""
 
     host: str
     store: Store
@@ -29,7 +29,7 @@ class UsersDocker:
 
 @cache
 def users_docker() -> UsersDocker | None:
-    """The daemon that the user's own `docker` would talk to; the lab's own do not count."""
+    """Return the daemon that the user's `docker` uses, unless it is one of the lab's."""
     host = _configured_host()
     if host.startswith(f"unix://{RUN}/"):
         host = DEFAULT_HOST
@@ -40,32 +40,32 @@ def users_docker() -> UsersDocker | None:
 
 
 def driver_status(host: str) -> str | None:
-    """What a daemon says about its storage, as text; nothing if it does not answer."""
+    """Return a daemon's storage driver status as text, or None if it does not answer."""
     if host.startswith("unix://"):
-        answer = ask(host.removeprefix("unix://"), "/info")
-        return None if answer is None else str(json.loads(answer).get("DriverStatus"))
+        info = get_from_socket(host.removeprefix("unix://"), "/info")
+        return None if info is None else str(json.loads(info).get("DriverStatus"))
     if shutil.which("docker") is None:
         return None
     command = ["docker", "-H", host, "info", "--format", "{{json .DriverStatus}}"]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
+            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
         )
     except (subprocess.SubprocessError, OSError):
         return None
     return done.stdout
 
 
-def ask(path: str, question: str) -> bytes | None:
-    """GET from a daemon's socket; nothing if it does not answer with 200."""
-    connection = http.client.HTTPConnection("localhost", timeout=_ASK_SECONDS)
+def get_from_socket(path: str, url: str) -> bytes | None:
+    """Return the response of a daemon to GET, or None if its status is not 200."""
+    connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT_SECONDS)
     try:
         connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(_ASK_SECONDS)
+        connection.sock.settimeout(_TIMEOUT_SECONDS)
         connection.sock.connect(path)
-        connection.request("GET", question)
-        answer = connection.getresponse()
-        return answer.read() if answer.status == http.client.OK else None
+        connection.request("GET", url)
+        response = connection.getresponse()
+        return response.read() if response.status == http.client.OK else None
     except (OSError, http.client.HTTPException):
         return None
     finally:
@@ -73,7 +73,7 @@ def ask(path: str, question: str) -> bytes | None:
 
 
 def _configured_host() -> str:
-    """Found as Docker's own tools find it: DOCKER_HOST, then the current context."""
+    """Return the host that Docker's own tools use: DOCKER_HOST, then the current context."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
     command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]

@@ -1,7 +1,7 @@
-"""k3d's node image: `rancher/k3s` where it can be pulled, else a node of upstream Kubernetes and containerd 2.3.
+"""k3d's node image: `rancher/k3s` if it can be pulled, else a stand-in of Kubernetes and containerd 2.3.
 
-The stand-in has a real kubelet, a real API server and a real containerd that pulls; what it lacks of k3s is said
-in `inside`, the package it starts.
+The stand-in has a real kubelet, API server and containerd. It runs the package `inside`, which describes
+what is missing compared with k3s.
 """
 
 from __future__ import annotations
@@ -65,36 +65,36 @@ _CHANGES = (
 
 
 def node_image(docker: Docker) -> str:
-    """Make sure that the daemon has a node image for `k3d cluster create --image`; its name."""
+    """Make sure that the daemon has a node image, and return its name for `k3d cluster create --image`."""
     with locked(f"image-{docker.store}", directory=RUN):
         if _has(docker, K3S) or pull(docker, K3S):
             return K3S
-        made = _tree()
-        name = f"{_STAND_IN}:{made.name.rpartition('-')[2]}"
+        tree = _tree()
+        name = f"{_STAND_IN}:{tree.name.rpartition('-')[2]}"
         if not _has(docker, name):
-            import_tree(docker, name, made, _CHANGES)
+            import_tree(docker, name, tree, _CHANGES)
     return name
 
 
 def tools_image(docker: Docker) -> str:
-    """k3d's own helper, which every `k3d cluster create` starts."""
+    """Make sure that the daemon has k3d's helper image, which every `k3d cluster create` runs."""
     return image(docker, TOOLS)
 
 
 def environment(docker: Docker) -> dict[str, str]:
-    """What k3d needs in its environment to make a cluster in this daemon and leave everything else alone."""
-    found = docker.environment
+    """Return the environment in which k3d creates clusters in this daemon only."""
+    variables = docker.environment
     k3d = tool("k3d").parent
     return {
-        **found,
-        "PATH": f"{k3d}:{found.get('PATH', os.environ.get('PATH', ''))}",
+        **variables,
+        "PATH": f"{k3d}:{variables.get('PATH', os.environ.get('PATH', ''))}",
         "K3D_IMAGE_TOOLS": TOOLS,
         "K3D_FIX_DNS": "0",
     }
 
 
 def create_arguments(docker: Docker) -> list[str]:
-    """Flags of `k3d cluster create` for a cluster of such nodes, the user's kubeconfig left as it is."""
+    """Return flags of `k3d cluster create` for such nodes, without changes to the user's kubeconfig."""
     tools_image(docker)
     return [
         *("--image", node_image(docker)),
@@ -129,7 +129,7 @@ def _make(tree: Path) -> None:
     for place, program in programs().items():
         target = ours / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.hardlink_to(program)  # both are in the cache, and big
+        target.hardlink_to(program)  # both are in the cache, and large
     for part in PARTS:
         (ours / part).symlink_to("parts")
     shutil.copy(_RUNTIME, ours / _RUNTIME.name)
@@ -143,7 +143,7 @@ def _make(tree: Path) -> None:
     launcher.chmod(0o755)
     for client in ("kubectl", "crictl", "ctr"):
         (tree / "usr/bin" / client).symlink_to(f"/opt/node/{client}")
-    # k3d's own entry point is a /bin/sh script that traps SIGTERM by a name which dash refuses.
+    # k3d's entry point is a /bin/sh script that traps SIGTERM by a name that dash does not accept.
     shell = tree / "usr/bin/sh"
     shell.unlink()
     shell.symlink_to("bash")

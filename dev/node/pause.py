@@ -1,4 +1,4 @@
-"""The pause image of the stand-in node, as an archive that containerd imports: a program that waits."""
+"""The pause image of the stand-in node, as an archive that containerd imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "localhost/pause:1"
 
 
 def write_pause(target: Path, busybox: Path) -> None:
-    """One static program; the kubelet's sandboxes run it and kill it."""
+    """Write an image with one static program that waits; the kubelet's sandboxes run it."""
     layer = _tar({"bin/busybox": busybox.read_bytes()}, mode=0o755)
     config = json.dumps(
         {

@@ -22,11 +22,11 @@ _KUBERNETES = Family(
         f"-X k8s.io/component-base/version.gitVersion=v{VERSION}"
         " -X k8s.io/component-base/version.gitMajor=1"
         " -X k8s.io/component-base/version.gitMinor=34"
-        # Nobody reads this: it makes the family anew when its own source has changed.
+        # Unused by the program: it causes a new build when the source of `parts` changes.
         f" -X main.source={hashlib.sha256(_PARTS.read_bytes()).hexdigest()[:12]}"
     ),
 )
-# `parts` is each of these, by the name it is started by.
+# `parts` contains all of these, chosen by the name it is started with.
 PARTS = ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _ETCD = Family({"etcd": "go.etcd.io/etcd/server/v3"}, usually=20)
 _PLUGINS = "github.com/containernetworking/plugins/plugins"
@@ -43,11 +43,11 @@ _CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
 
 
 def programs() -> dict[str, Path]:
-    """Where each program goes in the node's `/opt/node`, and where it is now."""
+    """Return the built program for each path below the node's `/opt/node`."""
     kubernetes = build("kubernetes", _KUBERNETES)
-    found = {name: kubernetes / name for name in _KUBERNETES.packages}
-    found["etcd"] = build("etcd", _ETCD) / "etcd"
+    paths = {name: kubernetes / name for name in _KUBERNETES.packages}
+    paths["etcd"] = build("etcd", _ETCD) / "etcd"
     plugins = build("cni", _CNI)
-    found.update({f"cni/{name}": plugins / name for name in _CNI.packages})
-    found.update({name: tool(name) for name in _CONTAINERD})
-    return found
+    paths.update({f"cni/{name}": plugins / name for name in _CNI.packages})
+    paths.update({name: tool(name) for name in _CONTAINERD})
+    return paths

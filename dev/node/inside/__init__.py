@@ -1,5 +1,5 @@
-"""What runs inside the stand-in node as `/bin/k3s`: k3s's command line over upstream Kubernetes.
+"""`/bin/k3s` of the stand-in node: the command line of k3s for upstream Kubernetes.
 
-As much of k3s as k3d, containerd's mirrors and a pod need. Not here: CoreDNS, traefik, flannel, kube-proxy, k3s's own
-controllers, several servers. The image holds a copy of this package; its Python is Debian's.
+It has as much of k3s as k3d, containerd's mirrors and a pod need. Missing: CoreDNS, traefik, flannel, kube-proxy,
+k3s's own controllers, several servers. The image contains a copy of this package and Debian's Python.
 """

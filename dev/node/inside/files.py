@@ -1,4 +1,4 @@
-"""The configuration of the node's parts, and where they keep their things (the paths are k3s's)."""
+"""The configuration of the node's parts, and their paths, which are those of k3s."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ runtime_type = "io.containerd.runc.v2"
 BinaryName = "{PROGRAMS}/without-sys-resource"
 """
 
-# There is no cluster DNS. An address that refuses at once keeps the kubelet from warning in every pod's events.
+# There is no cluster DNS. With an address that refuses connections, the kubelet adds no warning to each pod's events.
 KUBELET = f"""\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -75,7 +75,7 @@ data:
 
 
 def network(address: str) -> str:
-    """The CNI configuration of a node; its pods' subnet follows from its address."""
+    """Return the CNI configuration of a node; the subnet of its pods is derived from its address."""
     bridge = {
         "type": "bridge",
         "bridge": "cni0",
@@ -92,7 +92,7 @@ def network(address: str) -> str:
 
 
 def kubeconfig(server: str, token: str) -> str:
-    """JSON is YAML. The API server makes its own certificate, which nobody needs to know here."""
+    """Return a kubeconfig (JSON is YAML). Clients do not check the API server's certificate."""
     return json.dumps(
         {
             "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""`k3s server` and `k3s agent`: start the parts in order, print the lines that k3d waits for, and stay."""
+"""`k3s server` and `k3s agent`: start the parts in order, print the lines that k3d waits for, and keep running."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from pathlib import Path
 import yaml
 
 from dev.node.inside import files, mirrors
-from dev.node.inside.waiting import ask, says, until
+from dev.node.inside.waiting import get, succeeds, until
 
 _LOCAL_API = "https://127.0.0.1:6443"
-# The API server would wait for its watchers; Docker gives 10 s in all, and k3d's entry point
-# drains the node first.
+# The API server would wait for its watchers; Docker allows 10 s, and k3d's entry point drains the node first.
 _SECONDS_TO_STOP = 2.0
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    match words[:1]:
+    arguments = sys.argv[1:]
+    match arguments[:1]:
         case ["kubectl" | "crictl" | "ctr" as client]:
-            os.execv(files.PROGRAMS / client, words)  # noqa: S606 - that is what `k3s kubectl` is
+            os.execv(files.PROGRAMS / client, arguments)  # noqa: S606 - as `k3s kubectl` does
         case ["--version" | "-v"]:
             print("k3s version v1.34.4+stand-in")
         case ["server" | "agent" as role]:
@@ -36,7 +35,7 @@ def main() -> None:
                 node.server()
             else:
                 node.agent(os.environ["K3S_URL"])
-            node.stay()
+            node.wait()
         case _:
             sys.exit("k3s of the stand-in node: server, agent, kubectl, crictl, ctr")
 
@@ -52,21 +51,23 @@ class Node:
         files.LOGS.mkdir(parents=True, exist_ok=True)
 
     def containerd(self) -> None:
-        """containerd with its mirrors and the pause image; registries.yaml is read here and never again."""
-        known = yaml.safe_load(_text(files.REGISTRIES)) or {}
-        mirrors.write_hosts(files.CERTS, mirrors.hosts_files(known))
+        """Start containerd with its mirrors and the pause image. Reads registries.yaml, only here."""
+        registries = yaml.safe_load(_text(files.REGISTRIES)) or {}
+        mirrors.write_hosts(files.CERTS, mirrors.hosts_files(registries))
         _write(Path("/etc/cni/net.d/10-node.conflist"), files.network(self.address))
         config = _write(Path("/etc/containerd.toml"), files.CONTAINERD)
         files.SOCKET.parent.mkdir(parents=True, exist_ok=True)
         self._start("containerd", f"--config={config}")
-        until("containerd answers", lambda: says("ctr", "version"))
-        if not says("ctr", "images", "list", "-q", f"name=={files.PAUSE}", wanted=files.PAUSE):
+        until("containerd answers", lambda: succeeds("ctr", "version"))
+        if not succeeds("ctr", "images", "list", "-q", f"name=={files.PAUSE}", wanted=files.PAUSE):
             archive = files.PROGRAMS / "pause.tar"
-            until("the pause image is there", lambda: says("ctr", "images", "import", archive))
-        _tell("Containerd is now running")
+            until(
+                "the pause image is imported", lambda: succeeds("ctr", "images", "import", archive)
+            )
+        _report("Containerd is now running")
 
     def server(self) -> None:
-        """etcd, the API server, and what works through it; the server is also a node."""
+        """Start etcd, the API server and its clients; the server is also a node."""
         store = "http://127.0.0.1:2379"
         self._start(
             "etcd",
@@ -98,11 +99,11 @@ class Node:
             f"--service-account-signing-key-file={key}",
             "--profiling=false",
         )
-        _tell("Running kube-apiserver")
+        _report("Running kube-apiserver")
         config = _write(files.KUBECONFIG, files.kubeconfig(_LOCAL_API, self.token))
         if output := os.environ.get("K3S_KUBECONFIG_OUTPUT"):
             _write(Path(output), config.read_text())
-        until("the API server is ready", lambda: bool(ask(f"{_LOCAL_API}/readyz", self.token)))
+        until("the API server is ready", lambda: bool(get(f"{_LOCAL_API}/readyz", self.token)))
         self._start(
             "kube-controller-manager",
             f"--kubeconfig={config}",
@@ -114,23 +115,23 @@ class Node:
         dns = files.MANIFESTS / "coredns.yaml"
         if not dns.exists():
             _write(dns, files.COREDNS)
-        _tell("Cluster dns configmap has been set successfully")
+        _report("Cluster dns configmap has been set successfully")
         self._kubelet(_LOCAL_API)
-        _tell("k3s is up and running")
+        _report("k3s is up and running")
 
     def agent(self, server: str) -> None:
-        """A node of somebody else's API server."""
-        until(f"{server} is ready", lambda: bool(ask(f"{server}/readyz", self.token)))
+        """Start a node of another server."""
+        until(f"{server} is ready", lambda: bool(get(f"{server}/readyz", self.token)))
         self._kubelet(server)
-        _tell(f"Successfully registered node {self.name}")
+        _report(f"Successfully registered node {self.name}")
 
-    def stay(self) -> None:
-        """Until one of the parts ends: a node without it must not look healthy."""
+    def wait(self) -> None:
+        """Wait until one of the parts ends, and then stop: such a node must not look healthy."""
         while True:
             ended, status = os.wait()
             for name, process in self.running.items():
                 if process.pid == ended:
-                    _tell(f"{name} ended with {os.waitstatus_to_exitcode(status)}")
+                    _report(f"{name} exited with {os.waitstatus_to_exitcode(status)}")
                     self.stop()
 
     def stop(self) -> None:
@@ -160,12 +161,12 @@ class Node:
         ready = b'"type":"Ready","status":"True"'
         until(
             f"node {self.name} is Ready",
-            lambda: ready in ask(url, self.token).replace(b" ", b"").replace(b"\n", b""),
+            lambda: ready in get(url, self.token).replace(b" ", b"").replace(b"\n", b""),
         )
 
-    def _start(self, name: str, *words: str) -> None:
+    def _start(self, name: str, *arguments: str) -> None:
         with (files.LOGS / f"{name}.log").open("ab") as log:
-            argv = [str(files.PROGRAMS / name), *words]
+            argv = [str(files.PROGRAMS / name), *arguments]
             env = {**os.environ, "GOGC": "300"}  # CPU is scarcer than memory
             self.running[name] = subprocess.Popen(argv, stdout=log, stderr=log, env=env)
 
@@ -180,8 +181,8 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _tell(line: str) -> None:
-    """To the container's log, which k3d reads."""
+def _report(line: str) -> None:
+    """Print a line to the container's log, which k3d reads."""
     print(line, flush=True)
 
 

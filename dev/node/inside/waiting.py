@@ -1,4 +1,4 @@
-"""Waiting for the node's parts."""
+"""Waiting for the parts of the node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAUSE = 0.1
 
 
 def until(what: str, is_so: Callable[[], bool]) -> None:
-    """Wait for a condition; a node that never comes up says on what it waited."""
+    """Wait for a condition; after a time limit, exit with what was waited for."""
     deadline = time.monotonic() + _PATIENCE
     while not is_so():
         if time.monotonic() > deadline:
@@ -25,8 +25,8 @@ def until(what: str, is_so: Callable[[], bool]) -> None:
         time.sleep(_PAUSE)
 
 
-def ask(url: str, token: str) -> bytes:
-    """What the API server answers; nothing where it does not, or refuses."""
+def get(url: str, token: str) -> bytes:
+    """Return the response of the API server, or nothing if there is none or it is an error."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     opener = urllib.request.build_opener(
@@ -34,14 +34,14 @@ def ask(url: str, token: str) -> bytes:
     )
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
-        with opener.open(request, timeout=5) as answer:
-            return bytes(answer.read())
+        with opener.open(request, timeout=5) as response:
+            return bytes(response.read())
     except OSError:
         return b""
 
 
-def says(program: str, *words: str | Path, wanted: str = "") -> bool:
-    """Whether a program of the node succeeds, and prints what is wanted."""
-    argv = [str(PROGRAMS / program), *map(str, words)]
+def succeeds(program: str, *arguments: str | Path, wanted: str = "") -> bool:
+    """Return True if a program of the node succeeds and its output contains `wanted`."""
+    argv = [str(PROGRAMS / program), *map(str, arguments)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     return done.returncode == 0 and wanted in done.stdout
