@@ -14,30 +14,18 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 from aiohttp import web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError as HttpProcessingError
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.payload import AsyncIterablePayload
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from httpx_aiohttp.transport import AiohttpResponseStream, map_aiohttp_exceptions
+from aiohttp.streams import EMPTY_PAYLOAD as EMPTY_PAYLOAD
+from aiohttp.streams import StreamReader as StreamReader
+from httpx_aiohttp.transport import AiohttpResponseStream as AiohttpResponseStream
+from httpx_aiohttp.transport import map_aiohttp_exceptions as map_aiohttp_exceptions
 
 from autoregistry.settings import Limits
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-__all__ = [
-    "EMPTY_PAYLOAD",
-    "AiohttpResponseStream",
-    "HttpProcessingError",
-    "RequestProtocol",
-    "ResilientSocket",
-    "Site",
-    "StreamReader",
-    "Upload",
-    "map_aiohttp_exceptions",
-    "replaced_protocol",
-    "send_continue",
-    "take_over_body",
-]
 
 # aiohttp reads 32 requests ahead of the one it is answering, however large their heads are.
 web_protocol.MAX_MSG_QUEUE_SIZE = 2

@@ -1,4 +1,4 @@
-"""What kind of request the proxy serves: a pull, a step of a push, a read of a blob, or none of these.
+"""The kinds of registry requests: a pull, a step of a push, a read of a blob, or any other.
 
 `classify` is the only code that tells the proxy's own pushes from those of other clients. Its table is
 tests/proxy/http/test_classify.py.
@@ -19,29 +19,18 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
-class ManifestCheck:
-    """A push, ours or of another client, asks which manifest the registry has already."""
+class PushCheck:
+    """A push asks whether the registry has a manifest or a blob already."""
 
-    manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class BlobCheck:
-    """A push of ours asks whether the registry has a blob already."""
+    target: Manifest | Blob
 
 
 @dataclass(frozen=True, slots=True)
-class OwnTag:
-    """A push of ours sets a tag."""
-
-    image: Image
-
-
-@dataclass(frozen=True, slots=True)
-class OwnUpload:
-    """A push of ours uploads a part of an image."""
+class OwnPush:
+    """A push of ours uploads a part of an image, or sets a tag."""
 
     repository: str
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +45,6 @@ class BlobRead:
     """A client asks for a blob."""
 
     repository: str
-    is_redirected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,41 +52,30 @@ class Passthrough:
     """Any other request: it goes to the backend, and its response to the client."""
 
 
-RequestKind = (
-    Pull | ManifestCheck | BlobCheck | OwnTag | OwnUpload | ManualPush | BlobRead | Passthrough
-)
+RequestKind = Pull | PushCheck | OwnPush | ManualPush | BlobRead | Passthrough
 
 
 def classify(
-    method: str,
-    target: Target,
-    user_agent: str,
-    accept: str,
-    *,
-    nonce: str,
-    is_from_docker_network: bool,
+    method: str, target: Target, user_agent: str, accept: str, *, nonce: str
 ) -> RequestKind:
     """Return the kind of a request.
 
     The proxy's own pushes carry its nonce: the daemon repeats the user agent of its API client as
     `UpstreamClient(...)` in every request to a registry (moby dockerversion/useragent.go).
-
-    A client on Docker's network can reach the backend as well as the proxy, and is redirected to it for blobs.
     """
     is_own = nonce in user_agent
     match method, target:
         case "GET" | "HEAD", Manifest():
             is_check = is_own or (method == "HEAD" and _is_existence_check(accept))
-            return ManifestCheck(target) if is_check else Pull(target)
+            return PushCheck(target) if is_check else Pull(target)
         case "PUT", Manifest(repository, str(tag)):
-            image = Image(repository, tag)
-            return OwnTag(image) if is_own else ManualPush(image)
+            return OwnPush(repository, tag) if is_own else ManualPush(Image(repository, tag))
         case "GET", Blob(repository):
-            return BlobRead(repository, is_redirected=is_from_docker_network)
+            return BlobRead(repository)
         case "HEAD", Blob() if is_own:
-            return BlobCheck()
+            return PushCheck(target)
         case _, Manifest(repository) | Upload(repository) if is_own:
-            return OwnUpload(repository)
+            return OwnPush(repository)
         case _:
             return Passthrough()
 

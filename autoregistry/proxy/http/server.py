@@ -14,20 +14,18 @@ from aiohttp import web
 
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, Notice, PullAnswered, PullSeen
-from autoregistry.names import Manifest, Target, parse_target
+from autoregistry.names import Image, Manifest, Target, parse_target
 from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES, Backend
 from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
 from autoregistry.proxy.backend.transport import end_to_end
 from autoregistry.proxy.http import admission
 from autoregistry.proxy.http.classify import (
-    BlobCheck,
     BlobRead,
-    ManifestCheck,
     ManualPush,
-    OwnTag,
-    OwnUpload,
+    OwnPush,
     Passthrough,
     Pull,
+    PushCheck,
     classify,
 )
 from autoregistry.proxy.http.connections import ConnectionLimiter, connection_of, guarded_site
@@ -192,23 +190,23 @@ class Server:
             outgoing.header(b"user-agent") or "",
             outgoing.header(b"accept") or "",
             nonce=self._nonce,
-            is_from_docker_network=host == self._settings.container,
         )
         match kind:
             case Pull(manifest):
                 return await self._pull(request, manifest, self._pulls.reply(outgoing, manifest))
-            case ManifestCheck(manifest):
+            case PushCheck(Manifest() as manifest):
                 return await self._pull(request, manifest, self._check(outgoing))
-            case BlobRead(repository, is_redirected=True):
+            case BlobRead(repository) if host == self._settings.container:
+                # The client is on Docker's network, and can reach the backend as well as the proxy.
                 return await self._redirect(request, outgoing, repository)
             case BlobRead(repository):
                 response = await self._pulls.blob(outgoing, repository)
-            case BlobCheck():
+            case PushCheck():
                 response = await self._uploads.check(outgoing)
-            case OwnUpload(repository):
+            case OwnPush(repository, tag=None):
                 response = await self._uploads.own_upload(outgoing, repository)
-            case OwnTag(image):
-                accepted = await self._uploads.own_tag(outgoing, image)
+            case OwnPush(repository, str(tag)):
+                accepted = await self._uploads.own_tag(outgoing, Image(repository, tag))
                 if accepted is None:
                     return error_response(
                         Answer.PUSH_FAILED, "another client has pushed it in the meantime"

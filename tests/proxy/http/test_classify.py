@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from autoregistry.names import MANIFEST_TYPES, Digest, Image, Manifest, parse_target
+from autoregistry.names import MANIFEST_TYPES, Blob, Digest, Image, Manifest, parse_target
 from autoregistry.proxy.http.classify import (
-    BlobCheck,
     BlobRead,
-    ManifestCheck,
     ManualPush,
-    OwnTag,
-    OwnUpload,
+    OwnPush,
     Passthrough,
     Pull,
+    PushCheck,
     RequestKind,
     classify,
 )
@@ -40,25 +38,27 @@ PUSHER = f"{MANIFEST_TYPES[0]}, */*"
         pytest.param("HEAD", TAG, THEIRS, NODE, Pull(BY_TAG), id="HEAD of a tag"),
         pytest.param("GET", DIGEST, THEIRS, NODE, Pull(BY_DIGEST), id="GET of a digest"),
         pytest.param("HEAD", DIGEST, "", "", Pull(BY_DIGEST), id="HEAD without headers"),
-        pytest.param("HEAD", TAG, THEIRS, PUSHER, ManifestCheck(BY_TAG), id="pusher's check"),
+        pytest.param("HEAD", TAG, THEIRS, PUSHER, PushCheck(BY_TAG), id="pusher's check"),
         pytest.param("GET", TAG, THEIRS, PUSHER, Pull(BY_TAG), id="a check is never a GET"),
         pytest.param("HEAD", TAG, THEIRS, "*/*, */*", Pull(BY_TAG), id="no media type"),
         pytest.param("HEAD", TAG, THEIRS, MANIFEST_TYPES[0], Pull(BY_TAG), id="no */*"),
-        pytest.param("HEAD", TAG, OURS, NODE, ManifestCheck(BY_TAG), id="own HEAD of a tag"),
-        pytest.param("GET", TAG, OURS, NODE, ManifestCheck(BY_TAG), id="own GET of a tag"),
-        pytest.param("GET", DIGEST, OURS, "", ManifestCheck(BY_DIGEST), id="own GET of a digest"),
+        pytest.param("HEAD", TAG, OURS, NODE, PushCheck(BY_TAG), id="own HEAD of a tag"),
+        pytest.param("GET", TAG, OURS, NODE, PushCheck(BY_TAG), id="own GET of a tag"),
+        pytest.param("GET", DIGEST, OURS, "", PushCheck(BY_DIGEST), id="own GET of a digest"),
         pytest.param("PUT", TAG, THEIRS, "", ManualPush(IMAGE), id="PUT of a tag"),
         pytest.param("PUT", DIGEST, THEIRS, "", Passthrough(), id="PUT of a digest"),
         pytest.param("DELETE", TAG, THEIRS, "", Passthrough(), id="DELETE of a tag"),
-        pytest.param("PUT", TAG, OURS, "", OwnTag(IMAGE), id="own PUT of a tag"),
-        pytest.param("PUT", DIGEST, OURS, "", OwnUpload("app"), id="own PUT of a digest"),
-        pytest.param("DELETE", DIGEST, OURS, "", OwnUpload("app"), id="own DELETE"),
-        pytest.param("PATCH", UPLOAD, OURS, "", OwnUpload("app"), id="own upload"),
+        pytest.param("PUT", TAG, OURS, "", OwnPush("app", "dev"), id="own PUT of a tag"),
+        pytest.param("PUT", DIGEST, OURS, "", OwnPush("app"), id="own PUT of a digest"),
+        pytest.param("DELETE", DIGEST, OURS, "", OwnPush("app"), id="own DELETE"),
+        pytest.param("PATCH", UPLOAD, OURS, "", OwnPush("app"), id="own upload"),
         pytest.param("PATCH", UPLOAD, THEIRS, "", Passthrough(), id="upload"),
-        pytest.param("GET", BLOB, THEIRS, "", BlobRead("app", is_redirected=False), id="blob"),
-        pytest.param("GET", BLOB, OURS, "", BlobRead("app", is_redirected=False), id="own blob"),
+        pytest.param("GET", BLOB, THEIRS, "", BlobRead("app"), id="blob"),
+        pytest.param("GET", BLOB, OURS, "", BlobRead("app"), id="own blob"),
         pytest.param("HEAD", BLOB, THEIRS, "", Passthrough(), id="HEAD of a blob"),
-        pytest.param("HEAD", BLOB, OURS, "", BlobCheck(), id="own HEAD of a blob"),
+        pytest.param(
+            "HEAD", BLOB, OURS, "", PushCheck(Blob("app", Digest(SHA))), id="own HEAD of a blob"
+        ),
         pytest.param("DELETE", BLOB, OURS, "", Passthrough(), id="own DELETE of a blob"),
         pytest.param("GET", "/v2/", OURS, "", Passthrough(), id="ping"),
         pytest.param("GET", "/v2/app/tags/list", THEIRS, "", Passthrough(), id="tag list"),
@@ -71,25 +71,6 @@ def test_request_has_one_kind(
     parsed = parse_target(target)
     assert parsed is not None
 
-    kind = classify(method, parsed, agent, accept, nonce="n0nce", is_from_docker_network=False)
-
-    assert expected == kind
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "expected"),
-    [
-        pytest.param("GET", BLOB, BlobRead("app", is_redirected=True), id="blob"),
-        pytest.param("GET", TAG, Pull(BY_TAG), id="manifest"),
-        pytest.param("HEAD", BLOB, Passthrough(), id="HEAD of a blob"),
-    ],
-)
-def test_only_reads_of_blobs_are_redirected_on_dockers_network(
-    method: str, target: str, expected: RequestKind
-) -> None:
-    parsed = parse_target(target)
-    assert parsed is not None
-
-    kind = classify(method, parsed, "containerd/2.3.7", NODE, nonce="n0nce", is_from_docker_network=True)  # fmt: skip
+    kind = classify(method, parsed, agent, accept, nonce="n0nce")
 
     assert expected == kind
