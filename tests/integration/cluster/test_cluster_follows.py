@@ -239,7 +239,7 @@ def test_without_refresh_the_old_image_runs_and_why_reports_that(clusters: Clust
     assert clusters.pod_logs("unrefreshed") == ["version 1"]
     assert "an old copy" in output
     assert "runs an older image, IfNotPresent" in output
-    assert "does not ask (imagePullPolicy: IfNotPresent) until it is made to" in output
+    assert "does not pull again by itself (imagePullPolicy: IfNotPresent)" in output
     assert "autoregistry restart unrefreshed:dev" in output
 
 

@@ -93,5 +93,5 @@ def test_empty_manifest_in_the_registry_is_reported(serve: Serve, registry: Regi
     after = serve.pull("faults/manifest:dev", agent="crane")
 
     assert refused.status_code == 403
-    assert "a file of its own is damaged" in refused.reason_phrase
+    assert "one of its files is damaged" in refused.reason_phrase
     assert after.status_code == 200

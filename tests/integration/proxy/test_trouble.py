@@ -155,7 +155,7 @@ def test_frozen_or_killed_docker_leaves_a_plain_registry_until_it_is_back(
         (200, "up-to-date"),
         (200, "docker-unreachable"),
     ]
-    assert health["docker"] == "does not response"
+    assert health["docker"] == "does not answer"
     assert (back.status_code, back.headers["Autoregistry"]) == (200, "pushed")
 
 

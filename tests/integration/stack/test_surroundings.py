@@ -80,7 +80,7 @@ def test_another_registry_at_dockers_localhost_is_reported(
     assert loop.startswith(f"Docker's localhost:{other.port} is not this proxy")
     assert "autoregistry up" in elsewhere.log
     assert response.status_code == 403
-    assert "it did not arrive" in response.reason_phrase
+    assert "to another registry: its localhost is not this machine" in response.reason_phrase
 
 
 def test_daemon_in_its_own_network_is_reported_and_its_images_are_refused(
