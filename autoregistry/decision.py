@@ -55,18 +55,38 @@ RegistryState = RegistryImage | Unreadable | None
 """The state of a tag in the registry. None: the registry has no such tag."""
 
 
+UNKNOWN = "unknown"
+"""In a Base, in place of an Id or a digest: that side could not be read. The next image that it has counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The last state of a tag in which both sides were known to agree, or to differ on purpose."""
+
+    docker_identity: str | None
+    """Docker's Id for the name. None if Docker had no such image."""
+    registry_digest: str
+    manual_at: float | None = None
+    """The time of the manual push that made them differ, in seconds since the epoch."""
+
+
 @dataclass(frozen=True, slots=True)
 class TagRecord:
     """Earlier knowledge about a tag: the journal's row, and content that the registry has lost."""
 
-    pushed_manually: bool = False
-    """Another client's push set the tag last."""
-    docker_identity: str | None = None
-    """Docker's Id for the name at the time of that manual push. None if Docker had no such image."""
+    base: Base | None = None
+    """None if the two sides were never compared, or if the journal was lost."""
+    reported_at: float | None = None
+    """The time at which Docker reported the name. None if it was compared since. Seconds since the epoch."""
     stale_because: str | None = None
-    """The reason why Docker's newer image could not be pushed. None if the tag is not known to be stale."""
+    """The reason why Docker's newer image could not be pushed. None if no push has failed."""
     is_incomplete: bool = False
     """The registry could not return a part of an image in this repository."""
+
+    @property
+    def has_docker_news(self) -> bool:
+        """Return True if Docker is known to have an image that the registry has not got yet."""
+        return self.reported_at is not None or self.stale_because is not None
 
 
 class Verdict(Enum):
@@ -77,16 +97,21 @@ class Verdict(Enum):
     PUSHED_MANUALLY = (
         "pushed manually since Docker's image last changed, the registry's image is served"
     )
+    UNDECIDED = "the registry has another image, which Docker's replaces when a client asks for it"
     DOCKER_UNREACHABLE = "Docker cannot be reached, the registry's response is used"
     KNOWN_STALE = "Docker cannot be reached, and had a newer image when it was last reached"
     UNREADABLE = "the registry cannot read this tag, which was pushed manually"
     MISSING = "Docker's image is missing from the registry"
     DIFFERS = "Docker's image differs from the registry's"
+    REPLACES = "Docker's image replaces another one, of which it is not known if it is newer"
     INCOMPLETE = "the registry has lost a part of Docker's image"
 
     @property
     def must_push(self) -> bool:
-        return self in (Verdict.MISSING, Verdict.DIFFERS, Verdict.INCOMPLETE)
+        return self in _PUSHED
+
+
+_PUSHED = (Verdict.MISSING, Verdict.DIFFERS, Verdict.REPLACES, Verdict.INCOMPLETE)
 
 
 def has_same_content(local: LocalImage, registry: RegistryImage) -> bool:
@@ -101,28 +126,49 @@ def has_same_content(local: LocalImage, registry: RegistryImage) -> bool:
     )
 
 
-def decide(local: DockerState, registry: RegistryState, record: TagRecord) -> Verdict:
-    """Return the verdict on one tag."""
+def decide(
+    local: DockerState, registry: RegistryState, record: TagRecord, *, is_asked: bool = True
+) -> Verdict:
+    """Return the verdict on one tag: a three-way comparison with the last known state, as in a merge.
+
+    `is_asked` is False for work that no client waits for. Then nothing is overwritten unless Docker's image is known
+    to be the newer one.
+    """
     if isinstance(local, Unreachable):
-        return Verdict.KNOWN_STALE if record.stale_because else Verdict.DOCKER_UNREACHABLE
+        return Verdict.KNOWN_STALE if record.has_docker_news else Verdict.DOCKER_UNREACHABLE
     if local is None:
         return Verdict.ONLY_IN_REGISTRY
     if registry is None:
         return Verdict.MISSING
-    is_kept = record.pushed_manually and record.docker_identity == local.identity
     if isinstance(registry, Unreadable):
-        return Verdict.UNREADABLE if is_kept else Verdict.MISSING
+        return Verdict.UNREADABLE if _is_manual(local, record) else Verdict.MISSING
     if has_same_content(local, registry):
         return Verdict.INCOMPLETE if record.is_incomplete else Verdict.UP_TO_DATE
-    return Verdict.PUSHED_MANUALLY if is_kept else Verdict.DIFFERS
+    base = record.base
+    if record.has_docker_news:
+        return Verdict.DIFFERS
+    if base is not None and local.identity == base.docker_identity:
+        return Verdict.PUSHED_MANUALLY
+    if base is not None and registry.digest == base.registry_digest:
+        return Verdict.DIFFERS
+    return Verdict.REPLACES if is_asked else Verdict.UNDECIDED
+
+
+def _is_manual(local: LocalImage, record: TagRecord) -> bool:
+    """Return True if a manual push set the tag, and Docker has changed nothing since."""
+    base = record.base
+    if base is None or base.manual_at is None or record.has_docker_news:
+        return False
+    return base.docker_identity == local.identity
 
 
 def is_skipped_at_startup(
-    local: LocalImage, registry: RegistryState, stale_because: str | None, since: float
+    local: LocalImage, registry: RegistryState, record: TagRecord, since: float
 ) -> bool:
     """Return True for an image that was tagged before `since` and never pushed.
 
-    It is not pushed until a client pulls it. A push that was cut off has left `stale_because`, so it is not skipped.
+    It is not pushed until a client pulls it. An image that Docker has reported, or of which a push was cut off, is not
+    skipped.
     """
     is_in_registry = isinstance(registry, RegistryImage)
-    return not is_in_registry and stale_because is None and local.tagged_at < since
+    return not is_in_registry and not record.has_docker_news and local.tagged_at < since

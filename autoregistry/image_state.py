@@ -16,6 +16,7 @@ class ImageState(StrEnum):
     ONLY_IN_DOCKER = "only-in-docker"
     ONLY_IN_REGISTRY = "only-in-registry"
     PUSHED_MANUALLY = "by-hand"
+    UNDECIDED = "undecided"
     STALE = "stale"
     UNREADABLE = "unreadable"
     NOWHERE = "nowhere"
@@ -38,6 +39,7 @@ class PushState(StrEnum):
     PUSHING = "pushing"
     PUSHED = "pushed"
     FAILED = "failed"
+    KEPT = "kept"
 
 
 class RefreshState(StrEnum):
@@ -58,7 +60,9 @@ STATE_OF_VERDICT = {
     Verdict.KNOWN_STALE: ImageState.STALE,
     Verdict.UNREADABLE: ImageState.UNREADABLE,
     Verdict.MISSING: ImageState.ONLY_IN_DOCKER,
+    Verdict.UNDECIDED: ImageState.UNDECIDED,
     Verdict.DIFFERS: ImageState.BEHIND,
+    Verdict.REPLACES: ImageState.BEHIND,
     Verdict.INCOMPLETE: ImageState.BEHIND,
 }
 
@@ -74,6 +78,10 @@ _NEXT_PULL = {
     ImageState.ONLY_IN_REGISTRY: ("the next pull gets the registry's image", ""),
     ImageState.PUSHED_MANUALLY: (
         "the next pull gets the manually pushed image, until Docker's image changes",
+        _PUSH,
+    ),
+    ImageState.UNDECIDED: (
+        "the next pull waits until Docker has pushed its image over the registry's",
         _PUSH,
     ),
     ImageState.STALE: ("the next pull fails with this reason until the push succeeds", _PUSH),

@@ -53,7 +53,7 @@ class Daemon:
     """One Docker daemon. Connects at the first request, and again after the daemon was away."""
 
     def __init__(self, user_agent: str, environment: Mapping[str, str] | None = None) -> None:
-        self._user_agent = user_agent
+        self.user_agent = user_agent
         self._environment = dict(os.environ if environment is None else environment)
         self._lock = threading.Lock()
         self._client: docker.APIClient | None = None
@@ -115,7 +115,7 @@ class Daemon:
         client = docker.APIClient(
             version=version,
             timeout=int(DOCKER_CALL_SECONDS),
-            user_agent=self._user_agent,
+            user_agent=self.user_agent,
             max_pool_size=MAX_CONNECTIONS,
             **parameters,
         )

@@ -151,8 +151,10 @@ class Images:
         """Remove a name and, with its last name, the image. A name that does not exist is not an error."""
         self._daemon.request("DELETE", f"/images/{reference}", timeout=CHANGE_SECONDS)
 
-    def push(self, reference: str, on_progress: OnProgress) -> Progress:
+    def push(self, reference: str, on_progress: OnProgress, push_id: str = "") -> Progress:
         """Push one tag to its registry and read the stream to its end.
+
+        `push_id` becomes part of the user agent, which the daemon repeats in its requests to the registry.
 
         Raises PushRefused with Docker's cause, DockerUnreachable if the stream breaks off, and DockerRefused if a
         line of it cannot be read.
@@ -163,7 +165,10 @@ class Images:
             "POST",
             f"/images/{name}/push",
             params={"tag": tag},
-            headers=NO_CREDENTIALS,
+            headers={
+                **NO_CREDENTIALS,
+                "User-Agent": f"{self._daemon.user_agent} push/{push_id}",
+            },
             timeout=PUSH_SILENCE_SECONDS,
             stream=True,
         )

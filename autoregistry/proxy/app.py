@@ -36,7 +36,7 @@ from autoregistry.events import (
 from autoregistry.names import Image
 from autoregistry.proxy.api.actions import Actions
 from autoregistry.proxy.api.event_stream import EventStream
-from autoregistry.proxy.api.history import History, flush_regularly
+from autoregistry.proxy.api.history import History, save_regularly
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.metrics import Metrics
 from autoregistry.proxy.api.node_inventory import NodeInventory
@@ -185,8 +185,8 @@ class Proxy:
         self._bus.subscribe(self._metrics.take)
         self.journal = Journal(state, lambda sentence: emit(Notice(sentence)))
         self.exits.callback(self.journal.close)
-        self._history.open(state)
-        self.exits.callback(self._history.close)
+        self._history.open(self.journal.file)
+        self.exits.callback(self._history.save)
         idle = settings.limits.idle_seconds
         self._backend = Backend(settings.backend, self._metrics.backend_asked, idle)
         self.exits.push_async_callback(self._backend.close)
@@ -217,7 +217,13 @@ class Proxy:
             self._bus.is_hidden = self._loopback.recognises
         if settings.watch:
             builds = BuildWatcher(
-                self._docker, self.pushes, names, settings.skip, emit, self._background
+                self._docker,
+                self.pushes,
+                self.journal,
+                names,
+                settings.skip,
+                emit,
+                self._background,
             )
             self._events.subscribe(builds.handle)
         if settings.refresh:
@@ -313,7 +319,7 @@ class Proxy:
         self.exits.push_async_callback(self._background.stop)
         self.exits.push_async_callback(self.stop, 0)
         run = self._background.permanently
-        run("journal", partial(flush_regularly, self.journal, self._history))
+        run("journal", partial(save_regularly, self.journal, self._history))
         await self.server.start()
         run("docker-events", self._events.run)
         if self._repair is not None:

@@ -23,7 +23,11 @@ from tests.helpers.plain_http import PLAIN
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 NONCE = "5eaf00d5eaf00d55"
-USER_AGENT = rf"docker/28.5.2 go/go1.24 UpstreamClient(autoregistry/0.1.0 \({NONCE}\))"
+
+
+def user_agent(push_id: str, nonce: str = NONCE) -> str:
+    """Return the user agent of the daemon's requests to the registry in one of our pushes."""
+    return rf"docker/28.5.2 go/go1.24 UpstreamClient(autoregistry/0.1.0 \({nonce}\) push/{push_id})"
 
 
 @contextmanager
@@ -70,6 +74,10 @@ class FakeDocker:
     errors: int = 0
     """The number of times that it was raised."""
     push_error: str = ""
+    push_errors: dict[str, str] = field(default_factory=dict)
+    """By reference: the error of each of its pushes."""
+    crash: Exception | None = None
+    """An unexpected error that every push raises."""
     fails_once: set[str] = field(default_factory=set)
     """References whose next push fails."""
     push_seconds: float = 0.0
@@ -83,6 +91,7 @@ class FakeDocker:
     """The platform of its images."""
     buildx: list[str] = field(default_factory=list)
     """Builders that keep their images."""
+    before_push: Callable[[], None] = lambda: None
     before_push_ends: Callable[[], None] = lambda: None
     events: queue.Queue[ImageEvent | ContainerEvent | AutoregistryError] = field(
         default_factory=queue.Queue
@@ -152,7 +161,9 @@ class FakeDocker:
         self._check()
         return [name for name, image in self.images.items() if self._identity(image) == identity]
 
-    def push(self, reference: str, on_progress: Callable[[Progress], None]) -> Progress:
+    def push(
+        self, reference: str, on_progress: Callable[[Progress], None], push_id: str = ""
+    ) -> Progress:
         self._check()
         if (image := self.images.get(reference)) is None:
             raise PushRefused(f"no such image: {reference}")
@@ -163,14 +174,17 @@ class FakeDocker:
         time.sleep(self.push_seconds)
         self.may_push.wait(20)
         self._check()
-        if self.push_error:
-            raise PushRefused(self.push_error)
+        self.before_push()
+        if self.crash:
+            raise self.crash
+        if error := self.push_errors.get(reference, self.push_error):
+            raise PushRefused(error)
         if reference in self.fails_once:
             self.fails_once.remove(reference)
             raise PushRefused("blob unknown to registry")
         repository, _, tag = reference.partition("/")[2].rpartition(":")
         url = f"{self.proxy}/v2/{repository}/manifests/{tag}"
-        headers = {"User-Agent": USER_AGENT}
+        headers = {"User-Agent": user_agent(push_id)}
         with _push_errors(), httpx.Client(headers=headers, trust_env=False, verify=PLAIN) as client:
             if self.store == "containerd":  # its first request would wait for its own push
                 client.head(url, headers={"Accept": f"{MANIFEST_TYPE}, */*"})

@@ -29,8 +29,8 @@ _IN_STEP = "the registry has Docker's image"
 def push(images: tuple[str, ...]) -> None:
     """Push images now, and wait until they are pushed. Patterns are allowed.
 
-    A push that a pull or a build has already started is joined, not repeated. Docker's image replaces one that was
-    pushed manually.
+    A push that a pull or a build has already started is joined, not repeated. An image that was pushed manually is
+    replaced only if you give its full name; a pattern leaves it as it is.
 
     \b
     Examples:
@@ -57,6 +57,9 @@ def _show_results(pushes: list[dict[str, Any]]) -> None:
     for push in pushes:
         if push in failed:
             stderr.print(f"{push['image']}  {push['cause']}", style="red")
+        elif push["state"] == PushState.KEPT:
+            stdout.print(f"{push['image']}  kept: {push['cause']}")
+            stderr.print(f"hint: autoregistry push {push['image']}", style="dim")
         else:
             stdout.print(f"{push['image']}  {push.get('sentence', _IN_STEP)}")
         if push.get("remark"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
@@ -52,7 +53,10 @@ class Actions:
         self._names = names
 
     async def push(self, request: web.Request) -> web.Response:
-        """Serve `{"images": [patterns], "wait": seconds}`: start or join the pushes, and return their states."""
+        """Serve `{"images": [patterns], "wait": seconds}`: start or join the pushes, and return their states.
+
+        With `"keep_manual": true`, an image that is named in full does not replace a manual push either.
+        """
         body = await _json_body(request)
         patterns = body.get("images")
         if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
@@ -69,21 +73,30 @@ class Actions:
         if any(map(is_pattern, patterns)):
             existing = sorted(await self._inventory.docker_images())
         matches = {p: matching_images(p, existing, self._names) for p in patterns}
+        named = {i for p, images in matches.items() if not is_pattern(p) for i in images}
+        if body.get("keep_manual") is True:  # a button, not a name that the user has typed
+            named.clear()
         images = sorted({image for matched in matches.values() for image in matched})
-        results = await asyncio.gather(*(self._push(image, seconds) for image in images))
+        results = await asyncio.gather(*(self._push(i, seconds, i in named) for i in images))
         states = [result for result in results if result is not None]
         known = {state["image"] for state in states}
         unmatched = [p for p, matched in matches.items() if not known & {str(i) for i in matched}]
         payload = {"images": states, "unmatched": unmatched, "last_event_id": last}
         return web.json_response(payload, headers=NO_STORE)
 
-    async def _push(self, image: Image, seconds: float) -> dict[str, Any] | None:
-        """Return the state of the push after at most this time, or None if Docker has no such image."""
-        if image not in self._pushes.in_flight:
-            self._pushes.forget_manual_push(image)  # the client wants Docker's image
+    async def _push(
+        self, image: Image, seconds: float, is_named: bool
+    ) -> dict[str, Any] | None:  # private
+        """Return the state of the push after at most this time, or None if Docker has no such image.
+
+        An image that the user has named in full replaces a manual push. One that only matches a pattern does not.
+        """
         payload = {"image": str(image), "cause": "", "remark": ""}
         try:
-            facts = await self._pushes.compare(image)
+            facts = await self._pushes.compare(image, is_asked=is_named)
+            if is_named and facts.verdict is Verdict.PUSHED_MANUALLY:
+                self._pushes.report(image, time.time())
+                facts = await self._pushes.compare(image)
         except BackendUnreachable as exc:
             return {**payload, "state": PushState.FAILED, "cause": exc.message}
         if isinstance(facts.local, Unreachable):
@@ -93,6 +106,8 @@ class Actions:
         payload["remark"] = await self._platforms.remark(image)
         if facts.verdict is Verdict.UNREADABLE:
             return {**payload, "state": PushState.FAILED, "cause": facts.verdict.value}
+        if facts.verdict in (Verdict.PUSHED_MANUALLY, Verdict.UNDECIDED):
+            return {**payload, "state": PushState.KEPT, "cause": facts.verdict.value}
         if not facts.verdict.must_push:
             return {**payload, "state": PushState.IN_STEP}
         flight = self._pushes.flight(image, facts.local.identity, facts.verdict)

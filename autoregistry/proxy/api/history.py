@@ -1,8 +1,8 @@
 """The last events, in memory and in the journal's file, for clients that reconnect.
 
 The id of an entry is `<boot>-<n>`. Boots count up from the clock, so that ids of an earlier run are always smaller.
-Progress is not kept. If the file cannot be written, the history only lasts until the proxy stops; the journal has
-already reported the error.
+Progress is not kept. If the file cannot be written, the entries are written as soon as that works; the journal has
+reported the error.
 """
 
 from __future__ import annotations
@@ -14,23 +14,13 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from autoregistry.proxy.pull.journal import JOURNAL_FILE, Journal
+from autoregistry.proxy.pull.journal import Journal
+from autoregistry.proxy.pull.state_file import StateFile
 
 MAX_ENTRIES = 2000
-FLUSH_SECONDS = 2.0
-
-# `said` is the payload: existing files have a column of this name.
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    boot INTEGER NOT NULL,
-    n INTEGER NOT NULL,
-    said TEXT NOT NULL,
-    PRIMARY KEY (boot, n)
-) WITHOUT ROWID;
-"""
+SAVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,33 +50,27 @@ class Entry:
 
 
 class History:
-    """Used from one thread. Entries are written at the next flush: no pull waits for the disk."""
+    """Used from one thread. Entries are written by `save`: no pull waits for the disk."""
 
     def __init__(self) -> None:
         self.entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         self._unwritten: deque[Entry] = deque(maxlen=MAX_ENTRIES)
-        self._db: sqlite3.Connection | None = None
+        self._file: StateFile | None = None
+        self._generation = 0
         self._n = 0
         self._boot = time.time_ns() // 1_000_000
 
-    def open(self, directory: Path) -> None:
-        """Load the entries of earlier runs. The journal is opened first and replaces a damaged file."""
+    def open(self, file: StateFile) -> None:
+        """Load the entries of earlier runs from the journal's file."""
         current = list(self.entries)
         self.entries.clear()
-        with suppress(sqlite3.Error):
-            self._load(directory / JOURNAL_FILE)
+        self._file, self._generation = file, file.generation
+        for boot, n, text in file.read("SELECT boot, n, said FROM events ORDER BY boot, n"):
+            with suppress(ValueError):
+                self.entries.append(Entry(EventId(boot, n), json.loads(text)))
         if self.entries and not current:  # the clock may have been set back
             self._boot = max(self._boot, self.entries[-1].id.boot + 1)
         self.entries.extend(current)
-
-    def _load(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=2)
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.executescript(_SCHEMA)
-        query = "SELECT boot, n, said FROM events ORDER BY boot, n"
-        for boot, n, text in self._db.execute(query):
-            with suppress(ValueError):
-                self.entries.append(Entry(EventId(boot, n), json.loads(text)))
 
     @property
     def last(self) -> EventId:
@@ -105,32 +89,25 @@ class History:
         oldest = self.entries[0].id if self.entries else self.last
         return after >= oldest or (after.boot == oldest.boot and after.n + 1 >= oldest.n)
 
-    def flush(self) -> None:
-        """Write the entries since the last flush, and delete the oldest from the file."""
-        if self._db is None or not self._unwritten:
+    def save(self) -> None:
+        """Write the entries since the last call, and delete the oldest from the file."""
+        if self._file is None or not self._file.ensure_open():
             return
+        if self._generation != self._file.generation:  # a new file has none of them
+            self._generation, self._unwritten = self._file.generation, self.entries.copy()
+        if self._unwritten and self._file.write(self._write):
+            self._unwritten.clear()
+
+    def _write(self, db: sqlite3.Connection) -> None:
         rows = [(e.id.boot, e.id.n, json.dumps(e.payload)) for e in self._unwritten]
         oldest = self.entries[0].id
-        try:
-            self._db.execute("BEGIN")
-            self._db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", rows)
-            self._db.execute("DELETE FROM events WHERE (boot, n) < (?, ?)", (oldest.boot, oldest.n))
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            return
-        self._unwritten.clear()
-
-    def close(self) -> None:
-        self.flush()
-        if self._db is not None:
-            self._db.close()
+        db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", rows)
+        db.execute("DELETE FROM events WHERE (boot, n) < (?, ?)", (oldest.boot, oldest.n))
 
 
-async def flush_regularly(journal: Journal, history: History) -> None:
-    """Flush both every two seconds, until cancelled."""
+async def save_regularly(journal: Journal, history: History) -> None:
+    """Write both every second, until cancelled: what could not be written at once, and what need not be."""
     while True:
-        await asyncio.sleep(FLUSH_SECONDS)
-        journal.flush()
-        history.flush()
+        await asyncio.sleep(SAVE_SECONDS)
+        journal.save()
+        history.save()

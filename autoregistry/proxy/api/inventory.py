@@ -21,7 +21,7 @@ from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.backend.messages import BackendRequest
 from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import CUT_OFF, Journal
+from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD, Journal
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.settings import CHECK
 
@@ -89,13 +89,12 @@ class Inventory:
 
     async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[ImageRow]:
         await self._nodes.update()
-        known = self._journal.dates()
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
         async def one(image: Image) -> ImageRow:
-            dates, size = known.get(image, (None, None)), sizes.get(image, 0)
+            dates, size = self._journal.dates(image), sizes.get(image, 0)
             async with slots:
-                facts = await self._pushes.compare(image)
+                facts = await self._pushes.compare(image, is_asked=False)
             docker, digest = facts.docker_identity, facts.registry_digest
             copies = self._nodes.copies(image, digest)
             state, because = state_of(facts, copies)
@@ -132,8 +131,9 @@ def state_of(facts: Comparison, copies: tuple[NodeCopy, ...]) -> tuple[ImageStat
     """Return the state of an image and the sentence that explains it."""
     old = [copy.node for copy in copies if copy.digest and not copy.is_current]
     reason = facts.verdict.value
-    if facts.verdict.must_push and facts.stale_because not in (None, CUT_OFF):
-        return ImageState.STALE, f"{reason}, and it could not be pushed: {facts.stale_because}"
+    failure = facts.record.stale_because
+    if facts.verdict.must_push and failure not in (None, CUT_OFF, NEWER_BUILD):
+        return ImageState.STALE, f"{reason}, and it could not be pushed: {failure}"
     if facts.verdict is Verdict.ONLY_IN_REGISTRY and not isinstance(facts.registry, RegistryImage):
         return ImageState.NOWHERE, "neither Docker nor the registry has it"
     state = STATE_OF_VERDICT[facts.verdict]

@@ -6,9 +6,13 @@ tests/proxy/http/test_classify.py.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from autoregistry.names import Blob, Image, Manifest, Target, Upload
+
+_OWN_PROGRAM = "UpstreamClient(autoregistry/"
+_PUSH_ID = re.compile(r" push/(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,10 @@ class PushCheck:
 class OwnPush:
     """A push of ours uploads a part of an image, or sets a tag."""
 
-    repository: str
-    tag: str | None = None
+    push_id: str
+    """Empty for a push of another autoregistry process, for example of the one before a restart."""
+    image: Image | None = None
+    """The tag that it sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +67,25 @@ def classify(
     """Return the kind of a request.
 
     The proxy's own pushes carry its nonce: the daemon repeats the user agent of its API client as
-    `UpstreamClient(...)` in every request to a registry (moby dockerversion/useragent.go).
+    `UpstreamClient(...)` in every request to a registry (moby dockerversion/useragent.go). A tag that another
+    autoregistry process sets is no manual push either.
     """
     is_own = nonce in user_agent
+    push_id = found[1] if is_own and (found := _PUSH_ID.search(user_agent)) else ""
     match method, target:
         case "GET" | "HEAD", Manifest():
             is_check = is_own or (method == "HEAD" and _is_existence_check(accept))
             return PushCheck(target) if is_check else Pull(target)
         case "PUT", Manifest(repository, str(tag)):
-            return OwnPush(repository, tag) if is_own else ManualPush(Image(repository, tag))
+            image = Image(repository, tag)
+            is_own_program = is_own or _OWN_PROGRAM in user_agent
+            return OwnPush(push_id, image) if is_own_program else ManualPush(image)
         case "GET", Blob(repository):
             return BlobRead(repository)
         case "HEAD", Blob() if is_own:
             return PushCheck(target)
-        case _, Manifest(repository) | Upload(repository) if is_own:
-            return OwnPush(repository)
+        case _, Manifest() | Upload() if is_own:
+            return OwnPush(push_id)
         case _:
             return Passthrough()
 

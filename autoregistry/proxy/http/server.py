@@ -203,13 +203,14 @@ class Server:
                 response = await self._pulls.blob(outgoing, repository)
             case PushCheck():
                 response = await self._uploads.check(outgoing)
-            case OwnPush(repository, tag=None):
-                response = await self._uploads.own_upload(outgoing, repository)
-            case OwnPush(repository, str(tag)):
-                accepted = await self._uploads.own_tag(outgoing, Image(repository, tag))
+            case OwnPush(push_id, image=None):
+                response = await self._uploads.own_upload(outgoing, push_id)
+            case OwnPush(push_id, Image() as image):
+                accepted = await self._uploads.own_tag(outgoing, image, push_id)
                 if accepted is None:
                     return error_response(
-                        Answer.PUSH_FAILED, "another client has pushed it in the meantime"
+                        Answer.PUSH_FAILED,
+                        "another client has pushed it in the meantime, or this push has ended",
                     )
                 response = accepted
             case ManualPush(image):

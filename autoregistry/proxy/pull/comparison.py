@@ -11,12 +11,15 @@ from autoregistry.decision import (
     LocalImage,
     RegistryImage,
     RegistryState,
+    TagRecord,
     Unreachable,
     Verdict,
 )
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.pull.docker import AsyncDocker
+
+_SETTLED = (Verdict.UP_TO_DATE, Verdict.PUSHED_MANUALLY, Verdict.ONLY_IN_REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Comparison:
     local: DockerState
     registry: RegistryState
     verdict: Verdict
-    stale_because: str | None
+    record: TagRecord
+    """What was known about the tag before."""
 
     @property
     def docker_identity(self) -> str:
@@ -39,10 +43,9 @@ class Comparison:
         return self.registry.digest if isinstance(self.registry, RegistryImage) else ""
 
     @property
-    def ends_staleness(self) -> bool:
-        """Return True if the tag was known to be stale, and both sides have now answered that it is not."""
-        is_unknown = isinstance(self.local, Unreachable) or self.verdict is Verdict.UNREADABLE
-        return self.stale_because is not None and not is_unknown and not self.verdict.must_push
+    def is_settled(self) -> bool:
+        """Return True if both sides have answered, and nothing is left to push or to decide."""
+        return self.verdict in _SETTLED
 
 
 async def read_both(

@@ -42,7 +42,7 @@ class Images(Protocol):
     def architecture(self) -> str: ...
     def builders(self) -> list[str]: ...
     def names_of(self, identity: str) -> list[str]: ...
-    def push(self, reference: str, on_progress: OnProgress) -> Progress: ...
+    def push(self, reference: str, on_progress: OnProgress, push_id: str = "") -> Progress: ...
 
 
 class AsyncDocker:
@@ -109,13 +109,13 @@ class AsyncDocker:
         parsed = ((self._names.parse(reference), size) for reference, size in sizes.items())
         return {image: size for image, size in parsed if image is not None}
 
-    async def push(self, image: Image, on_progress: OnProgress) -> Progress:
+    async def push(self, image: Image, push_id: str, on_progress: OnProgress) -> Progress:
         """Push an image under the first name that Docker has it by. Raises PushRefused, DockerUnreachable."""
 
         def push() -> Progress:
             references = self._names.docker_references(image)
             existing = (r for r in references if self._images.inspect(r))
-            return self._images.push(next(existing, references[0]), on_progress)
+            return self._images.push(next(existing, references[0]), on_progress, push_id)
 
         return await asyncio.get_running_loop().run_in_executor(self._pushes, push)
 

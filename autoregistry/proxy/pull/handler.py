@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from autoregistry.settings import LONG_PATIENCE_SECONDS
 _DOCKER_VERSION = re.compile(r"docker/(\d+)\.(\d+)")
 # From this version on Docker's containerd store stops waiting for response headers, as containerd 2.3 does.
 _IMPATIENT_DOCKER = (29, 7)
+
+DOCKER_PAUSE_SECONDS = 0.5
 
 _SERVED = {
     Verdict.UP_TO_DATE: Answer.UP_TO_DATE,
@@ -56,6 +59,8 @@ class PullHandler:
         self._pushes = pushes
         self._journal = journal
         self._patience = patience
+        self._put_off: dict[Image, float] = {}
+        """Images that Docker has reported without answering since, and when a client first asked for them."""
 
     async def reply(self, request: BackendRequest, manifest: Manifest) -> Reply:
         """Return the reply to a GET or HEAD of a manifest. Raises BackendUnreachable."""
@@ -84,7 +89,26 @@ class PullHandler:
             return await self._after_push(
                 request, image, comparison.local.identity, comparison.verdict
             )
-        return _push_failed(image, f"{comparison.stale_because} (and now Docker does not answer)")
+        if (cause := comparison.record.stale_because) is not None:
+            return _push_failed(image, f"{cause} (and now Docker does not answer)")
+        return await self._wait_for_docker(request, image)
+
+    async def _wait_for_docker(self, request: BackendRequest, image: Image) -> Reply:
+        """Wait for Docker, which has reported a newer image and does not answer now.
+
+        While it may only be busy, a client that cannot wait any longer gets 408, and the reason after that.
+        """
+        arrived = time.monotonic()
+        first = self._put_off.setdefault(image, arrived)
+        while time.monotonic() - arrived < self._patience_for(request):
+            await asyncio.sleep(DOCKER_PAUSE_SECONDS)
+            if not isinstance(await self._docker.inspect(image), Unreachable):
+                self._put_off.pop(image, None)
+                return await self._by_tag(request, image)
+        if arrived - first < 2 * self._patience:
+            sentence = f"Docker has reported a newer {image} and does not answer yet, try again"
+            return Reply(Answer.PUSHING, sentence)
+        return _push_failed(image, "Docker has reported it and has not answered since")
 
     async def _registry_state(
         self, request: BackendRequest, image: Image, sending: asyncio.Future[BackendResponse]

@@ -1,189 +1,245 @@
-"""The journal: one SQLite file with what must survive a kill of the proxy.
+"""The journal: what the proxy has learned and must not forget, even when it is killed.
 
-Per tag it keeps if a manual push set it and what Docker had then, the reason if it is stale, and the times of the last
-push and pull. A damaged or unwritable file never stops the registry: the file is renamed, or the journal continues in
-memory, and a notice reports it.
+Per tag it keeps the last state in which Docker and the registry were known to agree or to differ on purpose, what
+Docker has reported since, the reason if the tag is stale, and the times of the last push and pull. Everything is in
+memory as well and is written at once. If that fails, it is written as soon as the file can be written again.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from autoregistry.decision import TagRecord
+from autoregistry.decision import UNKNOWN, Base, TagRecord
 from autoregistry.names import Image
-
-JOURNAL_FILE = "journal.sqlite"
-UNKNOWN = "unknown"
-"""In place of Docker's Id: Docker could not be reached. The image that it has when it is next reached counts."""
+from autoregistry.proxy.pull.state_file import StateFile
 
 CUT_OFF = "its push was cut off"
 """The reason why a tag is stale while it is pushed. It remains in the journal if the push does not end."""
+NEWER_BUILD = "a newer build has not been pushed yet"
+"""The reason why a tag is stale after the push of a build that was replaced meanwhile."""
 
-_JOURNAL_SCHEMA = """
-CREATE TABLE IF NOT EXISTS tags (
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tag_records (
     repository TEXT NOT NULL,
     tag TEXT NOT NULL,
-    by_hand INTEGER NOT NULL DEFAULT 0,
-    docker_had TEXT,
+    docker_identity TEXT,
+    registry_digest TEXT,
+    manual_at REAL,
+    reported_at REAL,
     stale_because TEXT,
     pushed_at REAL,
     pulled_at REAL,
     PRIMARY KEY (repository, tag)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reported_ids (identity TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    boot INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    said TEXT NOT NULL,
+    PRIMARY KEY (boot, n)
+) WITHOUT ROWID;
 """
+# Version 0.1 had one table `tags`, which knew only if the last push was manual and what Docker had then.
+_OLD_ROWS = (
+    "SELECT repository, tag, by_hand, docker_had, stale_because, pushed_at, pulled_at FROM tags"
+)
+
+
+@dataclass(slots=True)
+class _Row:
+    """A row of `tag_records` without its key."""
+
+    docker_identity: str | None = None
+    registry_digest: str | None = None
+    manual_at: float | None = None
+    reported_at: float | None = None
+    stale_because: str | None = None
+    pushed_at: float | None = None
+    pulled_at: float | None = None
+
+    def record(self) -> TagRecord:
+        base = None
+        if self.registry_digest is not None:
+            base = Base(self.docker_identity, self.registry_digest, self.manual_at)
+        return TagRecord(base, self.reported_at, self.stale_because)
 
 
 class Journal:
     """One journal. It is used from one thread."""
 
     def __init__(self, directory: Path | None, notice: Callable[[str], None]) -> None:
-        self._notice = notice
-        self._pulled: dict[Image, float] = {}
-        self._db = self._open(directory)
-
-    def _open(self, directory: Path | None) -> sqlite3.Connection:
-        if directory is not None:
-            path = directory / JOURNAL_FILE
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-                try:
-                    return _connect(str(path))
-                except sqlite3.DatabaseError as exc:
-                    if isinstance(exc, sqlite3.OperationalError):
-                        raise
-                    aside = path.with_suffix(f".damaged-{int(time.time())}")
-                    path.rename(aside)
-                    for leftover in (f"{path}-wal", f"{path}-shm"):
-                        Path(leftover).unlink(missing_ok=True)
-                    self._notice(
-                        f"the journal was damaged ({exc}): renamed to {aside.name}, and started again"
-                    )
-                    return _connect(str(path))
-            except (OSError, sqlite3.Error) as exc:
-                self._notice(
-                    f"the journal {path} cannot be written ({exc}): kept in memory until the proxy stops"
-                )
-        return _connect(":memory:")
+        self.file = StateFile(directory, _SCHEMA, notice)
+        self._rows: dict[Image, _Row] = {}
+        self._identities: dict[str, float] = {}
+        self._notes: dict[str, str] = {}
+        self._unwritten: set[Image] = set()
+        self._is_changed = False
+        """Identities or notes have changed since they were written."""
+        self._load()
+        self._generation = self.file.generation
 
     def close(self) -> None:
-        self.flush()
-        self._db.close()
+        self.save()
+        self.file.close()
+
+    @property
+    def failure(self) -> str:
+        """The reason why the journal cannot be written now, or an empty string."""
+        return self.file.failure
 
     def record(self, image: Image) -> TagRecord:
         """Return what the journal knows about a tag."""
-        rows = self._read(
-            "SELECT by_hand, docker_had, stale_because FROM tags WHERE repository = ? AND tag = ?",
-            (image.repository, image.tag),
-        )
-        return TagRecord(bool(rows[0][0]), *rows[0][1:]) if rows else TagRecord()
+        return row.record() if (row := self._rows.get(image)) else TagRecord()
 
-    def set_pushed_manually(self, image: Image, docker_identity: str | None) -> None:
-        """Record that a manual push set a tag while Docker had an image of this Id under the name."""
-        self._write_push(image, by_hand=1, docker_had=docker_identity)
+    def set_agreed(self, image: Image, docker_identity: str, registry_digest: str) -> None:
+        """Record that the registry was found to have Docker's image. Written later."""
+        base = Base(docker_identity, registry_digest)
+        row = self._rows.get(image)
+        if row is None or row.record() != TagRecord(base):
+            self._set_base(image, base, at_once=False)
 
-    def set_pushed(self, image: Image) -> None:
+    def set_pushed(self, image: Image, docker_identity: str, registry_digest: str) -> None:
         """Record that a push has brought the registry to what Docker has."""
-        self._write_push(image, by_hand=0, docker_had=None)
+        self._set_base(image, Base(docker_identity, registry_digest), pushed_at=time.time())
 
-    def clear_stale(self, image: Image) -> None:
-        """Record that nothing is left to push."""
-        self._write(image, stale_because=None)
+    def set_pushed_manually(
+        self, image: Image, docker_identity: str | None, registry_digest: str
+    ) -> None:
+        """Record that a manual push has set a tag while Docker had an image of this Id under the name.
 
-    def forget_manual_push(self, image: Image) -> None:
-        """Record that Docker has tagged, loaded or pulled the name again: it now wins over the manual push."""
-        statement = (
-            "UPDATE tags SET by_hand = 0, docker_had = NULL WHERE repository = ? AND tag = ?"
-        )
-        self._execute(statement, (image.repository, image.tag))
+        `docker_identity` is UNKNOWN if Docker could not be reached, and None if it had no such image.
+        """
+        now = time.time()
+        self._set_base(image, Base(docker_identity, registry_digest, now), pushed_at=now)
+
+    def set_difference(
+        self, image: Image, docker_identity: str | None, registry_digest: str
+    ) -> None:
+        """Record that the registry was found to have another image on purpose. Written later."""
+        row = self._rows.get(image)
+        base = Base(docker_identity, registry_digest, row.manual_at if row else None)
+        if row is None or row.record() != TagRecord(base):
+            self._set_base(image, base, at_once=False)
+
+    def set_reported(self, image: Image, at: float) -> None:
+        """Record that Docker has reported this name at that time (seconds since the epoch).
+
+        A report that is older than a manual push changes nothing.
+        """
+        row = self._rows.get(image)
+        if row and row.manual_at and 0 < at <= row.manual_at:
+            return
+        self._change(image, reported_at=at)
 
     def set_stale(self, image: Image, because: str) -> None:
         """Record that the registry's image is older than Docker's, and must not be served until that changes."""
-        self._write(image, stale_because=because)
+        self._change(image, stale_because=because)
+
+    def clear_stale(self, image: Image) -> None:
+        """Record that nothing is left to push."""
+        if (row := self._rows.get(image)) and (row.stale_because or row.reported_at):
+            self._change(image, stale_because=None, reported_at=None)
 
     def set_pulled(self, image: Image) -> None:
-        """Record the time of a pull. It is in memory until the next flush: a pull must not wait for the disk."""
-        self._pulled[image] = time.time()
+        """Record the time of a pull. It is written with the next change: a pull must not wait for the disk."""
+        self._rows.setdefault(image, _Row()).pulled_at = time.time()
+        self._unwritten.add(image)
 
-    def flush(self) -> None:
-        """Write the times of the pulls since the last flush."""
-        pulled, self._pulled = self._pulled, {}
-        for image, moment in pulled.items():
-            self._write(image, pulled_at=moment)
+    def add_reported_id(self, identity: str, at: float) -> None:
+        """Record that Docker has loaded or imported an image of this Id, whose names are not known yet."""
+        self._identities[identity] = at
+        self._is_changed = True
+        self.save()
+
+    def remove_reported_id(self, identity: str) -> None:
+        """Record that the names of a reported Id are known."""
+        if self._identities.pop(identity, None) is not None:
+            self._is_changed = True
+            self.save()
+
+    @property
+    def reported_ids(self) -> dict[str, float]:
+        """The reported Ids whose names are not known yet, and the times of their reports."""
+        return dict(self._identities)
 
     def note(self, name: str) -> str | None:
         """Return a value that belongs to no tag, such as the time of Docker's last event."""
-        rows = self._read("SELECT value FROM notes WHERE name = ?", (name,))
-        return str(rows[0][0]) if rows else None
+        return self._notes.get(name)
 
     def set_note(self, name: str, value: str) -> None:
-        self._execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+        self._notes[name] = value
+        self._is_changed = True
+        self.save()
 
-    def dates(self) -> dict[Image, tuple[float | None, float | None]]:
-        """Return the times when each known tag was last pushed and last pulled, in seconds since the epoch."""
-        self.flush()
-        rows = self._read("SELECT repository, tag, pushed_at, pulled_at FROM tags")
-        return {Image(row[0], row[1]): (row[2], row[3]) for row in rows}
+    def dates(self, image: Image) -> tuple[float | None, float | None]:
+        """Return the times when a tag was last pushed and last pulled, in seconds since the epoch."""
+        row = self._rows.get(image, _Row())
+        return row.pushed_at, row.pulled_at
 
-    def _read(self, query: str, values: Iterable[object] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(query, tuple(values)).fetchall()
-        except sqlite3.Error as exc:
-            self._continue_in_memory(exc)
-            return []
+    @property
+    def images(self) -> list[Image]:
+        """Every tag that the journal knows."""
+        return list(self._rows)
 
-    def _write_push(self, image: Image, **columns: object) -> None:
-        self._write(image, stale_because=None, pushed_at=time.time(), **columns)
+    def save(self) -> None:
+        """Write what has changed. If that fails, the next call writes it."""
+        if not self.file.ensure_open():
+            return
+        if self._generation != self.file.generation:
+            self._generation, self._unwritten = self.file.generation, set(self._rows)
+            self._is_changed = True
+        if (self._unwritten or self._is_changed) and self.file.write(self._write):
+            self._unwritten, self._is_changed = set(), False
 
-    def _write(self, image: Image, **columns: object) -> None:
-        names = ", ".join(columns)
-        marks = ", ".join("?" for _ in columns)
-        updates = ", ".join(f"{name} = excluded.{name}" for name in columns)
-        self._execute(
-            f"INSERT INTO tags (repository, tag, {names}) VALUES (?, ?, {marks}) "  # noqa: S608 - our own column names
-            f"ON CONFLICT (repository, tag) DO UPDATE SET {updates}",
-            (image.repository, image.tag, *columns.values()),
+    def _set_base(
+        self, image: Image, base: Base, *, at_once: bool = True, **columns: float
+    ) -> None:
+        self._change(
+            image,
+            at_once=at_once,
+            docker_identity=base.docker_identity,
+            registry_digest=base.registry_digest,
+            manual_at=base.manual_at,
+            reported_at=None,
+            stale_because=None,
+            **columns,
         )
 
-    def _execute(self, statement: str, values: Iterable[object]) -> None:
-        values = tuple(values)
-        try:
-            self._db.execute(statement, values)
-        except sqlite3.Error as exc:
-            self._continue_in_memory(exc)
-            self._db.execute(statement, values)
+    def _change(self, image: Image, *, at_once: bool = True, **columns: object) -> None:
+        self._rows[image] = replace(self._rows.get(image, _Row()), **columns)  # type: ignore[arg-type]  # its own fields
+        self._unwritten.add(image)
+        if at_once:
+            self.save()
 
-    def _continue_in_memory(self, cause: sqlite3.Error) -> None:
-        """Copy what can be read into memory: the disk is full or gone, or the file was damaged while in use."""
-        self._notice(
-            f"the journal cannot be written ({cause}): kept in memory until the proxy stops"
+    def _write(self, db: sqlite3.Connection) -> None:
+        rows = [(i.repository, i.tag, *astuple(self._rows[i])) for i in self._unwritten]
+        db.executemany(
+            "INSERT OR REPLACE INTO tag_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
-        fresh = _connect(":memory:")
-        try:
-            for table in ("tags", "notes"):
-                for row in self._db.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own table names
-                    marks = ", ".join("?" for _ in row)
-                    fresh.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
-        except sqlite3.Error:
-            pass  # the copy has what could be read
-        self._db.close()
-        self._db = fresh
+        if self._is_changed:
+            db.execute("DELETE FROM reported_ids")
+            db.executemany("INSERT INTO reported_ids VALUES (?, ?)", self._identities.items())
+            db.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", self._notes.items())
 
-
-def _connect(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=2)
-    try:
-        # WAL with NORMAL loses nothing when the process is killed (sqlite.org/pragma.html#pragma_synchronous).
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_JOURNAL_SCHEMA)
-        if (state := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(str(state))
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
+    def _load(self) -> None:
+        for repository, tag, *columns in self.file.read("SELECT * FROM tag_records"):
+            self._rows[Image(repository, tag)] = _Row(*columns)
+        self._identities = dict(self.file.read("SELECT identity, at FROM reported_ids"))
+        self._notes = dict(self.file.read("SELECT name, value FROM notes"))
+        is_old = "SELECT 1 FROM sqlite_master WHERE name = 'tags'"
+        if not self._rows and self.file.read(is_old):
+            for repository, tag, by_hand, docker_had, stale, pushed, pulled in self.file.read(
+                _OLD_ROWS
+            ):
+                row = _Row(stale_because=stale, pushed_at=pushed, pulled_at=pulled)
+                if by_hand:  # the registry's digest was not kept: the first one that is seen counts
+                    row = replace(
+                        row, docker_identity=docker_had, registry_digest=UNKNOWN, manual_at=pushed
+                    )
+                self._rows[Image(repository, tag)] = row
+                self._unwritten.add(Image(repository, tag))

@@ -8,14 +8,17 @@ at the same time leave half-written links in the registry.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from autoregistry.decision import (
+    UNKNOWN,
     DockerState,
     LocalImage,
     RegistryImage,
@@ -38,11 +41,16 @@ from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.pull.comparison import Comparison, read_both
 from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import CUT_OFF, UNKNOWN, Journal
+from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD, Journal
 
 MAX_CAUSE = 300
-# A user who rebuilds faster than Docker pushes gets a reason, not an endless wait.
+# A flight follows the image through so many builds. Each of them is newer than the one that its clients asked for.
 MAX_PUSHES = 3
+# A build during a push can make it fail. So many failed pushes are repeated, each for another image of Docker's.
+MAX_OVERTAKEN_PUSHES = 20
+_MISSING_CONTENT = re.compile(
+    r"content digest \S+ not found|blob \S+ not found|layer does not exist"
+)
 PROGRESS_SECONDS = 0.2
 OVERTAKEN_SECONDS = 0.05
 # containerd sends HEAD, and after a 403 GET to learn the reason: both get the same one.
@@ -74,6 +82,8 @@ class TagState:
     """Flights and requests that use this state now. It is kept while it has users, or flights to join."""
     flights: dict[str, asyncio.Task[PushResult]] = field(default_factory=dict)
     """By Docker's Id of the image."""
+    pushing: str = ""
+    """The id of the flight whose push is under way. Only this push may set the tag."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the flight that compares and pushes."""
     write: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -82,8 +92,6 @@ class TagState:
     """Manual pushes that may still set the tag."""
     was_set_manually: bool = False
     """A manual push has set the tag since a flight last compared it."""
-    upload_error: str = ""
-    """The reason why the registry failed an upload of our push. Docker reports only that it failed."""
 
     @property
     def is_overtaken(self) -> bool:
@@ -95,11 +103,19 @@ class TagState:
 class _Flight:
     """A flight and the pushes that it has made."""
 
+    id: str
+    """Part of the user agent of its pushes, by which their requests are recognised."""
     image: Image
     tag: TagState
     because: Verdict
     began: float = field(default_factory=time.monotonic)
     pushes: int = 0
+    failures: int = 0
+    """Pushes that failed because Docker's image changed meanwhile."""
+    is_retry: bool = False
+    """Docker reported missing content for the image that it still has, and is asked to push it once more."""
+    upload_error: str = ""
+    """The reason why the registry failed an upload of this push. Docker reports only that it failed."""
     pushed_bytes: int = 0
     pushed: tuple[str, str | None] = ("", None)
     """Docker's Id and the registry's digest of the image that was pushed last."""
@@ -118,6 +134,8 @@ class Pushes:
         self._journal = journal
         self._emit = emit
         self._tags: dict[Image, TagState] = {}
+        self._flying: dict[str, _Flight] = {}
+        self._flight_ids = itertools.count(1)
         self._incomplete: set[str] = set()
 
     @contextmanager
@@ -133,34 +151,66 @@ class Pushes:
                 del self._tags[image]
 
     async def compare(
-        self, image: Image, registry: Awaitable[RegistryState] | None = None
+        self,
+        image: Image,
+        registry: Awaitable[RegistryState] | None = None,
+        *,
+        is_asked: bool = True,
     ) -> Comparison:
-        """Compare Docker and the registry, and clear a staleness that has ended. Raises BackendUnreachable.
+        """Compare Docker and the registry, and record what follows. Raises BackendUnreachable.
 
-        `registry` is given when a response of the registry is already on its way.
+        `registry` is given when a response of the registry is already on its way. `is_asked` is False for work that no
+        client waits for (`decide`).
         """
-        local, remote = await read_both(image, self._docker, self._backend, registry)
-        record = self._record(image, local)
-        verdict = decide(local, remote, record)
-        comparison = Comparison(local, remote, verdict, record.stale_because)
+        while True:
+            reported_at = self._journal.record(image).reported_at
+            local, remote = await read_both(image, self._docker, self._backend, registry)
+            registry = None
+            # What Docker reported meanwhile may be newer than its answer.
+            if isinstance(local, Unreachable):
+                break
+            if self._journal.record(image).reported_at == reported_at:
+                break
+        record = self._record(image, local, remote)
+        verdict = decide(local, remote, record, is_asked=is_asked)
+        comparison = Comparison(local, remote, verdict, record)
         # A flight may have marked the tag after this comparison began, and clears its own mark.
-        if comparison.ends_staleness and image not in self.in_flight:
-            self._journal.clear_stale(image)
-            if verdict is Verdict.UP_TO_DATE:  # a push that seemed to have failed did arrive
-                self._journal.set_pushed(image)
-                self._emit_finished(image, comparison, 0, 0.0)
+        if comparison.is_settled and image not in self.in_flight:
+            self._settle(image, comparison)
         return comparison
 
-    def _record(self, image: Image, local: DockerState) -> TagRecord:
-        """Return what is known about a tag.
+    def _record(self, image: Image, local: DockerState, remote: RegistryState) -> TagRecord:
+        """Return what is known about a tag. A side of the base that could not be read then is filled in now.
 
-        If Docker could not be reached at the time of a manual push, the image that it has now counts.
+        If Docker could not be reached at the time of a manual push, the later of the two wins.
         """
-        record = self._journal.record(image)
-        if record.docker_identity == UNKNOWN and not isinstance(local, Unreachable):
-            record = replace(record, docker_identity=_identity(local))
-            self._journal.set_pushed_manually(image, record.docker_identity)
-        return replace(record, is_incomplete=image.repository in self._incomplete)
+        record = replace(
+            self._journal.record(image), is_incomplete=image.repository in self._incomplete
+        )
+        base = record.base
+        if base is None or isinstance(local, Unreachable):
+            return record
+        if base.docker_identity == UNKNOWN:
+            is_later = isinstance(local, LocalImage) and local.tagged_at > (base.manual_at or 0)
+            if not is_later:
+                base = replace(base, docker_identity=_identity(local))
+        if base.registry_digest == UNKNOWN and isinstance(remote, RegistryImage):
+            base = replace(base, registry_digest=remote.digest)
+        return replace(record, base=base)
+
+    def _settle(self, image: Image, comparison: Comparison) -> None:
+        """Record the state of a tag for which nothing is left to push."""
+        digest = comparison.registry_digest
+        match comparison.verdict:
+            case Verdict.UP_TO_DATE:
+                self._journal.set_agreed(image, comparison.docker_identity, digest)
+                if comparison.record.stale_because is not None:
+                    # A push that seemed to have failed did arrive.
+                    self._emit_finished(image, comparison, 0, 0.0)
+            case _ if digest:
+                self._journal.set_difference(image, _identity(comparison.local), digest)
+            case _:
+                self._journal.clear_stale(image)
 
     def mark_incomplete(self, repository: str) -> None:
         """Note that the registry lacks a part of an image: the next pull of any tag of the repository pushes again."""
@@ -184,26 +234,33 @@ class Pushes:
         with self._tag(image) as tag:
             tag.was_set_manually = True
         if isinstance(local, LocalImage) and local.identity == digest:
-            self._journal.set_pushed(image)  # our push would have set the same
+            self._journal.set_pushed(
+                image, local.identity, digest
+            )  # our push would have set the same
         else:
-            self._journal.set_pushed_manually(image, _identity(local))
+            self._journal.set_pushed_manually(image, _identity(local), digest or UNKNOWN)
 
-    def forget_manual_push(self, image: Image) -> None:
-        """Record that Docker's image replaces a manual push: Docker has tagged it again, or a client asks for it."""
-        self._journal.forget_manual_push(image)
+    def report(self, image: Image, at: float) -> None:
+        """Record that Docker has reported this name at that time, or that a user asks for Docker's image.
+
+        Docker's image then replaces the registry's, unless a manual push was later. `at`: seconds since the epoch.
+        """
+        self._journal.set_reported(image, at)
 
     @asynccontextmanager
-    async def own_push(self, image: Image) -> AsyncIterator[bool]:
-        """Hold a tag while our push sets it. Yield False if a manual push goes first, so that ours must not."""
+    async def own_push(self, image: Image, flight_id: str) -> AsyncIterator[bool]:
+        """Hold a tag while our push sets it. Yield False if this push must not.
+
+        That is so if a manual push goes first, and for a late request of a push that has ended.
+        """
         with self._tag(image) as tag:
             async with tag.write:
-                yield not tag.is_overtaken
+                yield tag.pushing == flight_id != "" and not tag.is_overtaken
 
-    def upload_failed(self, repository: str, cause: str) -> None:
-        """Note why the registry failed an upload. Uploads name no tag, so it counts for every push under way."""
-        for image, tag in self._tags.items():
-            if image.repository == repository:
-                tag.upload_error = cause
+    def upload_failed(self, flight_id: str, cause: str) -> None:
+        """Note why the registry failed an upload of this flight's push."""
+        if (flight := self._flying.get(flight_id)) is not None:
+            flight.upload_error = cause
 
     def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[PushResult]:
         """Join the flight that brings Docker's image of this Id to the registry, or start it."""
@@ -241,19 +298,34 @@ class Pushes:
     async def _fly(self, image: Image, because: Verdict) -> PushResult:
         with self._tag(image) as tag:
             async with tag.turn:
-                flight, tag.upload_error = _Flight(image, tag, because), ""
+                flight = _Flight(str(next(self._flight_ids)), image, tag, because)
+                self._flying[flight.id] = flight
                 try:
                     self._confirm(flight, await self._push_until_equal(flight))
                 except AutoregistryError as exc:
-                    exc.message = one_line(tag.upload_error or exc.message)
-                    if not isinstance(exc, BackendUnreachable) and not tag.is_overtaken:
-                        self._journal.set_stale(image, exc.message)
-                    self._emit(PushFailed(image, exc.message))
-                    return PushResult(0, flight.seconds, exc)
+                    return self._fail(flight, exc)
+                except (
+                    Exception
+                ) as exc:  # an error of a library must end the flight like any other error
+                    cause = f"internal error: {type(exc).__name__}: {exc}"
+                    return self._fail(flight, PushRefused(cause))
+                finally:
+                    del self._flying[flight.id]
                 return PushResult(flight.pushed_bytes, flight.seconds)
 
+    def _fail(self, flight: _Flight, error: AutoregistryError) -> PushResult:
+        """Record and report that a flight has failed."""
+        error.message = one_line(flight.upload_error or error.message)
+        if not isinstance(error, BackendUnreachable) and not flight.tag.is_overtaken:
+            self._journal.set_stale(flight.image, error.message)
+        self._emit(PushFailed(flight.image, error.message))
+        return PushResult(0, flight.seconds, error)
+
     async def _push_until_equal(self, flight: _Flight) -> Comparison:
-        """Push, and compare again after each push, until nothing is left to push. Return the last comparison."""
+        """Push, and compare again after each push, until nothing is left to push. Return the last comparison.
+
+        A flight that has pushed MAX_PUSHES builds in a row ends as well: its clients asked for an older one.
+        """
         while True:
             flight.tag.was_set_manually = False
             comparison = await self.compare(flight.image)
@@ -271,37 +343,69 @@ class Pushes:
                     raise PushRefused(_why_not_there(comparison.registry))
                 await asyncio.sleep(OVERTAKEN_SECONDS)  # the manual push is not recorded yet
             elif flight.pushes == MAX_PUSHES:
-                raise PushRefused("Docker's image kept changing while it was pushed")
+                return comparison
             else:
                 await self._push_once(flight, local)
 
     async def _push_once(self, flight: _Flight, local: LocalImage) -> None:
-        """Have Docker push. The journal calls the tag stale until a comparison confirms the push."""
+        """Have Docker push. The journal calls the tag stale until a comparison confirms the push.
+
+        Returns normally, too, if the push failed and comparing again can help. Raises PushRefused, DockerUnreachable.
+        """
         self._journal.set_stale(flight.image, CUT_OFF)
         self._incomplete.discard(flight.image.repository)
-        flight.tag.upload_error = ""
-        flight.pushes += 1
+        flight.upload_error = ""
         self._emit(PushStarted(flight.image, local.identity, flight.because.value))
+        flight.tag.pushing = flight.id
         try:
-            progress = await self._docker.push(flight.image, self._reporter(flight))
-        except PushRefused:
-            if not flight.tag.is_overtaken:
+            progress = await self._docker.push(flight.image, flight.id, self._reporter(flight))
+        except PushRefused as exc:
+            if not flight.tag.is_overtaken and not await self._is_worth_repeating(
+                flight, local, exc
+            ):
                 raise
             return
+        finally:
+            flight.tag.pushing = ""
+        flight.pushes += 1
         flight.pushed_bytes += progress.done_bytes
         flight.pushed = (local.identity, progress.digest)
 
+    async def _is_worth_repeating(
+        self, flight: _Flight, pushed: LocalImage, error: PushRefused
+    ) -> bool:
+        """Return True if Docker's image has changed during the push that failed.
+
+        The containerd store removes the content of an image that a build replaces, also while it is pushed. If content
+        of an unchanged image is missing, the push is tried once more.
+        """
+        local = await self._docker.inspect(flight.image)
+        if isinstance(local, LocalImage) and local.identity != pushed.identity:
+            flight.failures += 1
+            return flight.failures <= MAX_OVERTAKEN_PUSHES
+        if not flight.upload_error and _MISSING_CONTENT.search(error.message):
+            if not flight.is_retry:
+                flight.is_retry = True
+                return True
+            error.message += "; Docker lacks a part of this image: build it again, or remove it and pull it again"
+        return False
+
     def _confirm(self, flight: _Flight, comparison: Comparison) -> None:
-        """Record that the tag needs no push any more. Raises if the last comparison does not show that."""
+        """Record the result of a flight. Raises an error if the last comparison does not show that it has succeeded."""
         if isinstance(comparison.local, Unreachable):
             raise DockerUnreachable("Docker became unreachable before its push was confirmed")
         if comparison.verdict is Verdict.UNREADABLE:
             raise BackendUnreachable(f"{flight.image}: {comparison.verdict.value}")
-        self._journal.clear_stale(flight.image)
-        is_up_to_date = comparison.verdict is Verdict.UP_TO_DATE
-        if flight.pushes or (comparison.stale_because and is_up_to_date):
-            if comparison.verdict is not Verdict.PUSHED_MANUALLY:
-                self._journal.set_pushed(flight.image)
+        identity, digest = comparison.docker_identity, comparison.registry_digest
+        if flight.pushes and comparison.verdict is not Verdict.PUSHED_MANUALLY:
+            pushed_identity, _ = flight.pushed
+            self._journal.set_pushed(flight.image, pushed_identity, digest)
+            if comparison.verdict.must_push and pushed_identity != identity:
+                self._journal.set_stale(flight.image, NEWER_BUILD)
+        elif comparison.is_settled:
+            self._settle(flight.image, comparison)
+            return
+        if flight.pushes:
             self._emit_finished(flight.image, comparison, flight.pushed_bytes, flight.seconds)
 
     def _emit_finished(
@@ -316,8 +420,8 @@ class Pushes:
 
         def report(progress: Progress) -> None:
             nonlocal last
-            if flight.tag.upload_error:
-                raise PushRefused(flight.tag.upload_error)  # the classic store would retry for 50 s
+            if flight.upload_error:
+                raise PushRefused(flight.upload_error)  # the classic store would retry for 50 s
             if (now := time.monotonic()) - last < PROGRESS_SECONDS:
                 return
             last = now

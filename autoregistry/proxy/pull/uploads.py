@@ -28,17 +28,19 @@ class Uploads:
             response.set_not_found()
         return response
 
-    async def own_upload(self, request: BackendRequest, repository: str) -> BackendResponse:
+    async def own_upload(self, request: BackendRequest, push_id: str) -> BackendResponse:
         """Send an upload of our own push. Docker hides the registry's reason for a 5xx, so it is recorded here."""
         response = await self._backend.send(request)
         if response.status >= 500 and (cause := error_cause(await response.buffer())):
-            self._pushes.upload_failed(repository, cause)
+            self._pushes.upload_failed(push_id, cause)
         return response
 
-    async def own_tag(self, request: BackendRequest, image: Image) -> BackendResponse | None:
-        """Let our own push set its tag; return None if another client has set it since the push began."""
-        async with self._pushes.own_push(image) as may_set:
-            return await self.own_upload(request, image.repository) if may_set else None
+    async def own_tag(
+        self, request: BackendRequest, image: Image, push_id: str
+    ) -> BackendResponse | None:
+        """Let our own push set its tag. Return None if it has ended, or if another client has set the tag meanwhile."""
+        async with self._pushes.own_push(image, push_id) as may_set:
+            return await self.own_upload(request, push_id) if may_set else None
 
     async def manual_push(
         self, request: BackendRequest, image: Image, client: str

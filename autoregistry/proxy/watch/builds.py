@@ -7,6 +7,9 @@ ever asked for are left alone.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
+from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from autoregistry.decision import Unreachable, is_skipped_at_startup
@@ -16,6 +19,7 @@ from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.background import Background
 from autoregistry.proxy.pull.docker import AsyncDocker
+from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.retry import retry
 from autoregistry.proxy.watch.docker_events import Connected, Disconnected, DockerEvent
@@ -23,6 +27,7 @@ from autoregistry.proxy.watch.docker_events import Connected, Disconnected, Dock
 # A node that holds an old copy never asks, so a delivery that failed is tried again, for four minutes.
 DELIVERY_PAUSES_SECONDS = (1.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 CATCH_UP_PAUSE_SECONDS = 10.0
+ID_PAUSE_SECONDS = 2.0
 
 
 class BuildWatcher:
@@ -32,6 +37,7 @@ class BuildWatcher:
         self,
         docker: AsyncDocker,
         pushes: Pushes,
+        journal: Journal,
         names: RegistryNames,
         skip: tuple[str, ...],
         emit: Emit,
@@ -39,21 +45,26 @@ class BuildWatcher:
     ) -> None:
         self._docker = docker
         self._pushes = pushes
+        self._journal = journal
         self._names = names
         self._skip = skip
         self._emit = emit
         self._background = background
         self._deliveries: dict[Image, asyncio.Task[None]] = {}
+        self._loads: dict[str, asyncio.Task[None]] = {}
         self._catching_up: asyncio.Task[None] | None = None
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
         match event:
-            case ImageEvent(reference) if self._names.parse(reference):
-                self._tagged(reference)
-            case ImageEvent(reference) if reference.startswith("sha256:"):
-                self._background.once(f"load {reference}", self._tagged_by_id(reference))
+            case ImageEvent(reference, _, nanoseconds) if self._names.parse(reference):
+                self._tagged(reference, nanoseconds / 1e9)
+            case ImageEvent(reference, _, nanoseconds) if reference.startswith("sha256:"):
+                self._journal.add_reported_id(reference, nanoseconds / 1e9)
+                self._load(reference, nanoseconds / 1e9)
             case Connected(since):
+                for identity, at in self._journal.reported_ids.items():
+                    self._load(identity, at)
                 self._catching_up = self._background.once("catch-up", self._catch_up(since))
             case Disconnected(cause, was_connected):
                 if self._catching_up is not None:
@@ -61,22 +72,30 @@ class BuildWatcher:
                 if was_connected:
                     self._emit(Notice(f"Docker's event stream ended ({cause}), reconnecting"))
 
-    def _tagged(self, reference: str) -> None:
+    def _load(self, identity: str, at: float) -> None:
+        if identity not in self._loads:
+            task = self._background.once(f"load {identity}", self._tagged_by_id(identity, at))
+            self._loads[identity] = task
+            task.add_done_callback(lambda _: self._loads.pop(identity))
+
+    def _tagged(self, reference: str, at: float) -> None:
+        """Record first that Docker has reported the name: nothing that happens later can make the proxy forget it."""
         if image := self._names.parse(reference):
-            self._pushes.forget_manual_push(image)
+            self._pushes.report(image, at or time.time())
             if not self.skips(image):
                 self._start(image)
                 self._background.once(f"check {image}", self._report_hidden(image, reference))
 
-    async def _tagged_by_id(self, identity: str) -> None:
-        """Handle a `load` or `import` that names only the image's Id."""
+    async def _tagged_by_id(self, identity: str, at: float) -> None:
+        """Handle a `load` or `import` that names only the image's Id, as soon as Docker names its tags."""
 
         async def names() -> list[str] | None:
             response = await self._docker.call(lambda images: images.names_of(identity))
             return None if isinstance(response, Unreachable) else response
 
-        for reference in await retry(names, DELIVERY_PAUSES_SECONDS) or []:
-            self._tagged(reference)
+        for reference in await retry(names, itertools.repeat(ID_PAUSE_SECONDS)) or []:
+            self._tagged(reference, at)
+        self._journal.remove_reported_id(identity)
 
     async def _report_hidden(self, image: Image, reference: str) -> None:
         """Report that Docker has another image under the spelling of the name that takes precedence."""
@@ -100,10 +119,8 @@ class BuildWatcher:
         """Return True for an image that is pushed only when a client asks (`serve --skip`)."""
         return any(fnmatchcase(image.tag, p) or fnmatchcase(str(image), p) for p in self._skip)
 
-    def _start(self, image: Image, since: float | None = None) -> None:
+    def _start(self, image: Image, since: float = 0.0) -> None:
         if (earlier := self._deliveries.get(image)) is not None:
-            if since is not None:
-                return  # an event delivers it, however old it is
             earlier.cancel()  # its flight continues
         task = self._background.once(f"deliver {image}", self._deliver(image, since))
         self._deliveries[image] = task
@@ -113,30 +130,29 @@ class BuildWatcher:
         if self._deliveries.get(image) is task:
             del self._deliveries[image]
 
-    async def _deliver(self, image: Image, since: float | None) -> None:
-        async def is_settled() -> bool | None:
-            return await self._is_settled(image, since) or None
+    async def _deliver(self, image: Image, since: float) -> None:
+        """Bring an image to the registry. Repeat a failed push a few times, and a query until it is answered.
 
-        await retry(is_settled, DELIVERY_PAUSES_SECONDS)
-
-    async def _is_settled(self, image: Image, since: float | None) -> bool:
-        """Start or join the flight that this image needs. Return False if it failed, or if a side did not answer.
-
-        With `since` (seconds since the epoch), an image that was tagged before it and never pushed is skipped.
+        An image that was tagged before `since` (seconds since the epoch) and never pushed is skipped.
         """
-        try:
-            facts = await self._pushes.compare(image)
-        except BackendUnreachable:
-            return False
-        if isinstance(facts.local, Unreachable):
-            return False
-        if facts.local is None or not facts.verdict.must_push:
-            return True
-        if since and is_skipped_at_startup(facts.local, facts.registry, facts.stale_because, since):
-            return True
-        flight = self._pushes.flight(image, facts.local.identity, facts.verdict)
-        await asyncio.wait({flight})
-        return flight.result().error is None
+        last = DELIVERY_PAUSES_SECONDS[-1]
+        pauses = itertools.chain(DELIVERY_PAUSES_SECONDS, itertools.repeat(last))
+        failures = 0
+        while failures <= len(DELIVERY_PAUSES_SECONDS):
+            with suppress(BackendUnreachable):
+                comparison = await self._pushes.compare(image, is_asked=False)
+                local, record = comparison.local, comparison.record
+                if not isinstance(local, Unreachable):
+                    if local is None or not comparison.verdict.must_push:
+                        return
+                    if is_skipped_at_startup(local, comparison.registry, record, since):
+                        return
+                    flight = self._pushes.flight(image, local.identity, comparison.verdict)
+                    await asyncio.wait({flight})
+                    if flight.result().error is None:
+                        return
+                    failures += 1
+            await asyncio.sleep(next(pauses))
 
     async def _catch_up(self, since: float) -> None:
         """Deliver what was tagged while Docker was not followed, and what the registry has differently."""

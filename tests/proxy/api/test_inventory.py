@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoregistry.decision import LocalImage, RegistryImage, Unreachable, Verdict
+from autoregistry.decision import LocalImage, RegistryImage, TagRecord, Unreachable, Verdict
 from autoregistry.image_state import ImageState
 from autoregistry.proxy.api.inventory import state_of
 from autoregistry.proxy.api.node_inventory import NodeCopy
@@ -23,40 +23,48 @@ OLD_COPY = "an older copy is on k3d-dev-server-0"
 @pytest.mark.parametrize(
     ("facts", "state", "because"),
     [
-        (Comparison(LOCAL, SAME, Verdict.UP_TO_DATE, None), ImageState.NODES_BEHIND, OLD_COPY),
         (
-            Comparison(None, OTHER, Verdict.ONLY_IN_REGISTRY, None),
+            Comparison(LOCAL, SAME, Verdict.UP_TO_DATE, TagRecord()),
+            ImageState.NODES_BEHIND,
+            OLD_COPY,
+        ),
+        (
+            Comparison(None, OTHER, Verdict.ONLY_IN_REGISTRY, TagRecord()),
             ImageState.ONLY_IN_REGISTRY,
             f"{Verdict.ONLY_IN_REGISTRY.value}; {OLD_COPY}",
         ),
         (
-            Comparison(LOCAL, OTHER, Verdict.PUSHED_MANUALLY, None),
+            Comparison(LOCAL, OTHER, Verdict.PUSHED_MANUALLY, TagRecord()),
             ImageState.PUSHED_MANUALLY,
             f"{Verdict.PUSHED_MANUALLY.value}; {OLD_COPY}",
         ),
         (
-            Comparison(UNREACHABLE, OTHER, Verdict.DOCKER_UNREACHABLE, None),
+            Comparison(UNREACHABLE, OTHER, Verdict.DOCKER_UNREACHABLE, TagRecord()),
             ImageState.DOCKER_UNREACHABLE,
             f"{Verdict.DOCKER_UNREACHABLE.value}; {OLD_COPY}",
         ),
-        (Comparison(LOCAL, OTHER, Verdict.DIFFERS, None), ImageState.BEHIND, Verdict.DIFFERS.value),
         (
-            Comparison(LOCAL, None, Verdict.MISSING, None),
-            ImageState.ONLY_IN_DOCKER,
-            Verdict.MISSING.value,
-        ),
-        (
-            Comparison(None, None, Verdict.ONLY_IN_REGISTRY, None),
-            ImageState.NOWHERE,
-            "neither Docker nor the registry has it",
-        ),
-        (
-            Comparison(LOCAL, OTHER, Verdict.DIFFERS, CUT_OFF),
+            Comparison(LOCAL, OTHER, Verdict.DIFFERS, TagRecord()),
             ImageState.BEHIND,
             Verdict.DIFFERS.value,
         ),
         (
-            Comparison(LOCAL, OTHER, Verdict.DIFFERS, "the disk is full"),
+            Comparison(LOCAL, None, Verdict.MISSING, TagRecord()),
+            ImageState.ONLY_IN_DOCKER,
+            Verdict.MISSING.value,
+        ),
+        (
+            Comparison(None, None, Verdict.ONLY_IN_REGISTRY, TagRecord()),
+            ImageState.NOWHERE,
+            "neither Docker nor the registry has it",
+        ),
+        (
+            Comparison(LOCAL, OTHER, Verdict.DIFFERS, TagRecord(stale_because=CUT_OFF)),
+            ImageState.BEHIND,
+            Verdict.DIFFERS.value,
+        ),
+        (
+            Comparison(LOCAL, OTHER, Verdict.DIFFERS, TagRecord(stale_because="the disk is full")),
             ImageState.STALE,
             f"{Verdict.DIFFERS.value}, and it could not be pushed: the disk is full",
         ),
@@ -70,5 +78,5 @@ def test_an_old_copy_on_a_node_does_not_hide_a_difference_of_docker_and_the_regi
 
 
 def test_without_an_old_copy_the_verdict_is_the_state() -> None:
-    facts = Comparison(LOCAL, SAME, Verdict.UP_TO_DATE, None)
+    facts = Comparison(LOCAL, SAME, Verdict.UP_TO_DATE, TagRecord())
     assert state_of(facts, (CURRENT, NO_COPY)) == (ImageState.IN_STEP, Verdict.UP_TO_DATE.value)

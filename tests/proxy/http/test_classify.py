@@ -25,7 +25,8 @@ BY_TAG, BY_DIGEST, IMAGE = (
     Image("app", "dev"),
 )
 
-OURS = "docker/29.7 UpstreamClient(autoregistry/0.1 \\(n0nce\\))"
+OURS = "docker/29.7 UpstreamClient(autoregistry/0.1 \\(n0nce\\) push/7)"
+EARLIER = "docker/29.7 UpstreamClient(autoregistry/0.1 \\(other\\) push/7)"
 THEIRS = "docker/29.7 UpstreamClient(Docker-Client/29.7)"
 NODE = ", ".join((*MANIFEST_TYPES, "*/*"))
 PUSHER = f"{MANIFEST_TYPES[0]}, */*"
@@ -48,10 +49,12 @@ PUSHER = f"{MANIFEST_TYPES[0]}, */*"
         pytest.param("PUT", TAG, THEIRS, "", ManualPush(IMAGE), id="PUT of a tag"),
         pytest.param("PUT", DIGEST, THEIRS, "", Passthrough(), id="PUT of a digest"),
         pytest.param("DELETE", TAG, THEIRS, "", Passthrough(), id="DELETE of a tag"),
-        pytest.param("PUT", TAG, OURS, "", OwnPush("app", "dev"), id="own PUT of a tag"),
-        pytest.param("PUT", DIGEST, OURS, "", OwnPush("app"), id="own PUT of a digest"),
-        pytest.param("DELETE", DIGEST, OURS, "", OwnPush("app"), id="own DELETE"),
-        pytest.param("PATCH", UPLOAD, OURS, "", OwnPush("app"), id="own upload"),
+        pytest.param("PUT", TAG, OURS, "", OwnPush("7", IMAGE), id="own PUT of a tag"),
+        pytest.param("PUT", TAG, EARLIER, "", OwnPush("", IMAGE), id="PUT of an earlier process"),
+        pytest.param("GET", TAG, EARLIER, NODE, Pull(BY_TAG), id="GET of an earlier process"),
+        pytest.param("PUT", DIGEST, OURS, "", OwnPush("7"), id="own PUT of a digest"),
+        pytest.param("DELETE", DIGEST, OURS, "", OwnPush("7"), id="own DELETE"),
+        pytest.param("PATCH", UPLOAD, OURS, "", OwnPush("7"), id="own upload"),
         pytest.param("PATCH", UPLOAD, THEIRS, "", Passthrough(), id="upload"),
         pytest.param("GET", BLOB, THEIRS, "", BlobRead("app"), id="blob"),
         pytest.param("GET", BLOB, OURS, "", BlobRead("app"), id="own blob"),

@@ -12,8 +12,9 @@ import pytest
 
 from autoregistry.decision import LocalImage
 from autoregistry.errors import DockerUnreachable
-from autoregistry.events import Answer, PullAnswered
+from autoregistry.events import Answer, PullAnswered, PushFailed
 from autoregistry.names import Image
+from autoregistry.proxy.pull.journal import NEWER_BUILD
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.waiting import until
@@ -124,7 +125,10 @@ async def test_all_clients_get_the_newer_image_after_a_rebuild_during_a_push(lab
     assert rebuilt.digest == (await first).headers["Docker-Content-Digest"]
 
 
-async def test_image_that_keeps_changing_ends_in_an_error(lab: Lab) -> None:
+async def test_client_gets_a_build_that_is_not_older_than_its_request_however_often_it_changes(
+    lab: Lab,
+) -> None:
+    """A user who rebuilds faster than Docker pushes: the newest build may be one that no client has asked for yet."""
     lab.docker.build(APP, "v0")
 
     def rebuild() -> None:
@@ -134,8 +138,44 @@ async def test_image_that_keeps_changing_ends_in_an_error(lab: Lab) -> None:
 
     response = await lab.pull()
 
-    assert (response.status_code, response.headers["Autoregistry"]) == (403, "push-failed")
-    assert "kept changing" in response.reason_phrase
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
+    assert lab.proxy.journal.record(Image("app", "dev")).stale_because == NEWER_BUILD
+
+
+async def test_push_that_a_build_makes_fail_is_repeated_and_no_client_gets_an_error(
+    lab: Lab,
+) -> None:
+    """The containerd store removes the content of a replaced image, also while it is pushed."""
+    lab.docker.build(APP, "v0")
+    lab.docker.push_error = "content digest sha256:0123: not found"
+
+    def rebuild() -> None:
+        number = len(lab.docker.pushed)
+        if number == 10:
+            lab.docker.push_error = ""
+        else:
+            lab.docker.build(APP, f"v{number}")
+
+    lab.docker.before_push = rebuild
+
+    response = await lab.pull()
+
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
+    assert response.headers["Docker-Content-Digest"] == FakeImage("v9").digest
+    assert not any(isinstance(event, PushFailed) for event in lab.events)
+
+
+async def test_missing_content_of_an_unchanged_image_is_tried_once_more_and_then_explained(
+    lab: Lab,
+) -> None:
+    lab.docker.build(APP, "v1")
+    lab.docker.push_error = "content digest sha256:0123: not found"
+
+    response = await lab.pull()
+
+    assert response.status_code == 403
+    assert "build it again" in response.reason_phrase
+    assert len(lab.docker.pushed) == 2
 
 
 async def test_failed_push_is_403_with_the_cause_and_never_the_old_image(lab: Lab) -> None:
@@ -698,4 +738,4 @@ async def test_names_without_an_image_are_not_recorded(lab: Lab) -> None:
         await lab.pull(f"missing{number}:dev")
         await lab.client.post("/_autoregistry/push", json={"images": [f"missing{number}:dev"]})
 
-    assert list(lab.proxy.journal.dates()) == [Image("app", "dev")]
+    assert lab.proxy.journal.images == [Image("app", "dev")]

@@ -1,21 +1,25 @@
-"""The journal survives a kill, a full disk and a damaged file, and never stops the registry."""
+"""The journal survives whatever happens to its file, and never stops the registry."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from autoregistry.decision import TagRecord
+from autoregistry.decision import UNKNOWN, Base, TagRecord
 from autoregistry.names import Image
-from autoregistry.proxy.pull.journal import JOURNAL_FILE, Journal
+from autoregistry.proxy.pull.journal import Journal
+from autoregistry.proxy.pull.state_file import STATE_FILE
 
 APP = Image("shop/api", "dev")
+OURS, THEIRS = "sha256:ours", "sha256:theirs"
 
 
 @pytest.fixture
@@ -30,49 +34,92 @@ def journal(tmp_path: Path, notices: list[str]) -> Iterator[Journal]:
     journal.close()
 
 
-def _record_after_reopening(directory: Path) -> TagRecord:
-    reopened = Journal(directory, print)
+def _reopened(directory: Path, image: Image = APP) -> TagRecord:
+    journal = Journal(directory, print)
     try:
-        return reopened.record(APP)
+        return journal.record(image)
     finally:
-        reopened.close()
+        journal.close()
 
 
-def test_record_of_a_new_tag_is_empty(journal: Journal) -> None:
+def _base(record: TagRecord) -> tuple[str | None, str, bool]:
+    assert record.base is not None
+    return record.base.docker_identity, record.base.registry_digest, bool(record.base.manual_at)
+
+
+def _until_written(
+    journal: Journal, change: Callable[[sqlite3.Connection], None] = lambda _: None
+) -> None:
+    """Let the journal try again, as the proxy does every second."""
+    deadline = time.monotonic() + 10
+    while journal.failure:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        if journal.file.write(change):
+            journal.save()
+
+
+def test_new_tag_is_unknown(journal: Journal) -> None:
     assert TagRecord() == journal.record(APP)
 
 
 def test_manual_push_is_kept(journal: Journal, tmp_path: Path) -> None:
-    journal.set_pushed_manually(APP, "sha256:ours")
+    journal.set_pushed_manually(APP, OURS, THEIRS)
 
-    assert TagRecord(
-        pushed_manually=True, docker_identity="sha256:ours"
-    ) == _record_after_reopening(tmp_path)
+    assert _base(_reopened(tmp_path)) == (OURS, THEIRS, True)
 
 
-def test_manual_push_is_forgotten_when_docker_changes_or_pushes(journal: Journal) -> None:
-    journal.set_pushed_manually(APP, "sha256:ours")
-    journal.forget_manual_push(APP)
-    changed = journal.record(APP)
-    journal.set_pushed_manually(APP, "sha256:ours")
-    journal.set_pushed(APP)
+def test_own_push_replaces_a_manual_push(journal: Journal) -> None:
+    journal.set_pushed_manually(APP, OURS, THEIRS)
+    journal.set_pushed(APP, OURS, OURS)
 
-    assert [TagRecord(), TagRecord()] == [changed, journal.record(APP)]
+    assert TagRecord(Base(OURS, OURS)) == journal.record(APP)
 
 
-def test_staleness_is_kept_until_it_is_cleared(journal: Journal, tmp_path: Path) -> None:
+def test_report_is_kept_until_both_sides_agree(journal: Journal, tmp_path: Path) -> None:
+    journal.set_reported(APP, 100.0)
+    reported = _reopened(tmp_path)
+    journal.set_agreed(APP, OURS, OURS)
+
+    assert reported == TagRecord(reported_at=100.0)
+    assert journal.record(APP) == TagRecord(Base(OURS, OURS))
+
+
+def test_report_that_is_older_than_a_manual_push_changes_nothing(journal: Journal) -> None:
+    before = time.time() - 1
+    journal.set_pushed_manually(APP, OURS, THEIRS)
+    journal.set_reported(APP, before)
+    older = journal.record(APP).reported_at
+    journal.set_reported(APP, time.time() + 1)
+
+    assert older is None
+    assert journal.record(APP).reported_at is not None
+
+
+def test_reported_id_is_kept_until_its_names_are_known(journal: Journal, tmp_path: Path) -> None:
+    journal.add_reported_id(OURS, 100.0)
+    again = Journal(tmp_path, print)
+    kept = again.reported_ids
+    again.close()
+    journal.remove_reported_id(OURS)
+
+    assert kept == {OURS: 100.0}
+    assert journal.reported_ids == {}
+
+
+def test_stale_tag_is_kept_until_it_is_up_to_date(journal: Journal, tmp_path: Path) -> None:
     journal.set_stale(APP, "disk full")
-    stale = _record_after_reopening(tmp_path)
+    stale = _reopened(tmp_path)
     journal.clear_stale(APP)
 
     assert TagRecord(stale_because="disk full") == stale
     assert TagRecord() == journal.record(APP)
 
 
-def test_times_of_pulls_and_pushes_are_kept(journal: Journal) -> None:
+def test_pulls_and_pushes_are_dated(journal: Journal) -> None:
     journal.set_pulled(APP)
-    journal.set_pushed(APP)
-    pushed_at, pulled_at = journal.dates()[APP]
+    journal.set_pushed(APP, OURS, OURS)
+    pushed_at, pulled_at = journal.dates(APP)
 
     assert pushed_at is not None
     assert pulled_at is not None
@@ -84,21 +131,19 @@ def test_notes_are_kept(journal: Journal) -> None:
     assert (journal.note("last-event"), journal.note("other")) == ("17", None)
 
 
-def test_written_records_survive_kill_9(tmp_path: Path) -> None:
+def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
     script = (
         "import os, signal, pathlib\n"
         "from autoregistry.proxy.pull.journal import Journal\n"
         "from autoregistry.names import Image\n"
         f"j = Journal(pathlib.Path({str(tmp_path)!r}), print)\n"
-        "j.set_pushed_manually(Image('shop/api', 'dev'), 'sha256:ours')\n"
+        f"j.set_pushed_manually(Image('shop/api', 'dev'), {OURS!r}, {THEIRS!r})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], check=False)
 
     assert ended.returncode == -signal.SIGKILL
-    assert TagRecord(
-        pushed_manually=True, docker_identity="sha256:ours"
-    ) == _record_after_reopening(tmp_path)
+    assert _base(_reopened(tmp_path)) == (OURS, THEIRS, True)
 
 
 @pytest.mark.parametrize(
@@ -109,56 +154,108 @@ def test_written_records_survive_kill_9(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_file_is_renamed_with_one_notice(tmp_path: Path, damage: bytes) -> None:
-    (tmp_path / JOURNAL_FILE).write_bytes(damage)
+    (tmp_path / STATE_FILE).write_bytes(damage)
     notices: list[str] = []
 
     journal = Journal(tmp_path, notices.append)
     journal.set_stale(APP, "disk full")
     journal.close()
 
-    assert TagRecord(stale_because="disk full") == _record_after_reopening(tmp_path)
+    assert TagRecord(stale_because="disk full") == _reopened(tmp_path)
     assert len(notices) == 1
     assert "damaged" in notices[0]
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
 
 
-def test_journal_is_kept_in_memory_if_the_file_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    notices: list[str] = []
-
-    journal = Journal(tmp_path / "file" / "dir", notices.append)
-    journal.set_stale(APP, "disk full")
-
-    assert TagRecord(stale_because="disk full") == journal.record(APP)
-    assert len(notices) == 1
-    assert "kept in memory" in notices[0]
-    journal.close()
-
-
-def test_full_disk_loses_no_record(journal: Journal, notices: list[str], tmp_path: Path) -> None:
-    journal.set_stale(APP, "first")
-    pages = sqlite3.connect(tmp_path / JOURNAL_FILE)
-    pages.close()
-    journal._db.execute("PRAGMA max_page_count = 1")
-    for number in range(2000):
-        journal.set_stale(Image("a", f"t{number}"), "x" * 200)
-
-    assert journal.record(APP).stale_because == "first"
-    assert journal.record(Image("a", "t1999")).stale_because == "x" * 200
-    assert len(notices) == 1
-
-
-def test_file_that_is_damaged_while_in_use_does_not_end_reads(
+def test_file_that_is_damaged_while_in_use_is_written_again(
     journal: Journal, notices: list[str], tmp_path: Path
 ) -> None:
     for number in range(500):
         journal.set_stale(Image("a", f"t{number}"), "x" * 200)
-    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    size = (tmp_path / JOURNAL_FILE).stat().st_size
-    with (tmp_path / JOURNAL_FILE).open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\x99" * (size - 4096))
-    journal._db.execute("PRAGMA cache_size = 0")
+    journal.file.write(lambda db: None)
+    checkpoint = sqlite3.connect(tmp_path / STATE_FILE)
+    checkpoint.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    checkpoint.close()
+    size = (tmp_path / STATE_FILE).stat().st_size
+    with (tmp_path / STATE_FILE).open("r+b") as file:
+        file.write(b"\x99" * size)
+    for number in range(500, 600):
+        journal.set_stale(Image("a", f"t{number}"), "x" * 200)
+    journal.save()
 
-    assert isinstance(journal.dates(), dict)
     assert len(notices) == 1
+    assert _reopened(tmp_path, Image("a", "t0")).stale_because == "x" * 200
+
+
+def test_what_could_not_be_written_is_written_as_soon_as_that_works(tmp_path: Path) -> None:
+    """The state folder's place is taken by a file for a while."""
+    (tmp_path / "state").write_text("")
+    notices: list[str] = []
+    journal = Journal(tmp_path / "state" / "dir", notices.append)
+    journal.set_stale(APP, "disk full")
+    failure = journal.failure
+    (tmp_path / "state").unlink()
+    _until_written(journal)
+
+    assert "Not a directory" in failure
+    assert journal.failure == ""
+    assert TagRecord(stale_because="disk full") == _reopened(tmp_path / "state" / "dir")
+    assert len(notices) == 2
+    journal.close()
+
+
+def test_full_disk_loses_nothing(journal: Journal, notices: list[str], tmp_path: Path) -> None:
+    journal.set_stale(APP, "first")
+
+    def limit(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA max_page_count = 1")
+
+    def unlimit(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA max_page_count = 1000000")
+
+    journal.file.write(limit)
+    for number in range(2000):
+        journal.set_stale(Image("a", f"t{number}"), "x" * 200)
+    failure = journal.failure
+    _until_written(journal, unlimit)
+
+    assert "full" in failure
+    assert journal.failure == ""
+    assert len(notices) == 2
+    assert _reopened(tmp_path).stale_because == "first"
+    assert _reopened(tmp_path, Image("a", "t1999")).stale_because == "x" * 200
+
+
+def test_lock_of_another_process_is_not_waited_for(journal: Journal, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / STATE_FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    journal.set_stale(APP, "disk full")
+    failure = journal.failure
+    other.execute("COMMIT")
+    other.close()
+    _until_written(journal)
+
+    assert "locked" in failure
+    assert _reopened(tmp_path).stale_because == "disk full"
+
+
+def test_deleted_folder_is_made_again_with_everything_in_it(
+    journal: Journal, tmp_path: Path
+) -> None:
+    journal.set_stale(APP, "disk full")
+    shutil.rmtree(tmp_path)
+    journal.save()
+
+    assert TagRecord(stale_because="disk full") == _reopened(tmp_path)
+
+
+def test_manual_pushes_of_version_0_1_are_kept(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / STATE_FILE)
+    old.execute(
+        "CREATE TABLE tags (repository, tag, by_hand, docker_had, stale_because, pushed_at, pulled_at)"
+    )
+    old.execute(f"INSERT INTO tags VALUES ('shop/api', 'dev', 1, '{OURS}', NULL, 50.0, NULL)")  # noqa: S608  # a constant
+    old.commit()
+    old.close()
+
+    assert TagRecord(Base(OURS, UNKNOWN, 50.0)) == _reopened(tmp_path)

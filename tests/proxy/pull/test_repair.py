@@ -10,7 +10,7 @@ import pytest
 from autoregistry.decision import LocalImage
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import PushFinished
-from tests.fakes.docker import MANIFEST_TYPE, USER_AGENT, FakeDocker, FakeImage
+from tests.fakes.docker import MANIFEST_TYPE, FakeDocker, FakeImage, user_agent
 from tests.fakes.registry import digest_of
 from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.waiting import until
@@ -115,8 +115,17 @@ async def test_read_of_a_layer_is_retried_while_its_link_is_written(lab: Lab, me
     assert (response.status_code, response.headers["Content-Length"]) == (200, "5")
 
 
-@pytest.mark.parametrize("reference", ["dev", "digest"])
-@pytest.mark.parametrize("agent", ["docker/29.0", USER_AGENT])
+async def test_own_push_is_repeated_while_the_link_of_its_layer_is_written(lab: Lab) -> None:
+    lab.docker.build(f"{NAME}/app:dev", "v1")
+    lab.registry.unknown_parts = 2
+
+    assert (await lab.pull()).headers["Autoregistry"] == "pushed"
+
+
+@pytest.mark.parametrize(
+    ("agent", "reference"),
+    [("docker/29.0", "dev"), ("docker/29.0", "digest"), (user_agent("1"), "digest")],
+)
 async def test_manifest_is_sent_again_while_the_link_of_its_layer_is_written(
     lab: Lab, agent: str, reference: str
 ) -> None:
@@ -229,19 +238,18 @@ async def test_state_of_a_tag_is_dropped_when_nothing_uses_it(
     await until(lambda: not lab.proxy.pushes._tags)
 
 
-async def test_upload_error_belongs_to_each_push_of_the_repository(lab: Lab) -> None:
-    """The start of another tag's push does not hide the cause."""
+async def test_upload_error_belongs_to_one_push_of_a_repository(lab: Lab) -> None:
     for tag in ("one", "two"):
         lab.docker.build(f"{NAME}/app:{tag}", "v1")
     lab.docker.may_push.clear()
     pulls = [asyncio.create_task(lab.pull("app:one"))]
     await until(lambda: len(lab.docker.pushed) == 1)
-    lab.proxy.pushes.upload_failed("app", "no space left on device")
     pulls.append(asyncio.create_task(lab.pull("app:two")))
     await until(lambda: len(lab.docker.pushed) == 2)
-    lab.docker.push_error = "received unexpected HTTP status: 500 Internal Server Error"
+    lab.proxy.pushes.upload_failed("1", "no space left on device")
+    lab.docker.push_errors = {f"{NAME}/app:one": "received unexpected HTTP status: 500"}
     lab.docker.may_push.set()
     one, two = await asyncio.gather(*pulls)
 
     assert "no space left on device" in one.reason_phrase
-    assert "500 Internal Server Error" in two.reason_phrase
+    assert two.headers["Autoregistry"] == "pushed"

@@ -16,7 +16,7 @@ APP = f"{NAME}/app:dev"
 async def _until(condition: Callable[[], object], what: str) -> None:
     try:
         async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - nobody tells when
+            while not condition():  # noqa: ASYNC110 - no event tells when
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"{what}: not within 20 s") from None

@@ -1,0 +1,128 @@
+"""The SQLite file of the proxy's state. It is opened again when it was damaged, deleted, or could not be written.
+
+The owners of the data keep it in memory and write it with `write`. A write that fails is repeated by the owner; the
+proxy never waits for a lock and never stops because of the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+STATE_FILE = "journal.sqlite"
+# After a failure the file is left alone for so long, however much changes meanwhile.
+REOPEN_SECONDS = 0.5
+
+
+class StateFile:
+    """One SQLite file. It is used from one thread."""
+
+    def __init__(self, directory: Path | None, schema: str, notice: Callable[[str], None]) -> None:
+        self._path = directory / STATE_FILE if directory else None
+        self._schema = schema
+        self._notice = notice
+        self._db: sqlite3.Connection | None = None
+        self._inode = 0
+        self._failed_at = -REOPEN_SECONDS
+        self.failure = ""
+        """The reason why the last write failed. Empty if it did not."""
+        self.generation = 0
+        """Grows with each file that is opened: what an older one had must be written again."""
+
+    def read(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, or none if the file cannot be read."""
+        rows: list[tuple[Any, ...]] = []
+        self._attempt(lambda db: rows.extend(db.execute(query)))
+        return rows
+
+    def write(self, transaction: Callable[[sqlite3.Connection], None]) -> bool:
+        """Run `transaction` as a whole or not at all. Return False if the file cannot be written now."""
+
+        def run(db: sqlite3.Connection) -> None:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                transaction(db)
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+
+        has_written = self._attempt(run)
+        if has_written and self.failure:
+            self.failure = ""
+            self._notice(f"the journal {self._path} is written again")
+        return has_written
+
+    def ensure_open(self) -> bool:
+        """Open the file if it is not open, or not there any more. Return False if that fails."""
+        return self._attempt(lambda _: None)
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _attempt(self, use: Callable[[sqlite3.Connection], None]) -> bool:
+        if self._path is None:
+            return True
+        if time.monotonic() - self._failed_at < REOPEN_SECONDS:
+            return False
+        try:
+            try:
+                use(self._connection(self._path))
+            except sqlite3.DatabaseError as exc:
+                if isinstance(exc, sqlite3.OperationalError):
+                    raise
+                self._set_aside(self._path, exc)
+                use(self._connection(self._path))
+        except (OSError, sqlite3.Error) as exc:
+            if not self.failure:
+                self._notice(
+                    f"the journal {self._path} cannot be written ({exc}): "
+                    "it is kept in memory, and written as soon as that works"
+                )
+            self.failure, self._failed_at = str(exc), time.monotonic()
+            return False
+        return True
+
+    def _connection(self, path: Path) -> sqlite3.Connection:
+        with suppress(FileNotFoundError):
+            if self._db is not None and path.stat().st_ino == self._inode:
+                return self._db
+        self.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = _connect(path, self._schema)
+        self._inode = path.stat().st_ino
+        self.generation += 1
+        return self._db
+
+    def _set_aside(self, path: Path, cause: sqlite3.Error) -> None:
+        self.close()
+        aside = path.with_suffix(f".damaged-{int(time.time())}")
+        path.rename(aside)
+        for leftover in (f"{path}-wal", f"{path}-shm"):
+            Path(leftover).unlink(missing_ok=True)
+        self._notice(
+            f"the journal was damaged ({cause}): renamed to {aside.name}, and started again"
+        )
+
+
+def _connect(path: Path, schema: str) -> sqlite3.Connection:
+    # timeout=0: the event loop must not wait for another process; the write is repeated.
+    db = sqlite3.connect(path, isolation_level=None, timeout=0)
+    try:
+        # WAL with NORMAL loses nothing when the process is killed (sqlite.org/pragma.html#pragma_synchronous).
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(schema)
+        if (state := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(str(state))
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
