@@ -69,7 +69,7 @@ def follow_events(
             since = _stream_start(response) if since is None else since
             try:
                 for line in json_lines(response):
-                    since = max(since, int(line.get("timeNano") or 0) + 1)
+                    since = max(since, _nanoseconds(line) + 1)
                     if event := parse_event(line):
                         yield event
             except requests.ConnectionError as exc:
@@ -86,14 +86,22 @@ def _stream_start(response: requests.Response) -> int:
     return int(started) * 10**9
 
 
+def _nanoseconds(line: dict[str, Any]) -> int:
+    at = line.get("timeNano")
+    return at if isinstance(at, int) else 0
+
+
 def parse_event(line: dict[str, Any]) -> ImageEvent | ContainerEvent | None:
-    """Return one line of the stream as a value, or None if it is neither an image's nor a container's."""
-    actor, action = line.get("Actor"), str(line.get("Action"))
+    """Return one line of the stream as a value, or None if it is neither an image's nor a container's.
+
+    It never raises: the stream would be opened again at the same line, without end.
+    """
+    actor, action, at = line.get("Actor"), str(line.get("Action")), _nanoseconds(line)
     if not isinstance(actor, dict):
         return None
-    attributes = actor.get("Attributes") or {}
-    nanoseconds = line.get("timeNano")
-    at = nanoseconds if isinstance(nanoseconds, int) else 0
+    attributes = actor.get("Attributes")
+    if not isinstance(attributes, dict):
+        attributes = {}
     if action in CONTAINER_ACTIONS:
         return ContainerEvent(action, str(attributes.get("name") or ""), attributes, at)
     if action not in IMAGE_ACTIONS:

@@ -62,3 +62,10 @@ def test_pull_names_the_tag_that_was_pulled() -> None:
 def test_line_that_is_no_event_is_ignored() -> None:
     assert parse_event({"Action": "prune"}) is None
     assert parse_event({"Action": "exec_start", "Actor": {"ID": "x"}}) is None
+
+
+def test_line_of_unexpected_types_does_not_end_the_stream() -> None:
+    """The stream would be opened again at the same line, without end."""
+    line = {"Action": "tag", "Actor": {"ID": None, "Attributes": "x"}, "timeNano": "soon"}
+
+    assert parse_event(line) == ImageEvent("", "", 0)

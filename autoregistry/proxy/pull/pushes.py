@@ -36,7 +36,7 @@ from autoregistry.errors import (
     DockerUnreachable,
     PushRefused,
 )
-from autoregistry.events import Emit, PushFailed, PushFinished, PushProgress, PushStarted
+from autoregistry.events import Emit, Notice, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.pull.comparison import Comparison, read_both
@@ -137,6 +137,7 @@ class Pushes:
         self._flying: dict[str, _Flight] = {}
         self._flight_ids = itertools.count(1)
         self._incomplete: set[str] = set()
+        self._conflicts: set[Image] = set()
 
     @contextmanager
     def _tag(self, image: Image) -> Iterator[TagState]:
@@ -173,6 +174,8 @@ class Pushes:
                 break
         record = self._record(image, local, remote)
         verdict = decide(local, remote, record, is_asked=is_asked)
+        if record.base is not None and verdict in (Verdict.REPLACES, Verdict.UNDECIDED):
+            self._report_conflict(image)
         comparison = Comparison(local, remote, verdict, record)
         # A flight may have marked the tag after this comparison began, and clears its own mark.
         if comparison.is_settled and image not in self.in_flight:
@@ -198,8 +201,17 @@ class Pushes:
             base = replace(base, registry_digest=remote.digest)
         return replace(record, base=base)
 
+    def _report_conflict(self, image: Image) -> None:
+        """Report once that Docker and another client have both changed a tag."""
+        if image not in self._conflicts:
+            self._conflicts.add(image)
+            change = f"{image}  Docker's image and the registry's have both changed"
+            result = "Docker's replaces the registry's when a client asks for it"
+            self._emit(Notice(f"{change}; {result}"))
+
     def _settle(self, image: Image, comparison: Comparison) -> None:
         """Record the state of a tag for which nothing is left to push."""
+        self._conflicts.discard(image)
         digest = comparison.registry_digest
         match comparison.verdict:
             case Verdict.UP_TO_DATE:
@@ -400,6 +412,7 @@ class Pushes:
         if flight.pushes and comparison.verdict is not Verdict.PUSHED_MANUALLY:
             pushed_identity, _ = flight.pushed
             self._journal.set_pushed(flight.image, pushed_identity, digest)
+            self._conflicts.discard(flight.image)
             if comparison.verdict.must_push and pushed_identity != identity:
                 self._journal.set_stale(flight.image, NEWER_BUILD)
         elif comparison.is_settled:

@@ -13,7 +13,7 @@ import pytest
 
 from autoregistry.engine.events import ImageEvent
 from autoregistry.errors import DockerUnreachable
-from autoregistry.events import PushFailed, PushFinished
+from autoregistry.events import Notice, PushFailed, PushFinished
 from autoregistry.names import Image
 from autoregistry.proxy.pull.state_file import STATE_FILE
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage, user_agent
@@ -169,6 +169,33 @@ async def test_push_that_bypasses_the_proxy_is_respected(watching_lab: Lab) -> N
     assert respected.headers["Autoregistry"] == "pushed-by-hand"
     assert respected.headers["Docker-Content-Digest"] == theirs.digest
     assert _in_registry(lab) == newer.digest
+
+
+async def test_conflict_is_reported_once_and_left_to_the_next_client(idle_lab: Lab) -> None:
+    """Docker's image and the registry's have both changed while the proxy was stopped."""
+    lab = idle_lab
+    async with lab.serving():
+        lab.docker.build(APP, "v1")
+        await lab.pull()
+    theirs = FakeImage("pushed to the backend")
+    lab.registry.put("app", "dev", MANIFEST_TYPE, theirs.manifest)
+    built = lab.docker.build(APP, "v2")
+    lab.settings = replace(lab.settings, watch=True)
+    lab.docker.inspected.clear()
+    lab.events.clear()
+
+    async with lab.serving():
+        await _caught_up(lab)
+        kept = _in_registry(lab)
+        await lab.client.get("/_autoregistry/status")
+        answer = await lab.pull()
+
+    notices = [e.sentence for e in lab.events if isinstance(e, Notice) and "app:dev" in e.sentence]
+    assert kept == theirs.digest
+    assert answer.headers["Docker-Content-Digest"] == built.digest
+    assert [notice.partition(";")[0] for notice in notices] == [
+        "app:dev  Docker's image and the registry's have both changed"
+    ]
 
 
 @pytest.mark.parametrize("loss", ["damaged", "deleted"])
