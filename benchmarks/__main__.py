@@ -170,7 +170,7 @@ def _rate(work: Callable[[], None], gibibytes: float) -> float:
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
-    """Return a table of the figures, with the ratio of ours to the Go proxy's."""
+    """Return a table of the figures, with the ratio of autoregistry to the Go proxy."""
     names = list(figures["ours"])
     lines = ["| | registry itself | Go proxy | ours | ours / Go |", "|---|---|---|---|---|"]
     for name in names:

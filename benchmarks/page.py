@@ -51,10 +51,10 @@ async def _phase(tab: Tab, work: Callable[[], Awaitable[None]]) -> dict[str, flo
     while not tab.events[DATA].empty():
         events += tab.events[DATA].get_nowait()["value"]
     main = _main_thread(events)
-    ours = [e for e in events if (e["pid"], e["tid"]) == main and "tdur" in e]
-    tasks = [e["tdur"] / 1000 for e in ours if e["name"].endswith("RunTask")]
+    own = [e for e in events if (e["pid"], e["tid"]) == main and "tdur" in e]
+    tasks = [e["tdur"] / 1000 for e in own if e["name"].endswith("RunTask")]
     parts = {
-        part: sum(e["tdur"] for e in ours if e["name"] in names) / 1000
+        part: sum(e["tdur"] for e in own if e["name"] in names) / 1000
         for part, names in PARTS.items()
     }
     return {

@@ -1,4 +1,4 @@
-"""Unit tests need no engine; those of tests/integration get theirs from `dev.lab`."""
+"""Fixtures of all tests. Unit tests need no engine; tests/integration gets its engines from `dev.lab`."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ def need_bare_debian(what: str) -> None:
     need_root(what)
     if shutil.which("apt-get") is None:
         raise UnavailableError(f"{what} needs a Debian machine: use one, {_HINT}")
-    theirs = users_docker()
-    if theirs is not None:
+    users = users_docker()
+    if users is not None:
         raise UnavailableError(
-            f"{what} is not installed beside your own Docker ({theirs.host}): "
+            f"{what} is not installed beside your own Docker ({users.host}): "
             "use a machine without one for these tests"
         )
 
@@ -55,15 +55,15 @@ def install(*packages: str) -> None:
 def _install(packages: Sequence[str]) -> None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update"], log="apt", env=env)
-    ours = not _POLICY.exists()
-    if ours:
+    is_missing = not _POLICY.exists()
+    if is_missing:
         _POLICY.write_text("#!/bin/sh\n# Do not start services on installation.\nexit 101\n")
         _POLICY.chmod(0o755)
     try:
         command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
         run(command, log="apt", env=env)
     finally:
-        if ours:
+        if is_missing:
             _POLICY.unlink()
 
 

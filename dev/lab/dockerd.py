@@ -181,9 +181,9 @@ def lab_docker(store: Store) -> Docker:
 
 def docker(store: Store) -> Docker:
     """Return a running daemon of that store: the user's own if it has this store, else the lab's."""
-    theirs = users_docker()
-    if theirs is not None and theirs.store == store:
-        return Docker(store, theirs.host, owned=False)
+    users = users_docker()
+    if users is not None and users.store == store:
+        return Docker(store, users.host, owned=False)
     daemon = lab_docker(store)
     daemon.bring_up()
     leftovers.use(store, daemon.cli)

@@ -52,9 +52,9 @@ def down() -> None:
 
 def status() -> Iterator[str]:
     """Yield one line for each daemon and each prepared part."""
-    theirs = users_docker()
-    if theirs is not None:
-        yield f"{theirs.store:<11} {theirs.host} (your own)"
+    users = users_docker()
+    if users is not None:
+        yield f"{users.store:<11} {users.host} (your own)"
     for store in STORES:
         daemon = lab_docker(store)
         pid = daemon.pid

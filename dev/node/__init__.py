@@ -125,17 +125,19 @@ def _make(tree: Path) -> None:
     packages = hashlib.sha256(repr(_PACKAGES).encode()).hexdigest()[:12]
     base = once("node-base", packages, _base, usually=40)
     run(["cp", "-a", f"{base}/.", tree], log="node")  # devices and owners included
-    ours = tree / "opt/node"
+    programs_folder = tree / "opt/node"
     for place, program in programs().items():
-        target = ours / place
+        target = programs_folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
         target.hardlink_to(program)  # both are in the cache, and large
     for part in PARTS:
-        (ours / part).symlink_to("parts")
-    shutil.copy(_RUNTIME, ours / _RUNTIME.name)
-    pause.write_pause(ours / "pause.tar", tool("busybox"))
+        (programs_folder / part).symlink_to("parts")
+    shutil.copy(_RUNTIME, programs_folder / _RUNTIME.name)
+    pause.write_pause(programs_folder / "pause.tar", tool("busybox"))
     shutil.copytree(
-        _INSIDE, ours / "python/dev/node/inside", ignore=shutil.ignore_patterns("__pycache__")
+        _INSIDE,
+        programs_folder / "python/dev/node/inside",
+        ignore=shutil.ignore_patterns("__pycache__"),
     )
     (tree / "etc/crictl.yaml").write_text(_CRICTL)
     launcher = tree / "usr/bin/k3s"

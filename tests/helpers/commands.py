@@ -1,4 +1,4 @@
-"""What tests of commands share: the function that runs one, and the names in its output."""
+"""The function type that runs a command, and names in the output of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Docker with another localhost than ours: a daemon in its own network namespace, as in a virtual machine."""
+"""A Docker with its own localhost: a daemon in its own network namespace, as in a virtual machine."""
 
 from __future__ import annotations
 

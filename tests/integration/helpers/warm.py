@@ -34,10 +34,10 @@ class Program:
         pipes = [] if output else [os.pipe(), os.pipe()]
         ends = [output.fileno()] * 2 if output else [write for _, write in pipes]
         self.stdout, self.stderr = (os.fdopen(r) for r, _ in pipes) if pipes else (None, None)
-        self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._status, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps({"arguments": [str(a) for a in arguments], "env": dict(env)})
-        with theirs:
-            socket.send_fds(_warm()[0], [request.encode()], [theirs.fileno(), *ends])
+        with child_end:
+            socket.send_fds(_warm()[0], [request.encode()], [child_end.fileno(), *ends])
         for _, write in pipes:
             os.close(write)
         self.pid = int(self._status.recv(16))
@@ -88,16 +88,16 @@ class Program:
 @cache
 def _warm() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start the process to fork from, and return its control socket; it ends when the socket closes."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
+    control, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with child_end:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.helpers.warm", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "tests.integration.helpers.warm", str(child_end.fileno())],
+            pass_fds=[child_end.fileno()],
             stdin=subprocess.DEVNULL,
         )
     atexit.register(process.wait)
-    atexit.register(ours.close)
-    return ours, process
+    atexit.register(control.close)
+    return control, process
 
 
 def main() -> None:

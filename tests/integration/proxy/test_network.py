@@ -178,7 +178,7 @@ def test_pull_works_after_docker_was_unreachable_during_a_push(
 
 
 def test_silently_dead_connection_to_docker_is_replaced(serve: Serve, engine: Docker) -> None:
-    """As with a tunnel after the machine slept: no event is missed or reported twice."""
+    """A tunnel is like that after the machine slept. No event is missed or reported twice."""
     seen: list[str] = []
     connected = threading.Event()
 

@@ -83,8 +83,8 @@ def test_failed_push_is_reported_to_the_client_instead_of_the_old_image(
 
 def _crane_push(serve: Serve, image: str, content: str, folder: Path) -> str:
     """Push another image under this tag, as CI would; return its digest."""
-    (folder / "theirs").write_text(content)
-    subprocess.run(["tar", "-C", folder, "-cf", folder / "layer.tar", "theirs"], check=True)
+    (folder / "other").write_text(content)
+    subprocess.run(["tar", "-C", folder, "-cf", folder / "layer.tar", "other"], check=True)
     crane = lab.tool("crane")
     done = subprocess.run(
         [
@@ -107,17 +107,17 @@ def test_manual_push_is_served_until_docker_changes_even_after_kill_9(
     engine: Docker, serve: Serve, registry: Registry, tmp_path: Path
 ) -> None:
     image = f"{engine.store}/hand:dev"
-    build(engine, f"{serve.name}/{image}", "ours")
-    ours = serve.pull(image).headers["Docker-Content-Digest"]
-    theirs = _crane_push(serve, image, "theirs", tmp_path)
+    build(engine, f"{serve.name}/{image}", "built")
+    built = serve.pull(image).headers["Docker-Content-Digest"]
+    pushed = _crane_push(serve, image, "other", tmp_path)
     serve.kill()
     serve.start()
     after_kill = serve.pull(image)
-    build(engine, f"{serve.name}/{image}", "ours, rebuilt")
+    build(engine, f"{serve.name}/{image}", "rebuilt")
     rebuilt = serve.pull(image)
 
-    assert ours != theirs
-    assert ("pushed-by-hand", theirs) == (
+    assert built != pushed
+    assert ("pushed-by-hand", pushed) == (
         after_kill.headers["Autoregistry"],
         after_kill.headers["Docker-Content-Digest"],
     )

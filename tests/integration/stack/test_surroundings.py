@@ -86,7 +86,7 @@ def test_another_registry_at_dockers_localhost_is_reported(
 def test_daemon_in_its_own_network_is_reported_and_its_images_are_refused(
     engine: lab.Docker, registry: lab.Registry, tmp_path: Path
 ) -> None:
-    """As in a virtual machine: nothing listens at its localhost, so it cannot push its images."""
+    """Docker in a virtual machine is like that: nothing listens at its localhost, so it cannot push."""
     if engine.store != "classic" or not engine.owned:
         pytest.skip("the third daemon uses the programs of the classic one")
     with (
