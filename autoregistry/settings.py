@@ -22,12 +22,17 @@ DOCKER_LIST_SECONDS = 60.0
 DOCKER_DIGEST_SECONDS = 20.0
 # Docker is silent this long only while the registry completes a layer of many gigabytes.
 PUSH_SILENCE_SECONDS = 600.0
-# The image that `doctor` and `cluster create` build to check a pull. No list of images shows it.
-CHECK = "autoregistry/check:pull"
+# The repository of the images that `doctor` and `cluster create` build to check a pull, each with a tag of its own.
+CHECK = "autoregistry/check"
 PUSH_THREADS = 4
 DOCKER_CALL_THREADS = 8
 DOCKER_LIST_THREADS = 2
 _T = TypeVar("_T")
+
+
+def is_check(reference: str) -> bool:
+    """Return True for the image of a check, such as `autoregistry/check:1f3c`. No list of images shows it."""
+    return reference.startswith((f"{CHECK}:", f"{CHECK}@"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,10 +125,14 @@ class Environment:
 
     @contextmanager
     def unpushed_image(self, name: str) -> Iterator[str]:
-        """Provide the reference of a small image that only Docker has, with new content each time."""
-        reference = f"{name}/{CHECK}"
+        """Provide the reference of a small image that only Docker has.
+
+        Its tag and content are new each time, because another command may check a pull at the same moment.
+        """
+        nonce = secrets.token_hex(16)
+        reference = f"{name}/{CHECK}:{nonce}"
         images = Images(self.daemon)
-        images.import_file(reference, "nonce", secrets.token_hex(16))
+        images.import_file(reference, "nonce", nonce)
         try:
             yield reference
         finally:

@@ -303,3 +303,13 @@ def test_missing_containers_and_serve_lead_to_up(engine: FakeEngine, typed: Type
     add_cluster(engine).mirror = Mirror.of(port, None)
 
     assert ("container autoregistry does not exist", "autoregistry up") in problems(typed)
+
+
+def test_each_check_has_an_image_of_its_own(node: Node, engine: FakeEngine, typed: Type) -> None:
+    """Review E: `attach`, `doctor` and Tilt at the same time took each other's image away."""
+    assert problems(typed) == []
+
+    removed = [path for path in engine.asked if path.startswith("DELETE /images/")]
+    images = [path.rpartition("/")[2] for path in removed]
+    assert len(removed) == len(set(removed)) == 2  # the loop, and the only node
+    assert all(image.startswith("check:") for image in images)

@@ -23,7 +23,7 @@ from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD, Journal
 from autoregistry.proxy.pull.pushes import Pushes
-from autoregistry.settings import CHECK
+from autoregistry.settings import is_check
 
 MAX_CONCURRENT_READS = 8
 CATALOG_PAGE = 1000
@@ -75,7 +75,7 @@ class Inventory:
     async def _read(self) -> list[ImageRow]:
         sizes = await self.docker_images()
         everything = {*sizes, *await self._registry_images()}
-        images = sorted(image for image in everything if str(image) != CHECK)
+        images = sorted(image for image in everything if not is_check(str(image)))
         return await self._rows(images, sizes)
 
     async def row(self, image: Image) -> ImageRow:

@@ -22,7 +22,7 @@ from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.backend.messages import BackendRequest
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
-from autoregistry.settings import CHECK
+from autoregistry.settings import is_check
 
 HEALTH_SECONDS = 2.0
 STATUS_PULLS = 200
@@ -123,13 +123,13 @@ class Status:
         """Return the last pulls and pushes, newest first, and the running pushes."""
         newest = [entry.payload for entry in reversed(self._history.entries)]
         pulls = [event for event in newest if event["type"] == "pull-answered"]
-        pulls = [event for event in pulls if event["manifest"] != CHECK]
+        pulls = [event for event in pulls if not is_check(event["manifest"])]
         pushes = [event for event in newest if event["type"] == "push-finished"]
-        pushes = [event for event in pushes if event["image"] != CHECK]
+        pushes = [event for event in pushes if not is_check(event["image"])]
         return {
             "pulls": pulls[:STATUS_PULLS],
             "pushes": pushes[:STATUS_PUSHES],
-            "running": list(self._stream.running.values()),
+            "running": [e for e in self._stream.running.values() if not is_check(str(e["image"]))],
         }
 
 

@@ -188,12 +188,14 @@ async def test_status_compares_docker_the_registry_and_the_nodes(lab: Lab) -> No
     assert {"docker": "ok", "backend": "ok"}.items() <= payload["health"].items()
 
 
-async def test_the_image_of_the_check_is_not_listed(lab: Lab) -> None:
-    lab.docker.build(f"{NAME}/{CHECK}", "v1")
-    assert (await lab.pull(CHECK)).headers["Autoregistry"] == "pushed"
+async def test_images_of_checks_are_not_listed(lab: Lab) -> None:
+    """Review E: each check has a tag of its own."""
+    check = f"{CHECK}:1f3c"
+    lab.docker.build(f"{NAME}/{check}", "v1")
+    assert (await lab.pull(check)).headers["Autoregistry"] == "pushed"
 
     everything = (await lab.client.get("/_autoregistry/status")).json()
-    one = (await lab.client.get(f"/_autoregistry/status?image={CHECK}")).json()
+    one = (await lab.client.get(f"/_autoregistry/status?image={check}")).json()
 
     assert [everything[key] for key in ("images", "pulls", "pushes")] == [[], [], []]
     assert [row["state"] for row in one["images"]] == ["in-step"]
