@@ -5,17 +5,20 @@ Pure: parses the output of `kubectl get ... -o json`. `cluster/nodes.py` runs ku
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-# Reasons of a container that waits for its image (kubernetes pkg/kubelet/images/types.go, and kubelet's own).
+# Reasons of a container that waits for its image, or for one that it mounts (kubernetes pkg/kubelet/images/types.go,
+# and kubelet's own).
 WAITING_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"}
 )
 RESTARTABLE_KINDS = ("Deployment", "StatefulSet", "DaemonSet")
 # These create new pods at their next run.
 NEXT_RUN_KINDS = ("Job", "CronJob")
+UNKNOWN = "unknown"
+"""The digest of a mounted image where Kubernetes does not report it (feature gate ImageVolumeWithDigest, 1.35)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,7 +35,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class ContainerUse:
-    """One container of one pod, and the image it uses."""
+    """One container of one pod, and an image that it runs, or mounts as a volume."""
 
     workload: Workload
     pod: str
@@ -40,7 +43,7 @@ class ContainerUse:
     reference: str
     """The image in the pod's specification, `localhost:5000/shop/api:dev`."""
     digest: str
-    """The digest it runs, `sha256:...`; empty if it does not run yet."""
+    """The digest it uses, `sha256:...`, or UNKNOWN; empty if it does not run yet."""
     pull_policy: str
     waiting_because: str = ""
     uid: str = ""
@@ -48,7 +51,7 @@ class ContainerUse:
 
 
 def parse_container_uses(listing: dict[str, Any]) -> list[ContainerUse]:
-    """Return the containers, with init containers, in the output of `get pods,replicasets,jobs -A -o json`."""
+    """Return what containers, also init containers, use in the output of `get pods,replicasets,jobs -A -o json`."""
     items = listing.get("items", [])
     owners = {
         (item["metadata"]["namespace"], item["kind"], item["metadata"]["name"]): item
@@ -64,25 +67,41 @@ def _pod_uses(
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
     if metadata.get("deletionTimestamp"):
         return
-    workload = _workload(pod, owners)
     states = {
         state["name"]: state
         for kind in ("initContainerStatuses", "containerStatuses")
         for state in status.get(kind) or []
     }
+    volumes = {v["name"]: v["image"] for v in spec.get("volumes") or [] if v.get("image")}
     for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
         state = states.get(container["name"], {})
+        digest = str(state.get("imageID", "")).rpartition("@")[2]
+        images = [(container["image"], digest, container.get("imagePullPolicy", ""))]
+        for mount in container.get("volumeMounts") or []:
+            if image := volumes.get(mount["name"]):
+                mounted = _mounted_digest(state, mount["name"]) if digest else ""
+                images.append((image.get("reference", ""), mounted, image.get("pullPolicy", "")))
         reason = state.get("state", {}).get("waiting", {}).get("reason", "")
-        yield ContainerUse(
-            workload=workload,
-            pod=metadata["name"],
-            node=spec.get("nodeName", ""),
-            reference=container["image"],
-            digest=str(state.get("imageID", "")).rpartition("@")[2],
-            pull_policy=container.get("imagePullPolicy", ""),
-            waiting_because=reason if reason in WAITING_REASONS else "",
-            uid=str(metadata.get("uid", "")),
-        )
+        for reference, used, pull_policy in images:
+            yield ContainerUse(
+                workload=_workload(pod, owners),
+                pod=metadata["name"],
+                node=spec.get("nodeName", ""),
+                reference=reference,
+                digest=used,
+                pull_policy=pull_policy,
+                waiting_because=reason if reason in WAITING_REASONS else "",
+                uid=str(metadata.get("uid", "")),
+            )
+
+
+def _mounted_digest(state: dict[str, Any], volume: str) -> str:
+    """Return the digest of a mounted image. containerd's own Id of the image, without `@`, is no such digest."""
+    for mount in state.get("volumeMounts") or []:
+        status = (mount.get("volumeStatus") or {}).get("image") or {}
+        if mount["name"] == volume and "@" in status.get("imageRef", ""):
+            return str(status["imageRef"]).rpartition("@")[2]
+    return UNKNOWN
 
 
 def _workload(item: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Workload:
@@ -106,27 +125,25 @@ class RestartPlan:
 
 
 def plan_restarts(
-    uses: Iterable[ContainerUse],
-    references: frozenset[str],
-    current: frozenset[str],
-    namespace: str = "",
+    uses: Iterable[ContainerUse], current: Mapping[str, Set[str]], namespace: str = ""
 ) -> RestartPlan:
-    """Return exactly the workloads whose pods run one of these references with a digest that is not current."""
-    outdated = {
-        use.workload
-        for use in uses
-        if use.reference in references
-        and use.digest
-        and use.digest not in current
-        and namespace in ("", use.workload.namespace)
-    }
-    kinds = {
-        kind: tuple(sorted(w for w in outdated if w.kind == kind))
-        for kind in {w.kind for w in outdated}
-    }
-    known_kinds = (*RESTARTABLE_KINDS, *NEXT_RUN_KINDS)
+    """Return exactly the workloads whose pods use another digest than the current ones of their node, by its name."""
+    outdated = sorted(
+        {
+            use.workload
+            for use in uses
+            if use.digest
+            and use.digest not in (current.get(use.node) or {use.digest})
+            and namespace in ("", use.workload.namespace)
+        }
+    )
+    kinds = (*RESTARTABLE_KINDS, *NEXT_RUN_KINDS)
+
+    def of_kinds(*kinds: str) -> tuple[Workload, ...]:
+        return tuple(w for kind in kinds for w in outdated if w.kind == kind)
+
     return RestartPlan(
-        restart=tuple(w for kind in RESTARTABLE_KINDS for w in kinds.get(kind, ())),
-        next_run=tuple(w for kind in NEXT_RUN_KINDS for w in kinds.get(kind, ())),
-        not_restartable=tuple(w for kind in kinds if kind not in known_kinds for w in kinds[kind]),
+        restart=of_kinds(*RESTARTABLE_KINDS),
+        next_run=of_kinds(*NEXT_RUN_KINDS),
+        not_restartable=tuple(w for w in outdated if w.kind not in kinds),
     )

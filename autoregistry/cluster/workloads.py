@@ -10,7 +10,13 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 from autoregistry.cluster.nodes import Node, Nodes
-from autoregistry.cluster.pods import ContainerUse, RestartPlan, Workload, plan_restarts
+from autoregistry.cluster.pods import (
+    UNKNOWN,
+    ContainerUse,
+    RestartPlan,
+    Workload,
+    plan_restarts,
+)
 from autoregistry.errors import AutoregistryError
 
 REPORTER = "autoregistry"
@@ -30,25 +36,27 @@ def outdated(
     *,
     namespace: str = "",
     digest: str = "",
+    with_unknown: bool = False,
 ) -> RestartPlan:
-    """Return what runs on these nodes with another digest than the node has, or than `digest` if it is given.
+    """Return what uses another digest on these nodes than the node has, or than `digest` if it is given.
 
-    Nodes that cannot list their images are left out. Raises ClusterRefused.
+    Nodes that cannot list their images are left out. `with_unknown` includes pods that mount an image whose digest
+    Kubernetes does not report. Raises ClusterRefused.
     """
-    old: list[ContainerUse] = []
-    uses = nodes.container_uses(cluster)
+    uses = [
+        use
+        for use in nodes.container_uses(cluster)
+        if use.reference in references and (with_unknown or use.digest != UNKNOWN)
+    ]
+    current: dict[str, set[str]] = {}
     for node in members:
-        on_node = [use for use in uses if use.node == node.name and use.reference in references]
-        if on_node:
+        if any(use.node == node.name for use in uses):
             with suppress(AutoregistryError):  # it is slow, or stopping
-                current = {digest} if digest else _digests(nodes, node, references)
-                old += [use for use in on_node if current and use.digest not in current]
-    return plan_restarts(old, references, frozenset(), namespace)
-
-
-def _digests(nodes: Nodes, node: Node, references: frozenset[str]) -> set[str]:
-    images = nodes.images_on(node)
-    return {digest for reference in references for digest in images.get(reference, ())}
+                images = {} if digest else nodes.images_on(node)
+                current[node.name] = (
+                    {digest} if digest else {d for r in references for d in images.get(r, ())}
+                )
+    return plan_restarts(uses, current, namespace)
 
 
 def restart(nodes: Nodes, cluster: str, workloads: Iterable[Workload]) -> dict[Workload, str]:

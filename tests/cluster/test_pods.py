@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from autoregistry.cluster.pods import (
+    UNKNOWN,
     ContainerUse,
     RestartPlan,
     Workload,
@@ -116,12 +119,45 @@ def test_exactly_the_workloads_with_another_digest_are_restarted() -> None:
         ),
         next_run=(Workload("shop", "Job", "once"), Workload("shop", "CronJob", "night")),
         not_restartable=(Workload("shop", "Pod", "alone"),),
-    ) == plan_restarts(uses, frozenset({IMAGE}), frozenset({NEW}))
+    ) == plan_restarts(uses, {"node-0": {NEW}})
 
 
-def test_other_images_and_other_namespaces_are_not_restarted() -> None:
+def test_pods_on_other_nodes_and_in_other_namespaces_are_not_restarted() -> None:
     uses = parse_container_uses({"items": [_pod("alone")]})
 
     nothing = RestartPlan((), (), ())
-    assert nothing == plan_restarts(uses, frozenset({"localhost:5000/other:dev"}), frozenset({NEW}))
-    assert nothing == plan_restarts(uses, frozenset({IMAGE}), frozenset({NEW}), namespace="default")
+    assert nothing == plan_restarts(uses, {"node-1": {NEW}, "node-0": set()})
+    assert nothing == plan_restarts(uses, {"node-0": {NEW}}, namespace="default")
+
+
+MODEL = "localhost:5000/model:dev"
+REPORTED = {"name": "model", "volumeStatus": {"image": {"imageRef": f"localhost:5000/model@{OLD}"}}}
+IDENTITY = {"name": "model", "volumeStatus": {"image": {"imageRef": "sha256:config"}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param({"volumeMounts": [REPORTED]}, (OLD, ""), id="reported"),
+        pytest.param({"volumeMounts": [IDENTITY]}, (UNKNOWN, ""), id="the runtime's own Id"),
+        pytest.param({}, (UNKNOWN, ""), id="not reported"),
+        pytest.param(
+            {"imageID": "", "state": {"waiting": {"reason": "ErrImagePull"}}},
+            ("", "ErrImagePull"),
+            id="the container waits for it",
+        ),
+    ],
+)
+def test_images_mounted_as_volumes_are_used(
+    status: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    """Review E: their pods were not woken, not restarted, and not shown by `why`."""
+    pod = _pod("api-1", **status)
+    volume = {"name": "model", "image": {"reference": MODEL, "pullPolicy": "Always"}}
+    pod["spec"]["volumes"] = [{"name": "tmp", "emptyDir": {}}, volume]
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "tmp"}, {"name": "model"}]
+
+    _, mounted = parse_container_uses({"items": [pod]})
+    assert (mounted.reference, mounted.pod, mounted.node) == (MODEL, "api-1", "node-0")
+    assert mounted.pull_policy == "Always"
+    assert (mounted.digest, mounted.waiting_because) == expected

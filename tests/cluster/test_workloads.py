@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoregistry.cluster.pods import ContainerUse, Workload
+from autoregistry.cluster.pods import UNKNOWN, ContainerUse, Workload
 from autoregistry.cluster.workloads import outdated, restart
 from autoregistry.errors import ClusterRefused
 from tests.fakes.nodes import FakeNodes, node
@@ -50,6 +50,25 @@ def test_a_node_that_cannot_list_its_images_is_left_out() -> None:
     plan = outdated(nodes, "dev", [silent, healthy], frozenset({APP}))
 
     assert [str(workload) for workload in plan.restart] == ["deployment/on-healthy in shop"]
+
+
+def test_other_images_are_not_restarted() -> None:
+    nodes = FakeNodes({node("server-0"): {APP: frozenset({NEW})}})
+    nodes.pods = [_use("server-0", "old", OLD)]
+
+    plan = outdated(nodes, "dev", [node("server-0")], frozenset({"localhost:5000/other:dev"}))
+
+    assert plan.restart == ()
+
+
+def test_a_mounted_image_without_a_known_digest_is_old_only_for_a_user_who_asks() -> None:
+    """Review E. Otherwise each push would restart it, and each node that gets the image late."""
+    nodes = FakeNodes({node("server-0"): {APP: frozenset({NEW})}})
+    nodes.pods = [_use("server-0", "mounts", UNKNOWN)]
+    where = ("dev", [node("server-0")], frozenset({APP}))
+
+    assert outdated(nodes, *where).restart == ()
+    assert [w.name for w in outdated(nodes, *where, with_unknown=True).restart] == ["mounts"]
 
 
 @dataclass

@@ -82,7 +82,13 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
         references = frozenset(names.docker_references(image))
         plans = {
             name: outdated(
-                environment.nodes, name, members, references, namespace=namespace, digest=digest
+                environment.nodes,
+                name,
+                members,
+                references,
+                namespace=namespace,
+                digest=digest,
+                with_unknown=True,
             )
             for name, members in by_cluster(nodes).items()
         }

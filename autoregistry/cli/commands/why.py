@@ -19,7 +19,7 @@ from autoregistry.cli.commands.status import stopped_nodes
 from autoregistry.cli.docker import ImageFacts, image_facts
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import show_line, stdout
-from autoregistry.cluster.pods import ContainerUse
+from autoregistry.cluster.pods import UNKNOWN, ContainerUse
 from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingInvalid
 from autoregistry.image_state import ImageState, next_pull
 from autoregistry.names import Image, RegistryNames
@@ -125,6 +125,8 @@ def _copy_remark(copy: dict[str, Any]) -> str:
 def _use_remark(use: ContainerUse, current: str) -> str:
     if use.waiting_because:
         return f"{use.workload}, waits: {use.waiting_because}"
+    if use.digest == UNKNOWN:
+        return f"{use.workload}, mounts it, and Kubernetes does not report its digest"
     state = "runs it" if use.digest == current else "runs an older image"
     return f"{use.workload}, {state}, {use.pull_policy}"
 
@@ -132,7 +134,9 @@ def _use_remark(use: ContainerUse, current: str) -> str:
 def _next(row: dict[str, Any], uses: list[ContainerUse], registry: str) -> tuple[str, str]:
     """Return what the next pull does, and the command that helps."""
     state = ImageState(row["state"])
-    if state is ImageState.IN_STEP and any(use.digest not in ("", row["registry"]) for use in uses):
+    if state is ImageState.IN_STEP and any(
+        use.digest not in ("", UNKNOWN, row["registry"]) for use in uses
+    ):
         command = f"autoregistry restart {row['image']}"
         return "pods run an older image until they are restarted", command
     return next_pull(state, row["image"], registry)
