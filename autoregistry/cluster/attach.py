@@ -7,7 +7,7 @@ that comes back after a restart must find its own address free (k3d-io/k3d#1637,
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from autoregistry.cluster.addresses import collisions, endpoint_config
 from autoregistry.cluster.config_map import announce, withdraw
@@ -28,9 +28,9 @@ class AttachResult:
 
     nodes: list[Node]
     """The nodes that pull through us."""
-    until_restart: list[Node] = field(default_factory=list)
-    """Those of them that do so only until they start again."""
-    replaced: str = ""
+    remarks: list[str]
+    """Sentences for the user about single nodes."""
+    replaced: str
     """The registry that the cluster's ConfigMap named before; empty if there was none, or it was ours."""
 
 
@@ -60,22 +60,27 @@ class Attachment:
             )
         return running
 
-    def refuse_old_k3s(self, nodes: list[Node]) -> None:
-        """Raise ClusterRefused if a node's containerd does not read hosts.toml."""
+    def require_attachable(self, nodes: list[Node]) -> None:
+        """Raise ClusterRefused if a node's containerd does not read hosts.toml, or reads one that is the user's."""
         for node in nodes:
             if not self._files.is_supported(node):
                 raise ClusterRefused(
                     f"{node.name} runs a k3s older than January 2024 ({node.image}), which is not supported",
                     f"autoregistry cluster create NAME -- --image {K3S_IMAGE}",
                 )
+            if path := self._files.foreign_file(node, self._mirror):
+                raise ClusterRefused(
+                    f"{path} in {node.name} leads to another registry, and autoregistry did not write it",
+                    f"docker exec {node.name} mv {path} {path}.old",
+                )
 
     def attach(self, cluster: str) -> AttachResult:
         """Make the cluster's nodes pull through us from their next pull on. Raises ClusterRefused."""
         running = self.running_nodes(cluster)
-        self.refuse_old_k3s(running)
+        self.require_attachable(running)
         self.join(cluster)
-        until_restart = [node for node in running if not self._files.attach(node, self._mirror)]
-        return AttachResult(running, until_restart, announce(self._nodes, cluster, self._mirror))
+        remarks = [text for node in running for text in self._files.attach(node, self._mirror)]
+        return AttachResult(running, remarks, announce(self._nodes, cluster, self._mirror))
 
     def rejoin(self) -> list[str]:
         """Join the networks that we are not on and whose nodes pull from us; return those networks.
@@ -126,11 +131,11 @@ class Attachment:
             # An address can be chosen only on a network with a configured subnet (moby, validateIPAddress).
             self._containers.connect(network, member)
 
-    def detach(self, cluster: str) -> list[Node]:
+    def detach(self, cluster: str) -> list[str]:
         """Undo what `attach` or `create` did, for good: a node that starts again stays detached.
 
-        Returns the nodes whose registries.yaml has a mirror that takes effect only at their next start. Raises
-        ClusterRefused if a node does not run, because its files cannot be changed then.
+        Returns remarks for the user about single nodes. Raises ClusterRefused if a node does not run, because its
+        files cannot be changed then.
         """
         nodes = self.running_nodes(cluster)
         for node in self._nodes.of(cluster):
@@ -140,11 +145,11 @@ class Attachment:
                 raise ClusterRefused(
                     f"{node.name} cannot be detached: {node.unavailable_because}", fix
                 )
-        at_next_start = [node for node in nodes if not self._files.detach(node, self._mirror)]
+        remarks = [text for node in nodes for text in self._files.detach(node, self._mirror)]
         if any(node.is_server for node in nodes):
             withdraw(self._nodes, cluster)
         self.leave(cluster)
-        return at_next_start
+        return remarks
 
     def leave(self, cluster: str) -> None:
         """Disconnect the registry from the cluster's network, unless another cluster uses that network as well."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from autoregistry.cluster.attach import Attachment
-from autoregistry.cluster.mirror_config import Mirror
+from autoregistry.cluster.mirror_config import Mirror, hosts_path
 from autoregistry.engine.containers import Container, Containers, ExecResult
 from autoregistry.engine.networks import Networks
 from autoregistry.errors import ClusterRefused, DockerRefused
@@ -175,4 +175,19 @@ def test_k3s_without_hosts_toml_is_refused_before_anything_changes() -> None:
     message = "k3d-dev-server-0 runs a k3s older than January 2024 (k3s), which is not supported"
     assert refused.value.message == message
     assert refused.value.hint.startswith("autoregistry cluster create NAME -- --image rancher/k3s:")
+    assert engine.did == []
+
+
+def test_users_hosts_toml_that_leads_elsewhere_is_refused_before_anything_changes() -> None:
+    """Review E: `attach` wrote over it."""
+    engine = FakeContainers([node("10.0.0.3")], mirror="http://other:5000")
+
+    with pytest.raises(ClusterRefused) as refused:
+        attachment(engine).attach("dev")
+
+    path = hosts_path("localhost:5000")
+    assert refused.value.message == (
+        f"{path} in k3d-dev-server-0 leads to another registry, and autoregistry did not write it"
+    )
+    assert refused.value.hint == f"docker exec k3d-dev-server-0 mv {path} {path}.old"
     assert engine.did == []

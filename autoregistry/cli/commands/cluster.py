@@ -61,7 +61,7 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
     leave_unused(environment.containers, networks, f"k3d-{name}", (PROXY, BACKEND))
     _run_k3d_create(environment, program, name, mirror, flags)
     attachment = environment.attachment(mirror)
-    attachment.refuse_old_k3s(attachment.running_nodes(name))
+    attachment.require_attachable(attachment.running_nodes(name))
     attachment.join(name)
     _show_replaced(name, announce(environment.nodes, name, mirror))
     _check_pull(environment, name, mirror)
@@ -149,11 +149,8 @@ def attach(names: tuple[str, ...], is_all: bool, via: str, port: int | None) -> 
         result = attachment.attach(name)
         stderr.print(f"{name}  attached: {', '.join(node.name for node in result.nodes)}")
         _show_replaced(name, result.replaced)
-        for node in result.until_restart:
-            stderr.print(
-                f"{name}  {node.name} is attached only until it restarts: its registries.yaml has other endpoints"
-                " and is mounted, so it cannot be changed"
-            )
+        for remark in result.remarks:
+            stderr.print(f"{name}  {remark}")
         _check_pull(environment, name, mirror)
 
 
@@ -173,12 +170,9 @@ def detach(names: tuple[str, ...]) -> None:
     """
     environment = Environment.current()
     for name in names:
-        at_next_start = environment.attachment(environment.mirror()).detach(name)
-        stderr.print(f"{name}  detached")
-        for node in at_next_start:
-            stderr.print(
-                f"{name}  {node.name}: the mirrors in its registries.yaml take effect when it restarts"
-            )
+        remarks = environment.attachment(environment.mirror()).detach(name)
+        for text in ("detached", *remarks):
+            stderr.print(f"{name}  {text}")
 
 
 @cluster.command()

@@ -66,7 +66,7 @@ def test_doctor_reports_each_problem_with_the_command_that_fixes_it(clusters: Cl
     docker, network, agent = clusters.engine.cli, f"k3d-{MAIN}", f"k3d-{MAIN}-agent-0"
     taken = clusters.inspect(agent)["NetworkSettings"]["Networks"][network]["IPAddress"]
     file = f"/var/lib/rancher/k3s/agent/etc/containerd/certs.d/{clusters.name}/hosts.toml"
-    elsewhere = 'server = "http://other:5000"'
+    elsewhere = '# Written by autoregistry\nserver = "http://other:5000"'
     docker("exec", agent, "sh", "-c", f"echo '{elsewhere}' > {file}")
     clusters.kubectl("delete", "configmap", "-n", "kube-public", "local-registry-hosting")
     docker("network", "disconnect", network, "autoregistry")
