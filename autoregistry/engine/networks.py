@@ -22,19 +22,39 @@ def _subnet(facts: dict[str, Any]) -> str | None:
     return next((str(c["Subnet"]) for c in configs if ":" not in c.get("Subnet", ":")), None)
 
 
-class Networks:
-    """The networks of one daemon. `Containers.connect` joins a container to one."""
+class _Labelled:
+    """What networks and volumes have in common: names, labels, and how Docker creates and removes them."""
+
+    kind: str
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
+    def labels(self, name: str) -> Mapping[str, str] | None:
+        """Return its labels, or None if it does not exist."""
+        return self._daemon.get(f"/{self.kind}s/{name}", _labels)
+
+    def create(self, name: str, labels: Mapping[str, str]) -> None:
+        """Create it. An existing volume is left as it is; an existing network is an error."""
+        body = {"Name": name, "Labels": dict(labels), "CheckDuplicate": True}  # a network's
+        path = f"/{self.kind}s/create"
+        response = self._daemon.request("POST", path, json=body, timeout=CHANGE_SECONDS)
+        if response.status_code == 404:
+            raise DockerRefused(error_message(response))
+
+    def remove(self, name: str) -> None:
+        """Remove it, a volume with its content. If it does not exist, this is not an error."""
+        self._daemon.request("DELETE", f"/{self.kind}s/{name}", timeout=CHANGE_SECONDS)
+
+
+class Networks(_Labelled):
+    """The networks of one daemon. `Containers.connect` joins a container to one."""
+
+    kind = "network"
+
     def identity(self, network: str) -> str | None:
         """Return its Id, or None if there is no such network. A network of the same name later has another Id."""
         return self._daemon.get(f"/networks/{network}", lambda facts: str(facts["Id"]))
-
-    def labels(self, network: str) -> Mapping[str, str] | None:
-        """Return its labels, or None if there is no such network."""
-        return self._daemon.get(f"/networks/{network}", _labels)
 
     def members(self, network: str) -> tuple[str, ...]:
         """Return the names of the running containers on it."""
@@ -55,34 +75,8 @@ class Networks:
         )
         return frozenset(addresses or ())
 
-    def create(self, network: str, labels: Mapping[str, str]) -> None:
-        body = {"Name": network, "Labels": dict(labels), "CheckDuplicate": True}
-        self._daemon.request("POST", "/networks/create", json=body, timeout=CHANGE_SECONDS)
 
-    def remove(self, network: str) -> None:
-        """Remove it. A network that does not exist is not an error."""
-        self._daemon.request("DELETE", f"/networks/{network}", timeout=CHANGE_SECONDS)
-
-
-class Volumes:
+class Volumes(_Labelled):
     """The named volumes of one daemon."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-
-    def labels(self, volume: str) -> Mapping[str, str] | None:
-        """Return its labels, or None if there is no such volume."""
-        return self._daemon.get(f"/volumes/{volume}", _labels)
-
-    def create(self, volume: str, labels: Mapping[str, str]) -> None:
-        """Create it. An existing volume is left as it is."""
-        body = {"Name": volume, "Labels": dict(labels)}
-        response = self._daemon.request(
-            "POST", "/volumes/create", json=body, timeout=CHANGE_SECONDS
-        )
-        if response.status_code == 404:
-            raise DockerRefused(error_message(response))
-
-    def remove(self, volume: str) -> None:
-        """Remove it and its content. A volume that does not exist is not an error."""
-        self._daemon.request("DELETE", f"/volumes/{volume}", timeout=CHANGE_SECONDS)
+    kind = "volume"

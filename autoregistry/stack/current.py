@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from autoregistry.engine.containers import Container, Containers
+from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import StackRefused
 from autoregistry.stack.model import BACKEND, HOST, OPTIONS, PROXY, ROLE
 from autoregistry.stack.options import Host, Options, flags_of, from_label
@@ -81,6 +82,18 @@ class CurrentStack:
                 flags = flags_of(choices)
                 hint = f"autoregistry generate compose{flags} --output {file} && {hint}"
             raise StackRefused("docker compose manages this stack; change it with compose", hint)
+
+
+def require_names(kind: Networks | Volumes, *names: str) -> None:
+    """Raise StackRefused if another program's network or volume has one of these names."""
+    for name in names:
+        labels = kind.labels(name)
+        if labels is not None and ROLE not in labels:
+            raise StackRefused(
+                f"the {kind.kind} name {name} is already used by another {kind.kind}",
+                f"docker {kind.kind} rm {name}"
+                + "  (deletes its content)" * (kind.kind == "volume"),
+            )
 
 
 def find_stack(containers: Containers) -> CurrentStack:

@@ -34,12 +34,23 @@ def take_down(daemon: Daemon, report: Report, *, volumes: bool) -> tuple[Current
     if ROLE in (networks.labels(NETWORK) or {}):
         _remove_network(networks)
         report(StepDone(f"network {NETWORK}", "removed"))
-    named = Volumes(daemon)
-    removed = [name for name in (DATA, STATE) if volumes and named.labels(name) is not None]
-    for name in removed:
-        named.remove(name)
-        report(StepDone(f"volume {name}", "removed"))
-    return before, removed
+    return before, _remove_volumes(Volumes(daemon), report) if volumes else []
+
+
+def _remove_volumes(volumes: Volumes, report: Report) -> list[str]:
+    """Remove the volumes that `up` created, and return their names."""
+    removed = []
+    for name in (DATA, STATE):
+        labels = volumes.labels(name)
+        if labels is not None and ROLE not in labels:
+            report(
+                StepDone(f"volume {name}", "kept: another program created it", has_changed=False)
+            )
+        elif labels is not None:
+            volumes.remove(name)
+            report(StepDone(f"volume {name}", "removed"))
+            removed.append(name)
+    return removed
 
 
 def _remove_network(networks: Networks) -> None:

@@ -18,15 +18,17 @@ from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import ports
 from autoregistry.stack.create_request import create_request
-from autoregistry.stack.current import CurrentStack, find_stack
+from autoregistry.stack.current import CurrentStack, find_stack, require_names
 from autoregistry.stack.docker_socket import daemon_in, find_host, machine_names
 from autoregistry.stack.images import ensure_proxy_image, ensure_registry_image, remove_old_images
 from autoregistry.stack.model import (
     BACKEND,
+    DATA,
     NETWORK,
     PROXY,
     ROLE,
     SPECIFICATION,
+    STATE,
     USER,
     Service,
     Stack,
@@ -78,6 +80,8 @@ class Up:
         current = find_stack(self._containers)
         current.require_ours()
         current.require_no_compose("up -d", choices)
+        require_names(self._networks, NETWORK)
+        require_names(self._volumes, DATA, STATE)
         options = replace(current.options, **choices)  # type: ignore[arg-type]  # the caller's flags
         self._require_free_port(current, options)
         ensure_registry_image(self._daemon, options, self._report)
@@ -128,11 +132,9 @@ class Up:
         return host
 
     def _ensure_stack(self, model: Stack, current: CurrentStack) -> None:
-        is_new_network = self._ensure_network(model)
+        is_new_network = self._ensure(self._networks, model.network, model.labels)
         for volume in model.volumes:
-            if self._volumes.labels(volume) is None:
-                self._volumes.create(volume, model.labels)
-                self._done(f"volume {volume}", "created")
+            self._ensure(self._volumes, volume, model.labels)
         existing = {container.name: container for container in current.containers}
         results = {}
         for service in model.services:
@@ -144,19 +146,13 @@ class Up:
             self._wait_healthy(name)
             self._done(name, f"{result}, healthy", has_changed=result != "unchanged")
 
-    def _ensure_network(self, model: Stack) -> bool:
-        """Create the network if it does not exist, and return True if it was created."""
-        labels = self._networks.labels(model.network)
-        if labels is None:
-            self._networks.create(model.network, model.labels)
-            self._done(f"network {model.network}", "created")
-            return True
-        if ROLE not in labels:
-            raise StackRefused(
-                f"the network name {model.network} is already used by another network",
-                f"docker network rm {model.network}",
-            )
-        return False
+    def _ensure(self, kind: Networks | Volumes, name: str, labels: Mapping[str, str]) -> bool:
+        """Create the network or volume if it does not exist, and return True if it was created."""
+        if kind.labels(name) is not None:
+            return False
+        kind.create(name, labels)
+        self._done(f"{kind.kind} {name}", "created")
+        return True
 
     def _ensure_container(
         self, service: Service, current: Container | None, *, is_new_network: bool

@@ -247,6 +247,10 @@ def _taken_network(engine: FakeEngine) -> None:
     engine.networks["autoregistry"] = {"Name": "autoregistry"}
 
 
+def _taken_volume(engine: FakeEngine) -> None:
+    engine.volumes["autoregistry-data"] = {"Name": "autoregistry-data"}
+
+
 def _unpullable(cause: str) -> Any:
     def arrange(engine: FakeEngine) -> None:
         engine.images.clear()
@@ -283,6 +287,13 @@ def _unhealthy(engine: FakeEngine) -> None:
             "the network name autoregistry is already used by another network",
             "docker network rm autoregistry",
             id="network name in use",
+        ),
+        pytest.param(
+            _taken_volume,
+            StackRefused,
+            "the volume name autoregistry-data is already used by another volume",
+            "docker volume rm autoregistry-data  (deletes its content)",
+            id="volume name in use (review E)",
         ),
         pytest.param(
             _unpullable("dial tcp: no such host"),
@@ -346,6 +357,22 @@ def test_down_removes_the_volumes_only_on_request(engine: FakeEngine) -> None:
 
     assert left == (set(), set(), {"autoregistry-data", "autoregistry-state"})
     assert engine.volumes == {}
+
+
+def test_down_keeps_volumes_that_another_program_created(engine: FakeEngine) -> None:
+    """Review E: any volume with the name was removed."""
+    up(engine)
+    engine.volumes["autoregistry-data"] = {"Name": "autoregistry-data", "Labels": None}
+    steps: list[Step] = []
+
+    _, removed = take_down(engine.daemon, steps.append, volumes=True)
+
+    assert removed == ["autoregistry-state"]
+    assert set(engine.volumes) == {"autoregistry-data"}
+    assert (
+        StepDone("volume autoregistry-data", "kept: another program created it", has_changed=False)
+        in steps
+    )
 
 
 @pytest.mark.parametrize(
