@@ -14,8 +14,14 @@ from autoregistry.stack.options import Options
 from autoregistry.stack.proxy_image import REPOSITORY, ImageSource
 from autoregistry.stack.steps import Report, StepDone, StepProgress, StepStarted
 
-# How registries refuse a client without a login.
-_DENIED = ("unauthorized", "denied", "authentication required", "no basic auth")
+# How registries refuse a client without a login. Docker Hub limits such clients ("toomanyrequests").
+_NEEDS_LOGIN = (
+    "unauthorized",
+    "denied",
+    "authentication required",
+    "no basic auth",
+    "toomanyrequests",
+)
 
 
 def ensure_registry_image(daemon: Daemon, options: Options, report: Report) -> None:
@@ -70,7 +76,9 @@ def _ensure(daemon: Daemon, reference: str, flag: str, report: Report) -> None:
         pull_image(daemon, reference, on_progress)
     except DockerRefused as exc:
         hint = f"autoregistry up {flag} IMAGE  (an image that can be pulled, or that Docker has)"
-        if any(word in exc.message.lower() for word in _DENIED):
-            hint = f"docker pull {reference}  (with your login; autoregistry pulls without one)"
+        if any(text in exc.message.lower() for text in _NEEDS_LOGIN):
+            hint = (
+                f"docker pull {reference}  (after docker login: autoregistry pulls without a login)"
+            )
         raise ImageUnavailable(f"{reference} cannot be pulled: {exc.message}", hint) from exc
     report(StepDone(step, "pulled"))

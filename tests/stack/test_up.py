@@ -306,8 +306,15 @@ def _unhealthy(engine: FakeEngine) -> None:
             _unpullable("unauthorized: authentication required"),
             ImageUnavailable,
             "registry:2 cannot be pulled: unauthorized: authentication required",
-            "docker pull registry:2  (with your login; autoregistry pulls without one)",
+            "docker pull registry:2  (after docker login: autoregistry pulls without a login)",
             id="private image",
+        ),
+        pytest.param(
+            _unpullable("toomanyrequests: You have reached your unauthenticated pull rate limit."),
+            ImageUnavailable,
+            "registry:2 cannot be pulled: toomanyrequests: You have reached your unauthenticated pull rate limit.",
+            "docker pull registry:2  (after docker login: autoregistry pulls without a login)",
+            id="rate limit of Docker Hub (review E)",
         ),
         pytest.param(
             _unbuildable,
