@@ -100,8 +100,14 @@ class Daemon:
             ) from exc
         if "base_url" in parameters:
             return parameters
-        context = compat.ContextAPI.kwargs_from_context(environment=self._environment)
         name = self._environment.get("DOCKER_CONTEXT") or compat.get_current_context_name()
+        try:
+            context = compat.ContextAPI.kwargs_from_context(name)
+        except Exception as exc:  # docker-py raises a bare Exception for a damaged meta.json
+            raise DockerUnreachable(
+                f"Docker's context {name} cannot be read: {exc.__cause__ or exc}",
+                f"docker context rm --force {name}  (then create it again)",
+            ) from exc
         # docker-py would go on with the default daemon, also if there is no config.json.
         if not context and name != "default":
             raise DockerUnreachable(f"Docker's context {name} does not exist", "docker context ls")
