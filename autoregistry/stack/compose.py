@@ -42,6 +42,8 @@ def _service(stack: Stack, service: Service) -> dict[str, object]:
         "tmpfs": list(service.tmpfs),
         "networks": [stack.network],
         "depends_on": {service.needs: {"condition": "service_healthy"}} if service.needs else {},
+        "mem_limit": service.memory,
+        "pids_limit": service.pids,
         "restart": service.restart,
         "stop_grace_period": f"{service.stop_seconds}s",
         "read_only": service.is_read_only,

@@ -27,6 +27,8 @@ def create_request(service: Service) -> dict[str, object]:
             "PortBindings": {_PORT: bindings} if bindings else {},
             "Mounts": [_mount(mount) for mount in service.mounts],
             "Tmpfs": dict.fromkeys(service.tmpfs, ""),
+            "Memory": service.memory,
+            "PidsLimit": service.pids,
             "RestartPolicy": {"Name": service.restart},
             "ReadonlyRootfs": service.is_read_only,
             "CapDrop": list(service.dropped),

@@ -31,6 +31,7 @@ PORT_INSIDE = 5000
 # The proxy takes up to ten seconds to finish and report what it cut off; by default Docker kills it after ten.
 GRACE_SECONDS = 15
 USER = 65532
+_MIB = 1024 * 1024
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 # Docker passes the CLI's proxies to containers; these have only local peers (k3d-io/k3d#184).
 NO_PROXIES = {
@@ -92,6 +93,10 @@ class Service:
     role: str
     image: str
     health: HealthCheck
+    memory: int
+    """The limit, in bytes."""
+    pids: int
+    """The limit of processes and threads."""
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
@@ -144,6 +149,8 @@ def _backend(options: Options, host: Host) -> Service:
             role="backend",
             image=options.registry_image,
             health=_health_check(host, "CMD", "wget", "-q", "-O", "/dev/null", _BACKEND_CHECK),
+            memory=1024 * _MIB,  # page cache counts, but makes room
+            pids=4096,  # Go has a thread for each file read that waits, and crashes if it gets none
             environment={
                 "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # for the user's own tools
                 "OTEL_TRACES_EXPORTER": "none",  # else registry 3 looks for a collector
@@ -172,6 +179,8 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
             role="proxy",
             image=image,
             health=_health_check(host, "CMD", "python", "-I", "-S", "-c", _HEALTH_SCRIPT),
+            memory=512 * _MIB,  # 100 MB were used at most (benchmarks/results/proxy.md)
+            pids=512,  # about 100 threads
             command=(
                 "serve",
                 *("--listen", f"0.0.0.0:{PORT_INSIDE}", "--name", options.name),

@@ -74,6 +74,15 @@ def test_create_request_describes_the_proxy() -> None:
     assert host["RestartPolicy"] == {"Name": "unless-stopped"}
 
 
+def test_containers_have_limits_of_memory_and_processes() -> None:
+    """Review 18: a pod could make the proxy take 8 GiB of the machine's memory."""
+    hosts: list[Any] = [
+        create_request(s)["HostConfig"] for s in stack_for(Options(), HOST, "a:1").services
+    ]
+
+    assert [(h["Memory"] >> 20, h["PidsLimit"]) for h in hosts] == [(1024, 4096), (512, 512)]
+
+
 @pytest.mark.parametrize("options", [Options(), Options(port=5001, expose=True)])
 @pytest.mark.parametrize("host", [HOST, Host(selinux=True, user_namespace=True, owner=0)])
 def test_compose_file_describes_the_same_containers(options: Options, host: Host) -> None:
@@ -97,6 +106,8 @@ def test_compose_file_describes_the_same_containers(options: Options, host: Host
             (m["Type"], m["Source"], m["Target"]) for m in wanted["Mounts"]
         ]
         assert rendered["tmpfs"] == list(wanted["Tmpfs"])
+        assert rendered["mem_limit"] == wanted["Memory"]
+        assert rendered["pids_limit"] == wanted["PidsLimit"]
         assert rendered["restart"] == wanted["RestartPolicy"]["Name"]
         assert rendered["read_only"] is wanted["ReadonlyRootfs"]
         assert rendered["cap_drop"] == wanted["CapDrop"]
