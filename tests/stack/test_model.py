@@ -163,6 +163,17 @@ def test_pip_in_the_build_uses_the_index_of_pip_outside() -> None:
     }
 
 
+def test_password_of_pips_index_is_not_in_the_history_of_the_image() -> None:
+    """Review E. `docker history` shows the build arguments that an instruction of the last stage can see."""
+    text = image_source("b:1").files["Dockerfile"].decode()
+    *_, installing, last = text.split("\nFROM ")
+
+    assert "ARG PIP_INDEX_URL" in installing
+    assert "pip install" in installing
+    assert "PIP_" not in last
+    assert "\nARG " not in last
+
+
 def test_changed_switches_become_flags_of_serve() -> None:
     chosen = Options(attach_all=True, watch=False, refresh=False)
 
