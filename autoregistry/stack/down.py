@@ -8,6 +8,7 @@ from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.docker_socket import PROBE
+from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.model import BACKEND, DATA, GRACE_SECONDS, NETWORK, PROXY, ROLE, STATE
 from autoregistry.stack.steps import Report, StepDone, StepStarted
 from autoregistry.stack.up import NEW
@@ -18,6 +19,11 @@ def take_down(daemon: Daemon, report: Report, *, volumes: bool) -> tuple[Current
 
     Raises StackRefused if another program's container has one of our names.
     """
+    with stack_lock(daemon.info().identity, report):
+        return _take_down(daemon, report, volumes=volumes)
+
+
+def _take_down(daemon: Daemon, report: Report, *, volumes: bool) -> tuple[CurrentStack, list[str]]:
     containers, networks = Containers(daemon), Networks(daemon)
     before = find_stack(containers)
     before.require_ours()

@@ -21,6 +21,7 @@ from autoregistry.stack.create_request import create_request
 from autoregistry.stack.current import CurrentStack, find_stack, require_names
 from autoregistry.stack.docker_socket import daemon_in, find_host, machine_names
 from autoregistry.stack.images import ensure_proxy_image, ensure_registry_image, remove_old_images
+from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.model import (
     BACKEND,
     DATA,
@@ -76,6 +77,10 @@ class Up:
         info = self._daemon.info()
         facts = f"{info.version}, {info.store} store, at {self._daemon.host}"
         self._done("Docker", facts, has_changed=False)
+        with stack_lock(info.identity, self._report):
+            return self._run(choices, info)
+
+    def _run(self, choices: Mapping[str, object], info: DaemonInfo) -> UpResult:
         self._settle_leftovers()
         current = find_stack(self._containers)
         current.require_ours()

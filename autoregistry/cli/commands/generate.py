@@ -19,6 +19,7 @@ from autoregistry.stack.compose import compose_file
 from autoregistry.stack.current import find_stack
 from autoregistry.stack.docker_socket import find_host, machine_names
 from autoregistry.stack.images import ensure_proxy_image
+from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.model import stack_for
 from autoregistry.stack.proxy_image import image_source
 
@@ -60,10 +61,11 @@ def compose(*, output: Path | None, force: bool, **options: object) -> None:
     current = find_stack(Containers(daemon)).options
     chosen = replace(current, **given_options(options))  # type: ignore[arg-type]  # flags
     source = image_source(chosen.base_image)
-    with show_steps() as report:
+    info = daemon.info()
+    with show_steps() as report, stack_lock(info.identity, report):
         ensure_proxy_image(daemon, source, report)
         host = find_host(daemon, source.tag, chosen.docker_socket)
-        names = machine_names(daemon.info(), is_local=docker.is_local(daemon))
+    names = machine_names(info, is_local=docker.is_local(daemon))
     text = compose_file(stack_for(chosen, replace(host, names=names), source.tag))
     write_generated(text, f"autoregistry generate compose{chosen.flags}", output, force=force)
 
