@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -196,6 +197,18 @@ class Daemon:
         """Return what `parse` makes of a response's JSON. Raises DockerRefused if it cannot be read."""
         with translate_errors(self.host):
             return parse(response.json())
+
+    def refuses(self) -> bool:
+        """Return True if the daemon's socket is local, and no process listens at it. Does not block."""
+        try:
+            with socket.socket(socket.AF_UNIX) as trial:
+                trial.settimeout(0)
+                trial.connect(self.host.removeprefix("unix://"))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return self.host.startswith("unix://")
+        except (AutoregistryError, OSError):  # a context that cannot be read, or a busy daemon
+            return False
+        return False
 
     def info(self) -> DaemonInfo:
         """Return the facts about the daemon that answers now."""

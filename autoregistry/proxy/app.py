@@ -24,6 +24,7 @@ from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.events import follow_events
 from autoregistry.engine.images import Images, trigger_registry_lookup
 from autoregistry.engine.networks import Networks
+from autoregistry.errors import DockerUnreachable
 from autoregistry.events import (
     Emit,
     Event,
@@ -61,6 +62,7 @@ from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from autoregistry.proxy.watch.node_starts import NodeStartWatcher
 from autoregistry.proxy.watch.platform_check import PlatformCheck
 from autoregistry.proxy.watch.pod_events import PodEvents
+from autoregistry.proxy.watch.socket_check import until_dead
 from autoregistry.settings import Settings
 from autoregistry.stack.model import BACKEND, PROXY
 
@@ -78,6 +80,8 @@ class Docker:
     """Part of the user agent of our pushes, by which the proxy recognises them."""
     trigger_lookup: Callable[[str], None] | None = None
     """Makes the daemon query a registry; None to skip the loopback check."""
+    socket_refuses: Callable[[], bool] | None = None
+    """Returns True if no process listens at Docker's local socket; None to skip the check."""
     network_repair: Callable[[Settings, Emit], NetworkRepair] | None = None
     auto_attach: Callable[[Settings, Emit], AutoAttach] | None = None
 
@@ -92,6 +96,7 @@ def real_docker() -> Docker:
         Nodes(Containers(daemon)),
         nonce,
         partial(trigger_registry_lookup, daemon),
+        daemon.refuses,
         partial(network_repair, daemon),
         # Without the nonce: the pulls of its check are not our own pushes.
         partial(auto_attach, Daemon(_USER_AGENT)),
@@ -346,21 +351,33 @@ async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterat
 
 
 def run(settings: Settings, show: Emit) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is in progress. Raises ListenFailed."""
+    """Run a proxy on the Docker that its tools would find, as `serve` does."""
     raise_descriptors()
-    asyncio.run(_until_stopped(settings, show))
+    asyncio.run(serve(settings, real_docker(), show))
 
 
-async def _until_stopped(settings: Settings, show: Emit) -> None:
+async def serve(settings: Settings, docker: Docker, show: Emit) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is in progress.
+
+    Raises ListenFailed; in a container, raises DockerUnreachable when Docker's socket is dead.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(settings, real_docker(), show) as proxy:
+    async with running(settings, docker, show) as proxy:
         where = ", ".join(str(address) for address in settings.listen)
         show(Notice(f"{settings.names.primary} is served at {where}; backend {settings.backend}"))
-        await stop.wait()
+        ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
+        if settings.container and docker.socket_refuses:
+            ends.append(asyncio.create_task(until_dead(docker.socket_refuses)))
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for image in await proxy.stop():
             show(Notice(f"{image}  its push was interrupted, the next pull starts it again"))
+    if not stop.is_set():
+        raise DockerUnreachable(
+            "Docker's socket in this container refuses connections; a restart mounts the socket anew",
+            "autoregistry up",
+        )
 
 
 def raise_descriptors() -> None:

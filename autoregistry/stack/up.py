@@ -71,6 +71,8 @@ class Up:
         self._volumes = Volumes(daemon)
         self._images = Images(daemon)
         self._changed = False
+        self._has_dead_socket = False
+        """The running proxy does not reach Docker at its socket. If the same path works, it needs a new mount."""
 
     def run(self, choices: Mapping[str, object]) -> UpResult:
         """Bring the stack to its previous options, with these choices."""
@@ -122,14 +124,11 @@ class Up:
 
     def _host(self, current: CurrentStack, options: Options, image: str, info: DaemonInfo) -> Host:
         proxy, known = current.proxy, current.host
-        if (
-            proxy is not None
-            and known is not None
-            and proxy.is_running
-            and options.docker_socket == current.options.docker_socket
-            and daemon_in(self._containers, proxy.name) == info.identity
-        ):
-            return known
+        if proxy is not None and proxy.is_running:
+            self._has_dead_socket = daemon_in(self._containers, proxy.name) != info.identity
+            is_same_choice = options.docker_socket == current.options.docker_socket
+            if known is not None and is_same_choice and not self._has_dead_socket:
+                return known
         self._report(StepStarted("Docker's socket"))
         host = find_host(self._daemon, image, options.docker_socket)
         user = f"user {USER}, group {host.group}" if host.owner is None else f"user {host.owner}"
@@ -179,7 +178,7 @@ class Up:
         if not current.is_running:
             self._start(service)
             return "started"
-        if current.health == "unhealthy":
+        if current.health == "unhealthy" or (service.name == PROXY and self._has_dead_socket):
             self._containers.restart(service.name, service.stop_seconds)
             return "restarted"
         return "joined to its network" if joined else "unchanged"

@@ -49,6 +49,8 @@ class FakeEngine:
     """The output of a container while its log is followed; an empty string ends it."""
     probed: dict[str, Any] = field(default_factory=lambda: dict(PROBED))
     """The output of the probe, in a trial container and in the running proxy."""
+    has_dead_socket: bool = False
+    """The probe in the running proxy finds no daemon, until the proxy is started again."""
     run: Callable[[list[str]], tuple[int, str]] | None = None
     """Returns the exit code and the output of any other command."""
     containers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -185,6 +187,7 @@ class FakeEngine:
             return 404, {"message": f"No such container: {name}"}
         if verb == "start" and self.start_error and existing["HostConfig"]["PortBindings"]:
             return 500, {"message": self.start_error}
+        self.has_dead_socket &= verb == "stop" or name != "autoregistry"
         state = "exited" if verb == "stop" else "running"
         existing["State"] = {"Status": state, "ExitCode": 0, "Health": {"Status": self.health}}
         return 204, None
@@ -216,7 +219,7 @@ class FakeEngine:
     def _ran(self, name: str) -> tuple[int, str]:
         argv = self._execs[name]
         if "autoregistry.stack.socket_probe" in argv:
-            return 0, json.dumps(self.probed)
+            return 0, json.dumps({"id": ""} if self.has_dead_socket else self.probed)
         return self.run(argv) if self.run else (127, "")
 
     def _table(self, kind: str) -> dict[str, dict[str, Any]]:

@@ -211,6 +211,20 @@ def test_socket_that_now_belongs_to_another_daemon_is_detected_again(engine: Fak
     assert caught.value.hint.startswith("autoregistry up --docker-socket PATH")
 
 
+def test_proxy_that_has_lost_dockers_socket_is_restarted(engine: FakeEngine) -> None:
+    """Review 9: the socket was created anew, and the proxy has the old inode. `up` said `unchanged, healthy`."""
+    up(engine)
+    before = identities(engine)
+    engine.has_dead_socket = True
+    steps: list[Step] = []
+
+    assert Up(engine.daemon, steps.append, is_local=False).run({}).has_changed
+
+    assert StepDone("autoregistry", "restarted, healthy") in steps
+    assert before == identities(engine)
+    assert not up(engine).has_changed
+
+
 def test_credential_helper_and_proxies_are_not_used(
     engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
