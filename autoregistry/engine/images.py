@@ -81,20 +81,19 @@ class Images:
         params = {"manifests": "1"} if self._daemon.supports(INSPECT_MANIFESTS_SINCE) else None
         return self._daemon.get(f"/images/{reference}/json", image_platforms, params=params) or []
 
-    def tags_with(self, reference: str, digest: str) -> list[str]:
-        """Return the tags of the repository `localhost:5000/shop/api` whose image has this manifest digest.
+    def digests(self, repositories: Iterable[str]) -> dict[str, set[str]]:
+        """Return every reference of repositories (`localhost:5000/shop/api`), and the manifest digests of its image.
 
         Docker can push a tag only, never a digest (moby daemon/images, image_push.go).
         """
+        wanted = list(repositories)
 
-        def tags(images: list[dict[str, Any]]) -> list[str]:
-            names = (
-                tag for i in images if digest in _digests(i) for tag in i.get("RepoTags") or []
-            )
-            return [t.removeprefix(f"{reference}:") for t in names if t.startswith(f"{reference}:")]
+        def digests(images: list[dict[str, Any]]) -> dict[str, set[str]]:
+            names = ((tag, image) for image in images for tag in image.get("RepoTags") or [])
+            return {tag: _digests(i) for tag, i in names if tag.rpartition(":")[0] in wanted}
 
         extra = {"manifests": "1"} if self._daemon.supports(LIST_MANIFESTS_SINCE) else {}
-        return self._list(tags, {"reference": [reference]}, **extra) or []
+        return self._list(digests, {"reference": wanted}, **extra) or {}
 
     def sizes(self, registries: Iterable[str]) -> dict[str, int]:
         """Return every reference of these registries that Docker has, and its bytes as `docker images` counts them.

@@ -115,10 +115,17 @@ def test_names_are_listed_for_a_registry_and_for_an_identity(subject: Subject) -
     assert subject.images.names_of("sha256:" + "0" * 64) == []
 
 
-def test_unknown_digest_has_no_tags(subject: Subject) -> None:
-    subject.build(f"{subject.name}:dev", "v1")
+def test_digests_are_listed_for_the_tags_of_several_repositories(subject: Subject) -> None:
+    for name in (f"{subject.name}/a:dev", f"{subject.name}/b:v1", f"{subject.name}/c:dev"):
+        subject.build(name, name)
 
-    assert subject.images.tags_with(subject.name, "sha256:" + "0" * 64) == []
+    digests = subject.images.digests(
+        [f"{subject.name}/a", f"{subject.name}/b", f"{subject.name}/no"]
+    )
+
+    assert set(digests) == {f"{subject.name}/a:dev", f"{subject.name}/b:v1"}
+    assert "sha256:" + "0" * 64 not in set().union(*digests.values())
+    assert subject.images.digests([f"{subject.name}/no"]) == {}
 
 
 def test_build_is_reported_under_its_name(subject: Subject) -> None:

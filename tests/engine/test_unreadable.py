@@ -29,7 +29,7 @@ CALLS: dict[str, tuple[str, Callable[[Daemon], object]]] = {
     "image Id": (f"/images/{NAME}/json", lambda d: Images(d).identity(NAME)),
     "image names": ("/images/sha256:1/json", lambda d: Images(d).names_of("sha256:1")),
     "image platforms": (f"/images/{NAME}/json", lambda d: Images(d).platforms(NAME)),
-    "tags": ("/images/json", lambda d: Images(d).tags_with("localhost:5000/app", "sha256:1")),
+    "digests": ("/images/json", lambda d: Images(d).digests(["localhost:5000/app"])),
     "sizes": ("/images/json", lambda d: Images(d).sizes(["localhost:5000"])),
     "label": ("/images/json", lambda d: Images(d).labelled("a=b")),
     "builders": ("/containers/json", lambda d: Images(d).builders()),

@@ -87,6 +87,8 @@ class FakeDocker:
     pushed: list[tuple[str, str]] = field(default_factory=list)
     """(reference, content) of every push that was started."""
     inspected: list[str] = field(default_factory=list)
+    listed: int = 0
+    """The number of times that it listed digests."""
     platform: str = "linux/amd64"
     """The platform of its images."""
     buildx: list[str] = field(default_factory=list)
@@ -132,13 +134,13 @@ class FakeDocker:
             return None
         return LocalImage(self._identity(image), tagged_at=image.tagged_at)
 
-    def tags_with(self, reference: str, digest: str) -> list[str]:
+    def digests(self, repositories: Iterable[str]) -> dict[str, set[str]]:
         self._check()
-        return [
-            name.removeprefix(f"{reference}:")
-            for name, image in self.images.items()
-            if name.startswith(f"{reference}:") and image.digest == digest
-        ]
+        self.listed += 1
+        prefixes = tuple(f"{repository}:" for repository in repositories)
+        return {
+            name: {image.digest} for name, image in self.images.items() if name.startswith(prefixes)
+        }
 
     def sizes(self, registries: Iterable[str]) -> dict[str, int]:
         self._check()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from autoregistry.decision import DockerState, LocalImage, Unreachable
 from autoregistry.engine.progress import OnProgress, Progress
@@ -36,7 +36,7 @@ class Images(Protocol):
     def ping(self) -> bool: ...
     def daemon_identity(self) -> str: ...
     def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None: ...
-    def tags_with(self, reference: str, digest: str) -> list[str]: ...
+    def digests(self, repositories: Iterable[str]) -> dict[str, set[str]]: ...
     def sizes(self, registries: Iterable[str]) -> dict[str, int]: ...
     def platforms(self, reference: str) -> list[str]: ...
     def architecture(self) -> str: ...
@@ -55,8 +55,8 @@ class AsyncDocker:
         self._calls = ThreadPoolExecutor(DOCKER_CALL_THREADS, "docker-call")
         self._lists = ThreadPoolExecutor(DOCKER_LIST_THREADS, "docker-list")
         self._pushes = ThreadPoolExecutor(PUSH_THREADS, "docker-push")
-        self._next: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
-        self._running: dict[tuple[Image, bool], asyncio.Task[DockerState]] = {}
+        self._next: dict[Hashable, asyncio.Task[Any]] = {}
+        self._running: dict[Hashable, asyncio.Task[Any]] = {}
         self.is_answering = True
         self._answered_at = 0.0
 
@@ -65,39 +65,52 @@ class AsyncDocker:
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def inspect(self, image: Image, *, children: bool = False) -> DockerState:
-        """Return the state of a name in Docker, as of a time after this call.
+        """Return the state of a name in Docker, as of a time after this call."""
 
-        Callers that arrive during an inspection share the next one: the result of the current one may be older than
-        their requests.
+        def inspect_names(images: Images) -> LocalImage | None:
+            references = self._names.docker_references(image)
+            inspected = (images.inspect(r, children=children) for r in references)
+            return next(filter(None, inspected), None)
+
+        return await self._share(("inspect", image, children), lambda: self.call(inspect_names))
+
+    async def tags_with(self, repository: str, digest: str) -> list[Image] | Unreachable:
+        """Return the tags of a repository whose image in Docker has this digest, as of a time after this call.
+
+        Docker lists all tags of the repository for it, so the clients that ask for any of its digests share one list.
         """
-        key = (image, children)
-        if key not in self._next:
-            self._next[key] = asyncio.create_task(self._inspect_next(key))
-        return await asyncio.shield(self._next[key])
+        references = [f"{name}/{repository}" for name in self._names.all]
+        digests = await self._share(
+            ("digests", repository),
+            lambda: self._call_slow(lambda i: i.digests(references), DOCKER_DIGEST_SECONDS),
+        )
+        if isinstance(digests, Unreachable):
+            return digests
+        parsed = (self._names.parse(name) for name, own in digests.items() if digest in own)
+        return list(dict.fromkeys(image for image in parsed if image is not None))
 
-    async def _inspect_next(self, key: tuple[Image, bool]) -> DockerState:
+    async def builders(self) -> list[str] | Unreachable:
+        """Return the builders that keep their images, as of a time after this call."""
+        return await self._share("builders", lambda: self.call(lambda images: images.builders()))
+
+    async def _share(self, key: Hashable, query: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the result of a query that begins after this call.
+
+        Callers that arrive during a query share the next one: the result of the current one may be older than their
+        requests.
+        """
+        if key not in self._next:
+            self._next[key] = asyncio.create_task(self._query_next(key, query))
+        return cast(_T, await asyncio.shield(self._next[key]))
+
+    async def _query_next(self, key: Hashable, query: Callable[[], Awaitable[_T]]) -> _T:
         if (running := self._running.get(key)) is not None:
             await asyncio.wait({running})
         self._running[key] = self._next.pop(key)
         try:
-            return await self.call(lambda images: self._inspect_names(images, *key))
+            return await query()
         finally:
             del self._running[key]
-
-    def _inspect_names(self, images: Images, image: Image, children: bool) -> LocalImage | None:
-        for reference in self._names.docker_references(image):
-            if local := images.inspect(reference, children=children):
-                return local
-        return None
-
-    async def tags_with(self, repository: str, digest: str) -> list[Image] | Unreachable:
-        """Return the tags of a repository whose image in Docker has this digest."""
-
-        def list_tags(images: Images) -> list[Image]:
-            references = [f"{name}/{repository}" for name in self._names.all]
-            return [Image(repository, t) for r in references for t in images.tags_with(r, digest)]
-
-        return await self._call_slow(list_tags, DOCKER_DIGEST_SECONDS)
 
     async def list_images(self) -> dict[Image, int] | Unreachable:
         """Return Docker's images under this registry's names, and their sizes in bytes."""

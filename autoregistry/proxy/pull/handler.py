@@ -125,7 +125,7 @@ class PullHandler:
     async def _sentence(self, verdict: Verdict, response: BackendResponse) -> str:
         """Return the verdict's sentence, and for an image that is nowhere the likeliest reason."""
         if response.status == 404 and verdict is Verdict.ONLY_IN_REGISTRY:
-            builders = await self._docker.call(lambda images: images.builders())
+            builders = await self._docker.builders()
             if isinstance(builders, list) and builders:
                 reason = f"builder {builders[0]} keeps its images: docker buildx build --load"
                 return f"{verdict.value}; {reason}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 
 import httpx
@@ -12,8 +13,9 @@ import pytest
 
 from autoregistry.decision import LocalImage
 from autoregistry.errors import DockerUnreachable
-from autoregistry.events import Answer, PullAnswered, PushFailed
-from autoregistry.names import Image
+from autoregistry.events import Answer, PullAnswered, PullSeen, PushFailed
+from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import NEWER_BUILD
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.helpers.proxy_lab import NAME, Lab
@@ -402,7 +404,7 @@ async def test_long_queries_do_not_delay_short_ones(
     lab.registry.put("app", "dev", MANIFEST_TYPE, FakeImage("old").manifest)
     built = lab.docker.build(APP, "v1")
     may_continue = threading.Event()
-    monkeypatch.setattr(lab.docker, "tags_with", lambda *_: may_continue.wait(20) and [])
+    monkeypatch.setattr(lab.docker, "digests", lambda _: may_continue.wait(20) and {})
     asking = [asyncio.create_task(lab.pull(f"app@sha256:{n:064x}")) for n in range(20)]
     await asyncio.sleep(0.2)
 
@@ -411,6 +413,53 @@ async def test_long_queries_do_not_delay_short_ones(
     may_continue.set()
     await asyncio.gather(*asking)
     assert built.digest == response.headers["Docker-Content-Digest"]
+
+
+@pytest.fixture
+def may_list(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Docker's lists of digests wait for this event."""
+    event, digests = threading.Event(), lab.docker.digests
+
+    def slow_digests(repositories: Iterable[str]) -> dict[str, set[str]]:
+        event.wait(20)
+        return digests(repositories)
+
+    monkeypatch.setattr(lab.docker, "digests", slow_digests)
+    return event
+
+
+async def test_clients_that_ask_for_digests_of_one_repository_share_dockers_list(
+    lab: Lab, may_list: threading.Event
+) -> None:
+    """Each of them had Docker list its images twice, and two lists ran at a time (review 17)."""
+    asking = [asyncio.create_task(lab.pull(f"app@sha256:{n % 2:064x}")) for n in range(50)]
+    await until(lambda: sum(isinstance(e, PullSeen) for e in lab.events) == 50)
+    await asyncio.sleep(0.3)
+    may_list.set()
+
+    responses = await asyncio.gather(*asking)
+
+    assert {r.headers["Autoregistry"] for r in responses} == {"only-in-registry"}
+    assert lab.docker.listed <= 2
+
+
+async def test_list_is_shared_by_the_queries_that_arrived_before_it_began(
+    lab: Lab, may_list: threading.Event
+) -> None:
+    docker = AsyncDocker(lab.docker, RegistryNames(NAME, ("127.0.0.1:5000",)), lambda *_: None)
+    first = asyncio.create_task(docker.tags_with("app", "sha256:0"))
+    await asyncio.sleep(0.2)
+    built = lab.docker.build(APP, "v1")
+    lab.docker.build("127.0.0.1:5000/app:other", "v1")
+    later = [asyncio.create_task(docker.tags_with("app", built.digest)) for _ in range(300)]
+    await asyncio.sleep(0.1)
+    may_list.set()
+
+    assert await first == []
+    expected = [Image("app", "dev"), Image("app", "other")]
+    assert await asyncio.gather(*later) == [expected] * 300
+    assert lab.docker.listed == 2
+    docker.close()
 
 
 async def test_manual_push_while_docker_was_away_and_had_no_image_ends_with_the_next_build(
