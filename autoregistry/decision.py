@@ -67,7 +67,7 @@ class Base:
     """Docker's Id for the name. None if Docker had no such image."""
     registry_digest: str
     manual_at: float | None = None
-    """The time of the manual push that made them differ, in seconds since the epoch."""
+    """The time at which another client's push made them differ, or was found to. Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,10 @@ def decide(
     if record.has_docker_news:
         return Verdict.DIFFERS
     if base is not None and local.identity == base.docker_identity:
-        return Verdict.PUSHED_MANUALLY
+        is_same_registry_image = registry.digest == base.registry_digest
+        # An index that Docker has in full since then: the child that the registry has no longer counts as the same.
+        is_completed = is_same_registry_image and base.manual_at is None
+        return Verdict.DIFFERS if is_completed else Verdict.PUSHED_MANUALLY
     if base is not None and registry.digest == base.registry_digest:
         return Verdict.DIFFERS
     return Verdict.REPLACES if is_asked else Verdict.UNDECIDED

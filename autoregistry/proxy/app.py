@@ -372,7 +372,7 @@ async def serve(settings: Settings, docker: Docker, show: Emit) -> None:
             ends.append(asyncio.create_task(until_dead(docker.socket_refuses)))
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for image in await proxy.stop():
-            show(Notice(f"{image}  its push was interrupted, the next pull starts it again"))
+            show(Notice(f"{image}  its push was cut off, the next pull starts it again"))
     if not stop.is_set():
         raise DockerUnreachable(
             "Docker's socket in this container refuses connections; a restart mounts the socket anew",

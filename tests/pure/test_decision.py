@@ -38,6 +38,7 @@ RULES = [
     ("image",  "unreadable", False, "manual",ANY,   ANY,        Verdict.UNREADABLE),
     ("image",  "unreadable", True,  "manual",ANY,   ANY,        Verdict.MISSING),
     ("image",  "unreadable", ANY,   "agreed",ANY,   ANY,        Verdict.MISSING),
+    ("image",  "unreadable", ANY,   "index", ANY,   ANY,        Verdict.MISSING),
     ("image",  "unreadable", ANY,   "docker",ANY,   ANY,        Verdict.MISSING),
     ("image",  "unreadable", ANY,   "both",  ANY,   ANY,        Verdict.MISSING),
     ("image",  "unreadable", ANY,   "none",  ANY,   ANY,        Verdict.MISSING),
@@ -46,6 +47,7 @@ RULES = [
     ("image",  "other",      True,  ANY,     ANY,   ANY,        Verdict.DIFFERS),
     ("image",  "other",      False, "manual",ANY,   ANY,        Verdict.PUSHED_MANUALLY),
     ("image",  "other",      False, "agreed",ANY,   ANY,        Verdict.PUSHED_MANUALLY),
+    ("image",  "other",      False, "index", ANY,   ANY,        Verdict.DIFFERS),
     ("image",  "other",      False, "docker",ANY,   ANY,        Verdict.DIFFERS),
     ("image",  "other",      False, "both",  True,  ANY,        Verdict.REPLACES),
     ("image",  "other",      False, "both",  False, ANY,        Verdict.UNDECIDED),
@@ -54,7 +56,8 @@ RULES = [
 ]  # fmt: skip
 """All rules. "news": Docker has reported the name since, or a push of its image has failed. "base", the last known
 state: "none", or since then only Docker has changed ("docker"), both have ("both"), or Docker has not; then the base
-was set by a manual push ("manual") or by an agreement ("agreed")."""
+was set by a manual push ("manual") or by an agreement: only the registry has changed ("agreed"), or neither, and
+Docker has got the rest of an index ("index")."""
 
 IS_SAME = {
     # classic store: Docker's Id is the digest of a config behind the registry's manifest or index
@@ -69,9 +72,11 @@ IS_SAME = {
 def _base_kind(local: LocalImage, registry: RegistryState, base: Base | None) -> str:
     if base is None:
         return "none"
-    if base.docker_identity == local.identity:
-        return "agreed" if base.manual_at is None else "manual"
     is_same = isinstance(registry, RegistryImage) and registry.digest == base.registry_digest
+    if base.docker_identity == local.identity:
+        if base.manual_at is not None:
+            return "manual"
+        return "index" if is_same else "agreed"
     return "docker" if is_same else "both"
 
 
@@ -129,6 +134,7 @@ REPORTED = TagRecord(reported_at=60.0)
 LOST_A_PART = TagRecord(is_incomplete=True)
 AGREED = TagRecord(Base(OURS, OURS))
 AGREED_OLD = TagRecord(Base(OLD, OLD))
+AGREED_INDEX = TagRecord(Base(OURS, CHILD))
 AGREED_CHILD = TagRecord(Base(CHILD, CHILD))
 OVER_OURS = TagRecord(Base(OURS, OLD, manual_at=50.0))
 OVER_OLD = TagRecord(Base(CHILD, OLD, manual_at=50.0))
@@ -171,6 +177,8 @@ OVER_AND_REPORTED = TagRecord(Base(OURS, OLD, manual_at=50.0), reported_at=60.0)
         (LOCAL,    RegistryImage(OLD),    OVER_AND_LOST,    Verdict.PUSHED_MANUALLY,     Verdict.PUSHED_MANUALLY),
         # Docker has reported the name again since: its image wins
         (LOCAL,    RegistryImage(OLD),    OVER_AND_REPORTED, Verdict.DIFFERS,            Verdict.DIFFERS),
+        # Docker has got the rest of an index, of which the registry has one child
+        (INDEX,    RegistryImage(CHILD),  AGREED_INDEX,     Verdict.DIFFERS,             Verdict.DIFFERS),
         # both have changed, or nothing is known: nothing is overwritten until a client asks
         (LOCAL,    RegistryImage(OLD),    AGREED_CHILD,     Verdict.REPLACES,            Verdict.UNDECIDED),
         (LOCAL,    RegistryImage(OLD),    NOTHING,          Verdict.REPLACES,            Verdict.UNDECIDED),

@@ -122,7 +122,8 @@ class Journal:
     ) -> None:
         """Record that the registry was found to have another image on purpose. Written later."""
         row = self._rows.get(image)
-        base = Base(docker_identity, registry_digest, row.manual_at if row else None)
+        manual_at = row.manual_at if row and row.manual_at else time.time()
+        base = Base(docker_identity, registry_digest, manual_at)
         if row is None or row.record() != TagRecord(base):
             self._set_base(image, base, at_once=False)
 

@@ -205,7 +205,7 @@ def test_doctor_reports_a_detached_node(clusters: Clusters) -> None:
 
     assert {"docker", "port", "stack", "loop", MAIN} == {check["about"] for check in before}
     assert code == 1
-    assert [f"not attached: {agent}"] == [check["sentence"] for check in problems]
+    assert [f"nodes not attached: {agent}"] == [check["sentence"] for check in problems]
     assert problems[0]["hint"] == f"autoregistry cluster attach {MAIN}"
 
 

@@ -126,7 +126,7 @@ def test_daemon_behind_tls_is_asked_to_push(
         ),
         (
             {"DOCKER_HOST": "", "DOCKER_CONTEXT": "missing"},
-            "context missing cannot",
+            "context missing does not exist",
             "docker context",
         ),
         ({}, "does not answer", "docker info"),

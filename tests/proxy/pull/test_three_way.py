@@ -162,7 +162,7 @@ async def test_push_that_bypasses_the_proxy_is_respected(watching_lab: Lab) -> N
     theirs = FakeImage("pushed to the backend")
     lab.registry.put("app", "dev", MANIFEST_TYPE, theirs.manifest)
 
-    respected = await lab.pull()
+    respected = [await lab.pull() for _ in range(2)][-1]
     newer = lab.docker.build(APP, "v2", report=True)
     await _finished(lab, 2)
 
