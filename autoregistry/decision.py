@@ -93,17 +93,17 @@ class Verdict(Enum):
     """The result of a comparison. The value is the sentence that users read."""
 
     UP_TO_DATE = "the registry has Docker's image"
-    ONLY_IN_REGISTRY = "Docker has no such image, the registry's response is used"
+    ONLY_IN_REGISTRY = "Docker has no such image; the registry's image is used"
     PUSHED_MANUALLY = (
-        "pushed manually since Docker's image last changed, the registry's image is served"
+        "pushed by another client since Docker's image last changed; the registry's image is served"
     )
-    UNDECIDED = "the registry has another image, which Docker's replaces when a client asks for it"
-    DOCKER_UNREACHABLE = "Docker cannot be reached, the registry's response is used"
-    KNOWN_STALE = "Docker cannot be reached, and had a newer image when it was last reached"
-    UNREADABLE = "the registry cannot read this tag, which was pushed manually"
+    UNDECIDED = "the registry has a different image; the next pull replaces it with Docker's"
+    DOCKER_UNREACHABLE = "Docker does not answer; the registry's image is used"
+    KNOWN_STALE = "Docker does not answer, and is known to have a newer image"
+    UNREADABLE = "the registry cannot read this tag, which another client pushed"
     MISSING = "Docker's image is missing from the registry"
     DIFFERS = "Docker's image differs from the registry's"
-    REPLACES = "Docker's image replaces another one, of which it is not known if it is newer"
+    REPLACES = "Docker's image replaces a different one; it is not known which is newer"
     INCOMPLETE = "the registry has lost a part of Docker's image"
 
     @property

@@ -317,7 +317,7 @@ async def test_unreadable_tag_hides_no_other_tag(lab: Lab) -> None:
     assert states == {"app:dev": "unreadable", "other:dev": "in-step"}
     assert (
         one["images"][0]["because"]
-        == "the registry cannot read this tag, which was pushed manually"
+        == "the registry cannot read this tag, which another client pushed"
     )
 
     built = lab.docker.build(
