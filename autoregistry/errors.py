@@ -9,6 +9,7 @@
     ├── ProxyUnreachable     a command cannot reach the running proxy
     ├── ProxyRefused         the running proxy answered a command with an error
     ├── ListenFailed         the address to listen on is not available
+    ├── StateInUse           another process uses the folder of the registry's state
     ├── LoopbackBroken       Docker's `localhost:PORT` is not this proxy, so its pushes do not arrive
     ├── StackRefused         the containers cannot be created, or are not ours to change
     │   └── PortTaken        ... because another process uses the port
@@ -63,6 +64,10 @@ class ProxyRefused(AutoregistryError):
 
 class ListenFailed(AutoregistryError):
     """The address to listen on is not available."""
+
+
+class StateInUse(AutoregistryError):
+    """Another process uses the folder of the registry's state."""
 
 
 class LoopbackBroken(AutoregistryError):

@@ -51,6 +51,7 @@ from autoregistry.proxy.pull.docker import Images as AnyImages
 from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
+from autoregistry.proxy.pull.state_folder import folder_for
 from autoregistry.proxy.pull.uploads import Uploads
 from autoregistry.proxy.watch.auto_attach import AutoAttach
 from autoregistry.proxy.watch.builds import BuildWatcher
@@ -182,12 +183,12 @@ class Proxy:
     def _build_core(self, docker: Docker) -> None:
         """One pull: journal, backend, Docker, pushes."""
         settings, names, emit = self.settings, self.settings.names, self._bus.emit
-        state = settings.state.expanduser()
         self._history = History()
         self._stream = EventStream(self._history, __version__)
         self._metrics = Metrics(__version__)
         self._bus.subscribe(self._stream.emit)
         self._bus.subscribe(self._metrics.take)
+        state = folder_for(names.primary, settings.state)
         self.journal = Journal(state, lambda sentence: emit(Notice(sentence)))
         self.exits.callback(self.journal.close)
         self._history.open(self.journal.file)
@@ -343,7 +344,7 @@ class Proxy:
 
 @asynccontextmanager
 async def running(settings: Settings, docker: Docker, show: Emit) -> AsyncIterator[Proxy]:
-    """Run a proxy for as long as the context lasts. Raises ListenFailed."""
+    """Run a proxy for as long as the context lasts. Raises ListenFailed, StateInUse."""
     proxy = Proxy(settings, docker, show)
     async with proxy.exits:
         await proxy.start()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import socket
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +17,12 @@ from autoregistry.cli import program
 from autoregistry.cli.commands.serve import _limits, _names, serve
 from autoregistry.errors import SettingInvalid
 from autoregistry.settings import Limits
+
+
+@pytest.fixture
+def free_ports() -> list[int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as two:
+        return [one.getsockname()[1], two.getsockname()[1]]
 
 
 def test_limit_is_set_by_its_name_and_the_others_keep_their_default() -> None:
@@ -62,6 +71,35 @@ def test_serve_raises_its_descriptors_to_the_hard_limit() -> None:
         check=True,
     )
     assert int(done.stdout) == hard
+
+
+def _serve(state: Path, port: int) -> subprocess.Popen[str]:
+    """Start `serve` without a Docker or a backend, and wait until it serves."""
+    command = [sys.executable, "-m", "autoregistry", "serve", "--state", str(state)]
+    options = ["--listen", f"127.0.0.1:{port}", "--name", "localhost:5000"]
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nonexistent"}
+    process = subprocess.Popen(
+        [*command, *options], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stderr
+    while "is served at" not in (line := process.stderr.readline()):
+        assert line, "serve has ended"
+    return process
+
+
+def test_second_serve_of_a_registry_is_refused_until_the_first_is_killed(
+    tmp_path: Path, free_ports: list[int]
+) -> None:
+    with _serve(tmp_path, free_ports[0]) as first:
+        arguments = ["serve", "--state", str(tmp_path), "--listen", f"127.0.0.1:{free_ports[1]}"]
+        refused = CliRunner().invoke(program, [*arguments, "--name", "localhost:5000"])
+        first.kill()
+    with _serve(tmp_path, free_ports[1]) as second:
+        second.kill()
+
+    assert refused.exit_code == 1
+    assert f"pid {first.pid} on " in refused.stderr
+    assert "hint: autoregistry serve --state DIR" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["registry.localhost", ":5000", "localhost:port"])

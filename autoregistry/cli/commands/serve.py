@@ -75,7 +75,7 @@ def _flag_name(limit: Field[Any]) -> str:
     default=_DEFAULT.state,
     show_default=True,
     metavar="DIR",
-    help="The folder of the journal.",
+    help="The folder of the journals. Each registry name has a folder in it, which one `serve` at a time uses.",
 )
 @click.option(
     "--limit",

@@ -72,7 +72,8 @@ class _Row:
 class Journal:
     """One journal. It is used from one thread."""
 
-    def __init__(self, directory: Path | None, notice: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, notice: Callable[[str], None]) -> None:
+        """Load what the folder has. Raises StateInUse."""
         self.file = StateFile(directory, _SCHEMA, notice)
         self._rows: dict[Image, _Row] = {}
         self._identities: dict[str, float] = {}

@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-STATE_FILE = "journal.sqlite"
+from autoregistry.errors import StateInUse
+from autoregistry.proxy.pull.state_folder import STATE_FILE, StateFolder
+
 # After a failure the file is left alone for so long, however much changes meanwhile.
 REOPEN_SECONDS = 0.5
 
@@ -21,8 +23,10 @@ REOPEN_SECONDS = 0.5
 class StateFile:
     """One SQLite file. It is used from one thread."""
 
-    def __init__(self, directory: Path | None, schema: str, notice: Callable[[str], None]) -> None:
-        self._path = directory / STATE_FILE if directory else None
+    def __init__(self, directory: Path, schema: str, notice: Callable[[str], None]) -> None:
+        """Lock the folder. Raises StateInUse."""
+        self._folder = StateFolder(directory)
+        self._path = directory / STATE_FILE
         self._schema = schema
         self._notice = notice
         self._db: sqlite3.Connection | None = None
@@ -32,6 +36,8 @@ class StateFile:
         """The reason why the last write failed. Empty if it did not."""
         self.generation = 0
         """Grows with each file that is opened: what an older one had must be written again."""
+        with suppress(OSError):
+            self._folder.hold()
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query, or none if the file cannot be read."""
@@ -63,24 +69,26 @@ class StateFile:
         return self._attempt(lambda _: None)
 
     def close(self) -> None:
+        self._close_database()
+        self._folder.release()
+
+    def _close_database(self) -> None:
         if self._db is not None:
             self._db.close()
             self._db = None
 
     def _attempt(self, use: Callable[[sqlite3.Connection], None]) -> bool:
-        if self._path is None:
-            return True
         if time.monotonic() - self._failed_at < REOPEN_SECONDS:
             return False
         try:
             try:
-                use(self._connection(self._path))
+                use(self._connection())
             except sqlite3.DatabaseError as exc:
                 if isinstance(exc, sqlite3.OperationalError):
                     raise
-                self._set_aside(self._path, exc)
-                use(self._connection(self._path))
-        except (OSError, sqlite3.Error) as exc:
+                self._set_aside(exc)
+                use(self._connection())
+        except (OSError, sqlite3.Error, StateInUse) as exc:
             if not self.failure:
                 self._notice(
                     f"the journal {self._path} cannot be written ({exc}): "
@@ -90,22 +98,22 @@ class StateFile:
             return False
         return True
 
-    def _connection(self, path: Path) -> sqlite3.Connection:
+    def _connection(self) -> sqlite3.Connection:
+        self._folder.hold()
         with suppress(FileNotFoundError):
-            if self._db is not None and path.stat().st_ino == self._inode:
+            if self._db is not None and self._path.stat().st_ino == self._inode:
                 return self._db
-        self.close()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = _connect(path, self._schema)
-        self._inode = path.stat().st_ino
+        self._close_database()
+        self._db = _connect(self._path, self._schema)
+        self._inode = self._path.stat().st_ino
         self.generation += 1
         return self._db
 
-    def _set_aside(self, path: Path, cause: sqlite3.Error) -> None:
-        self.close()
-        aside = path.with_suffix(f".damaged-{int(time.time())}")
-        path.rename(aside)
-        for leftover in (f"{path}-wal", f"{path}-shm"):
+    def _set_aside(self, cause: sqlite3.Error) -> None:
+        self._close_database()
+        aside = self._path.with_suffix(f".damaged-{int(time.time())}")
+        self._path.rename(aside)
+        for leftover in (f"{self._path}-wal", f"{self._path}-shm"):
             Path(leftover).unlink(missing_ok=True)
         self._notice(
             f"the journal was damaged ({cause}): renamed to {aside.name}, and started again"

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from autoregistry.decision import UNKNOWN, Base, TagRecord
 from autoregistry.names import Image
 from autoregistry.proxy.pull.journal import Journal
-from autoregistry.proxy.pull.state_file import STATE_FILE
+from autoregistry.proxy.pull.state_folder import STATE_FILE
 
 APP = Image("shop/api", "dev")
 OURS, THEIRS = "sha256:ours", "sha256:theirs"
@@ -34,8 +35,13 @@ def journal(tmp_path: Path, notices: list[str]) -> Iterator[Journal]:
     journal.close()
 
 
+def _copy(directory: Path) -> Path:
+    """Copy the folder as a process that is killed now leaves it: the running journal has it locked."""
+    return Path(shutil.copytree(directory, Path(tempfile.mkdtemp(dir=directory.parent)) / "copy"))
+
+
 def _reopened(directory: Path, image: Image = APP) -> TagRecord:
-    journal = Journal(directory, print)
+    journal = Journal(_copy(directory), print)
     try:
         return journal.record(image)
     finally:
@@ -98,7 +104,7 @@ def test_report_that_is_older_than_a_manual_push_changes_nothing(journal: Journa
 
 def test_reported_id_is_kept_until_its_names_are_known(journal: Journal, tmp_path: Path) -> None:
     journal.add_reported_id(OURS, 100.0)
-    again = Journal(tmp_path, print)
+    again = Journal(_copy(tmp_path), print)
     kept = again.reported_ids
     again.close()
     journal.remove_reported_id(OURS)

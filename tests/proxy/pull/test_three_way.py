@@ -14,11 +14,11 @@ import pytest
 from autoregistry.engine.events import ImageEvent
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Notice, PushFailed, PushFinished
-from autoregistry.names import Image
-from autoregistry.proxy.pull.state_file import STATE_FILE
-from tests.fakes.docker import MANIFEST_TYPE, FakeImage, user_agent
-from tests.fakes.registry import digest_of
-from tests.helpers.proxy_lab import NAME, Lab
+from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.pull.state_folder import STATE_FILE
+from tests.fakes.docker import MANIFEST_TYPE, FakeDocker, FakeImage, user_agent
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.helpers.proxy_lab import NAME, NODE_ACCEPT, Lab
 from tests.helpers.waiting import until
 
 APP = f"{NAME}/app:dev"
@@ -73,12 +73,14 @@ async def test_old_image_is_never_served_after_docker_has_reported_a_newer_one(
     assert "Docker has reported it" in answers[-1].reason_phrase
 
 
-async def test_report_survives_a_restart_of_the_proxy(watching_lab: Lab) -> None:
-    lab = watching_lab
-    lab.docker.build(APP, "v1", report=True)
-    await _finished(lab)
-    lab.proxy.journal.set_reported(IMAGE, time.time())
-    lab.docker.error = DockerUnreachable("killed")
+async def test_report_survives_a_restart_of_the_proxy(idle_lab: Lab) -> None:
+    lab = idle_lab
+    lab.settings = replace(lab.settings, watch=True)
+    async with lab.serving():
+        lab.docker.build(APP, "v1", report=True)
+        await _finished(lab)
+        lab.proxy.journal.set_reported(IMAGE, time.time())
+        lab.docker.error = DockerUnreachable("killed")
 
     async with lab.serving():
         answer = await lab.pull()
@@ -248,6 +250,28 @@ async def test_manual_push_is_not_forgotten_because_a_write_failed_once(
         answer = await lab.pull()
 
     assert answer.headers["Autoregistry"] == "pushed-by-hand"
+
+
+async def test_registries_with_one_state_folder_share_nothing(idle_lab: Lab) -> None:
+    """Review 6: a manual push to one made the other serve its old image."""
+    first, name = idle_lab, "localhost:5001"
+    async with FakeRegistry() as registry:
+        names = RegistryNames(name, ("127.0.0.1:5001",))
+        settings = replace(first.settings, backend=registry.url, names=names)
+        second = Lab(registry, FakeDocker(first.docker.store), settings)
+        second.docker.build(f"{name}/app:dev", "old")
+        async with first.serving(), second.serving():
+            await second.client.head("/v2/app/manifests/dev", headers={"Accept": NODE_ACCEPT})
+            newer = second.docker.build(f"{name}/app:dev", "v2")
+            first.docker.build(APP, "v2")
+            await _push_manually(first, FakeImage("theirs"))
+            answer = await second.client.head(
+                "/v2/app/manifests/dev", headers={"Accept": NODE_ACCEPT}
+            )
+
+    assert answer.headers["Autoregistry"] == "pushed"
+    assert answer.headers["Docker-Content-Digest"] == newer.digest
+    assert {path.name for path in settings.state.iterdir()} == {"localhost_5000", "localhost_5001"}
 
 
 async def test_pattern_keeps_manual_pushes_and_a_full_name_replaces_them(lab: Lab) -> None:
