@@ -55,7 +55,7 @@ RegistryState = RegistryImage | Unreadable | None
 """The state of a tag in the registry. None: the registry has no such tag."""
 
 
-UNKNOWN = "unknown"
+NOT_READ = "unknown"
 """In a Base, in place of an Id or a digest: that side could not be read. The next image that it has counts."""
 
 

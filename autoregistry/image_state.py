@@ -66,28 +66,28 @@ STATE_OF_VERDICT = {
     Verdict.INCOMPLETE: ImageState.BEHIND,
 }
 
-_PUSH = "autoregistry push {image}"
+_PUSH_IT = "autoregistry push {image}"
 _NEXT_PULL = {
     ImageState.IN_STEP: ("the next pull is answered immediately", ""),
     ImageState.NODES_BEHIND: (
         "a node with an older copy does not pull again by itself (imagePullPolicy: IfNotPresent)",
         "autoregistry restart {image}",
     ),
-    ImageState.BEHIND: ("the next pull waits until Docker has pushed the image", _PUSH),
-    ImageState.ONLY_IN_DOCKER: ("the next pull waits until Docker has pushed the image", _PUSH),
+    ImageState.BEHIND: ("the next pull waits until Docker has pushed the image", _PUSH_IT),
+    ImageState.ONLY_IN_DOCKER: ("the next pull waits until Docker has pushed the image", _PUSH_IT),
     ImageState.ONLY_IN_REGISTRY: ("the next pull gets the registry's image", ""),
     ImageState.PUSHED_MANUALLY: (
         "the next pull gets the manually pushed image, until Docker's image changes",
-        _PUSH,
+        _PUSH_IT,
     ),
     ImageState.UNDECIDED: (
         "the next pull waits until Docker has pushed its image over the registry's",
-        _PUSH,
+        _PUSH_IT,
     ),
-    ImageState.STALE: ("the next pull fails with this reason until the push succeeds", _PUSH),
+    ImageState.STALE: ("the next pull fails with this reason until the push succeeds", _PUSH_IT),
     ImageState.UNREADABLE: (
         "the next pull fails until the registry can read the image or it is pushed again",
-        _PUSH,
+        _PUSH_IT,
     ),
     ImageState.NOWHERE: (
         "the next pull fails with 404 (not found)",

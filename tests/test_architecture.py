@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,17 @@ def test_commands_start_without_the_proxy() -> None:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert ran.stdout.strip() == "[]"
+
+
+def test_no_two_modules_define_a_constant_of_the_same_name() -> None:
+    """A leading underscore makes no difference. Type variables (one letter) mean the same everywhere."""
+    modules = defaultdict(set)
+    for path in FILES:
+        for node in ast.parse((PACKAGE / path).read_text()).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for name in (target.id for target in targets if isinstance(target, ast.Name)):
+                    if re.fullmatch(r"_?[A-Z][A-Z0-9_]+", name):
+                        modules[name.lstrip("_")].add(str(path))
+
+    assert {name: paths for name, paths in modules.items() if len(paths) > 1} == {}

@@ -9,7 +9,7 @@ import click
 
 from autoregistry.stack.options import Options
 
-_DEFAULT = Options()
+_DEFAULT_OPTIONS = Options()
 _Command = Callable[..., Any]
 _Decorator = Callable[[_Command], _Command]
 _SWITCHES = {
@@ -33,30 +33,30 @@ def combined(*options: _Decorator) -> _Decorator:
 
 def _switch(name: str, text: str, default: bool | None) -> _Decorator:
     flag = name.replace("_", "-")
-    shown = flag if getattr(_DEFAULT, name) else f"no-{flag}"
+    shown = flag if getattr(_DEFAULT_OPTIONS, name) else f"no-{flag}"
     text = f"{text} [default: {shown}]"
     return click.option(f"--{flag}/--no-{flag}", default=default, help=text)
 
 
 serve_switches = combined(
-    *(_switch(name, text, getattr(_DEFAULT, name)) for name, text in _SWITCHES.items())
+    *(_switch(name, text, getattr(_DEFAULT_OPTIONS, name)) for name, text in _SWITCHES.items())
 )
 stack_options = combined(
     click.option(
         "--port",
         type=click.IntRange(1, 65535),
-        help=f"The port on this machine. Images are tagged localhost:PORT/... [default: {_DEFAULT.port}]",
+        help=f"The port on this machine. Images are tagged localhost:PORT/... [default: {_DEFAULT_OPTIONS.port}]",
     ),
     _switch("expose", "Publish the port on all addresses, not only on 127.0.0.1.", None),
     click.option(
         "--registry-image",
         metavar="IMAGE",
-        help=f"The image of the registry that stores the images. [default: {_DEFAULT.registry_image}]",
+        help=f"The image of the registry that stores the images. [default: {_DEFAULT_OPTIONS.registry_image}]",
     ),
     click.option(
         "--base-image",
         metavar="IMAGE",
-        help=f"The base of the proxy's image. [default: {_DEFAULT.base_image}]",
+        help=f"The base of the proxy's image. [default: {_DEFAULT_OPTIONS.base_image}]",
     ),
     *(_switch(name, text, None) for name, text in _SWITCHES.items()),
     click.option(
@@ -78,7 +78,7 @@ route_options = combined(
         "--port",
         type=click.IntRange(1, 65535),
         help="With --via host: the port that `serve` listens on."
-        f" [default: the port of `up`, or {_DEFAULT.port}]",
+        f" [default: the port of `up`, or {_DEFAULT_OPTIONS.port}]",
     ),
 )
 """`--via` and `--port`: how nodes reach the registry."""

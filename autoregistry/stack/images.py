@@ -11,7 +11,7 @@ from autoregistry.engine.progress import Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable, ImageUnavailable
 from autoregistry.stack.model import ROLE
 from autoregistry.stack.options import Options
-from autoregistry.stack.proxy_image import REPOSITORY, ImageSource
+from autoregistry.stack.proxy_image import PROXY_REPOSITORY, ImageSource
 from autoregistry.stack.steps import Report, StepDone, StepProgress, StepStarted
 
 # How registries refuse a client without a login. Docker Hub limits such clients ("toomanyrequests").
@@ -57,7 +57,7 @@ def remove_old_images(daemon: Daemon, current: str) -> None:
     images = Images(daemon)
     with suppress(DockerUnreachable):
         for name in images.labelled(f"{ROLE}=image"):
-            if name != current and name.startswith(f"{REPOSITORY}:"):
+            if name != current and name.startswith(f"{PROXY_REPOSITORY}:"):
                 with suppress(DockerRefused):
                     images.remove(name)
 

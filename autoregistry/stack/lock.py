@@ -15,7 +15,7 @@ from typing import IO
 from autoregistry.settings import Settings
 from autoregistry.stack.steps import Report, StepDone, StepStarted
 
-_POLL_SECONDS = 0.2
+_LOCK_POLL_SECONDS = 0.2
 WAITING = "waiting for another up or down"
 
 
@@ -40,6 +40,6 @@ def _lock(file: IO[str], report: Report) -> None:
         except BlockingIOError:
             report(StepStarted(WAITING))
             has_waited = True
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_LOCK_POLL_SECONDS)
     if has_waited:
         report(StepDone(WAITING, "done", has_changed=False))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from autoregistry import __version__, api_paths
 from autoregistry.stack.options import SOCKET_INSIDE, Host, Options, to_label
+from autoregistry.stack.socket_probe import USER
 
 PROXY = "autoregistry"
 BACKEND = "autoregistry-backend"
@@ -30,7 +31,6 @@ VERSION = f"{LABEL}.version"
 PORT_INSIDE = 5000
 # The proxy takes up to ten seconds to finish and report what it cut off; by default Docker kills it after ten.
 GRACE_SECONDS = 15
-USER = 65532
 _MIB = 1024 * 1024
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
 # Docker passes the CLI's proxies to containers; these have only local peers (k3d-io/k3d#184).

@@ -17,7 +17,7 @@ from pathlib import Path
 import autoregistry
 from autoregistry.template_files import template_folder
 
-REPOSITORY = "autoregistry"
+PROXY_REPOSITORY = "autoregistry"
 # pip in the build uses the same index as pip outside.
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 _EXCLUDED = ("__pycache__",)
@@ -36,7 +36,7 @@ class ImageSource:
         for path in sorted(self.files):
             summary.update(f"\0{path}\0{len(self.files[path])}\0".encode())
             summary.update(self.files[path])
-        return f"{REPOSITORY}:{autoregistry.__version__}-{summary.hexdigest()[:12]}"
+        return f"{PROXY_REPOSITORY}:{autoregistry.__version__}-{summary.hexdigest()[:12]}"
 
     def context(self) -> io.BytesIO:
         """Return the tar for the builder. The same files give the same bytes, so that its cache works."""

@@ -30,13 +30,13 @@ from autoregistry.stack.model import (
     ROLE,
     SPECIFICATION,
     STATE,
-    USER,
     Service,
     Stack,
     stack_for,
 )
 from autoregistry.stack.options import Host, Options
 from autoregistry.stack.proxy_image import image_source
+from autoregistry.stack.socket_probe import USER
 from autoregistry.stack.steps import Report, StepDone, StepStarted
 
 HEALTHY_SECONDS = 90.0

@@ -25,7 +25,7 @@ from autoregistry.stack.model import BACKEND, PROXY, VERSION
 from autoregistry.stack.options import Options
 
 _REGISTRY_DATA = "/var/lib/registry"
-_MAX_PUSHES = 5
+_SHOWN_PUSHES = 5
 _SERVE = "autoregistry serve"
 _MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
 
@@ -148,7 +148,7 @@ def _read_proxy(
             payload = {}
     nodes = list(payload.get("nodes") or [])
     silent = [node for node in nodes if node["state"] == NodeState.NO_ANSWER]
-    return health, silent + stopped_nodes(nodes), list(payload.get("pushes") or [])[:_MAX_PUSHES]
+    return health, silent + stopped_nodes(nodes), list(payload.get("pushes") or [])[:_SHOWN_PUSHES]
 
 
 def stopped_nodes(nodes: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from autoregistry.decision import UNKNOWN, Base, TagRecord
+from autoregistry.decision import NOT_READ, Base, TagRecord
 from autoregistry.names import Image
 from autoregistry.proxy.pull.state_file import StateFile
 
@@ -113,7 +113,7 @@ class Journal:
     ) -> None:
         """Record that a manual push has set a tag while Docker had an image of this Id under the name.
 
-        `docker_identity` is UNKNOWN if Docker could not be reached, and None if it had no such image.
+        `docker_identity` is NOT_READ if Docker could not be reached, and None if it had no such image.
         """
         now = time.time()
         self._set_base(image, Base(docker_identity, registry_digest, now), pushed_at=now)
@@ -241,7 +241,7 @@ class Journal:
                 row = _Row(stale_because=stale, pushed_at=pushed, pulled_at=pulled)
                 if by_hand:  # the registry's digest was not kept: the first one that is seen counts
                     row = replace(
-                        row, docker_identity=docker_had, registry_digest=UNKNOWN, manual_at=pushed
+                        row, docker_identity=docker_had, registry_digest=NOT_READ, manual_at=pushed
                     )
                 self._rows[Image(repository, tag)] = row
                 self._unwritten.add(Image(repository, tag))

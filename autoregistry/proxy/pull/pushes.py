@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from autoregistry.decision import (
-    UNKNOWN,
+    NOT_READ,
     DockerState,
     LocalImage,
     RegistryImage,
@@ -193,11 +193,11 @@ class Pushes:
         base = record.base
         if base is None or isinstance(local, Unreachable):
             return record
-        if base.docker_identity == UNKNOWN:
+        if base.docker_identity == NOT_READ:
             is_later = isinstance(local, LocalImage) and local.tagged_at > (base.manual_at or 0)
             if not is_later:
                 base = replace(base, docker_identity=_identity(local))
-        if base.registry_digest == UNKNOWN and isinstance(remote, RegistryImage):
+        if base.registry_digest == NOT_READ and isinstance(remote, RegistryImage):
             base = replace(base, registry_digest=remote.digest)
         return replace(record, base=base)
 
@@ -250,7 +250,7 @@ class Pushes:
                 image, local.identity, digest
             )  # our push would have set the same
         else:
-            self._journal.set_pushed_manually(image, _identity(local), digest or UNKNOWN)
+            self._journal.set_pushed_manually(image, _identity(local), digest or NOT_READ)
 
     def report(self, image: Image, at: float) -> None:
         """Record that Docker has reported this name at that time, or that a user asks for Docker's image.
@@ -477,7 +477,7 @@ def error_cause(body: bytes) -> str | None:
 def _identity(local: DockerState) -> str | None:
     """Return Docker's Id as the journal keeps it."""
     if isinstance(local, Unreachable):
-        return UNKNOWN
+        return NOT_READ
     return local.identity if local else None
 
 

@@ -15,7 +15,7 @@ from autoregistry.errors import DockerUnreachable, LoopbackBroken
 from autoregistry.events import Emit, Event, Notice, PullAnswered, PullSeen
 from autoregistry.proxy.retry import retry
 
-REPOSITORY = "autoregistry-probe"
+PROBE_NAME = "autoregistry-probe"
 LOOPBACK_RETRY_SECONDS = 5.0
 
 
@@ -35,7 +35,7 @@ class LoopbackCheck:
         """Return True for events of the check's own query, which are not shown."""
         match event:
             case PullSeen(manifest) | PullAnswered(manifest):
-                is_own = (manifest.repository, manifest.reference) == (REPOSITORY, self._nonce)
+                is_own = (manifest.repository, manifest.reference) == (PROBE_NAME, self._nonce)
                 self._has_arrived |= is_own
                 return is_own
             case _:
@@ -46,7 +46,7 @@ class LoopbackCheck:
         executor = ThreadPoolExecutor(1, "loopback-check")
 
         async def has_queried() -> bool | None:
-            reference = f"{self._name}/{REPOSITORY}:{self._nonce}"
+            reference = f"{self._name}/{PROBE_NAME}:{self._nonce}"
             loop = asyncio.get_running_loop()
             try:
                 await loop.run_in_executor(executor, self._trigger_lookup, reference)

@@ -151,7 +151,9 @@ def show_every_state(stage: Stage) -> None:
     image("shop/search:2024.11", "only-in-registry", only)
     cause = "Docker's image differs from the registry's, and it could not be pushed: no space left on device"
     image("shop/web:dev", "stale", cause, "old", "old", "old")
-    hand = "pushed by another client since Docker's image last changed; the registry's image is served"
+    hand = (
+        "pushed by another client since Docker's image last changed; the registry's image is served"
+    )
     image("tools/lint:latest", "by-hand", hand, "", "silent", "")
     image(
         "a-team/a-service-with-a-rather-long-name/and-a-part:feature-1234-of-a-branch",

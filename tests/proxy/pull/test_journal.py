@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from autoregistry.decision import UNKNOWN, Base, TagRecord
+from autoregistry.decision import NOT_READ, Base, TagRecord
 from autoregistry.names import Image
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.state_folder import STATE_FILE
@@ -264,4 +264,4 @@ def test_manual_pushes_of_version_0_1_are_kept(tmp_path: Path) -> None:
     old.commit()
     old.close()
 
-    assert TagRecord(Base(OURS, UNKNOWN, 50.0)) == _reopened(tmp_path)
+    assert TagRecord(Base(OURS, NOT_READ, 50.0)) == _reopened(tmp_path)

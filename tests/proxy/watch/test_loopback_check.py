@@ -58,5 +58,5 @@ async def test_query_is_repeated_while_docker_is_away(monkeypatch: pytest.Monkey
 def test_other_pulls_are_not_taken_for_the_query() -> None:
     check = LoopbackCheck(lambda _: None, "localhost:5000", _must_not_emit)
 
-    assert not check.recognises(PullSeen(Manifest(loopback_check.REPOSITORY, "dev"), "x"))
+    assert not check.recognises(PullSeen(Manifest(loopback_check.PROBE_NAME, "dev"), "x"))
     assert not check.recognises(Notice("x"))
