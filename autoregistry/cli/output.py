@@ -5,9 +5,11 @@ Text from outside is never read as markup. Colour and width are decided here onc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -25,8 +27,23 @@ from autoregistry.events import (
     WorkloadRestarted,
 )
 
-stderr = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+# Control characters of C0 and C1, and those that change the direction of text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+class SafeConsole(Console):
+    """A console on which no text can act on the terminal: names and reasons come from clients, Docker and nodes."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            is_ours = segment.control is not None
+            yield segment if is_ours else segment._replace(text=_CONTROL.sub("�", segment.text))
+
+
+stderr = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+stdout = SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 _UNLIMITED_WIDTH = 1000
 _STYLES = {
@@ -89,7 +106,7 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if stdout.is_terminal:
         stdout.print(columns)
     else:
-        Console(file=stdout.file, width=_UNLIMITED_WIDTH, highlight=False).print(columns)
+        SafeConsole(file=stdout.file, width=_UNLIMITED_WIDTH, highlight=False).print(columns)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -44,3 +44,22 @@ def test_a_terminal_of_80_columns_wraps_the_message_at_words_and_not_the_hint(
     assert max(map(len, sentences)) <= 80
     assert " ".join(line.strip() for line in sentences) == f"error: {message.strip()}"
     assert hint == f"hint: autoregistry cluster {'attach ' * 20}"
+
+
+@pytest.mark.parametrize(
+    "control", ["\x1b[2J", "\x9b2J", "\x07", "\x08", "\u202e", "\u2066", "\x7f", "\u2028"]
+)
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_text_from_outside_does_not_act_on_the_terminal(control: str, is_terminal: bool) -> None:
+    """A client's name, a node's error or a reason of Docker reached the terminal as it came (review 20)."""
+    terminal = Terminal()
+    console = output.SafeConsole(file=terminal, force_terminal=is_terminal, no_color=True)
+    line = event_line(ManualPushSeen(Image("app", "dev"), f"crane{control}", "sha256:aa"))
+
+    console.print(line)
+    console.print(f"text {control}")
+    console.print(output.table(["IMAGE"], [[f"cell {control}"]]))
+
+    shown = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue())
+    assert control[0] not in shown
+    assert [word in shown for word in ("crane", "text", "cell")] == [True] * 3
