@@ -31,6 +31,8 @@ class Answer(Enum):
     CLIENT_STALLED = ("client-stalled", 408)
     NO_REQUEST = ("no-request", 408)
     TOO_MANY_CONNECTIONS = ("too-many-connections", 503)
+    TOO_BUSY = ("too-busy", 503)
+    MANIFEST_TOO_LARGE = ("manifest-too-large", 413)
     MALFORMED_REQUEST = ("unreadable-request", 400)
 
     def __init__(self, word: str, status: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The private parts of aiohttp and httpx-aiohttp that the proxy relies on, and the asyncio protocols it replaces.
+"""The private parts of aiohttp and httpx-aiohttp that the proxy relies on.
 
 pyproject.toml bounds the versions of both libraries; tests/proxy/test_compat.py fails when a release moves a part.
 """
@@ -7,94 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError as HttpProcessingError
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import LineTooLong as LineTooLong
 from aiohttp.payload import AsyncIterablePayload
 from aiohttp.streams import EMPTY_PAYLOAD as EMPTY_PAYLOAD
 from aiohttp.streams import StreamReader as StreamReader
 from httpx_aiohttp.transport import AiohttpResponseStream as AiohttpResponseStream
 from httpx_aiohttp.transport import map_aiohttp_exceptions as map_aiohttp_exceptions
 
-from autoregistry.settings import Limits
-
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 # aiohttp reads 32 requests ahead of the one it is answering, however large their heads are.
 web_protocol.MAX_MSG_QUEUE_SIZE = 2
-_ACCEPT_BACKLOG = 1024
-
-
-class Site(web.BaseSite):
-    """A listening address, as aiohttp's TCPSite, with a protocol of the caller for each connection."""
-
-    def __init__(
-        self,
-        runner: web.AppRunner,
-        host: str,
-        port: int,
-        make_protocol: Callable[[web.Server], asyncio.Protocol],
-    ) -> None:
-        super().__init__(runner)
-        self._host, self._port, self._make_protocol = host, port, make_protocol
-
-    @property
-    def name(self) -> str:
-        return f"http://{self._host}:{self._port}"
-
-    async def start(self) -> None:
-        await super().start()
-        if (server := self._runner.server) is None:
-            raise RuntimeError("the runner is not set up")
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: self._make_protocol(server), self._host, self._port, backlog=_ACCEPT_BACKLOG
-        )
-
-
-class RequestProtocol(web.RequestHandler):
-    """aiohttp's side of a connection. `refuse` makes the response to a request that it cannot parse."""
-
-    def __init__(
-        self,
-        server: web.Server,
-        limits: Limits,
-        read_bytes: int,
-        refuse: Callable[[str], web.StreamResponse],
-    ) -> None:
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            read_bufsize=read_bytes,
-            keepalive_timeout=limits.keepalive_seconds,
-            max_line_size=limits.head_bytes,
-            max_field_size=limits.head_bytes,
-            max_headers=limits.headers,
-            auto_decompress=False,
-        )
-        self._refuse = refuse
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status != 400:
-            return super().handle_error(request, status, exc, message)
-        if isinstance(exc, LineTooLong):
-            return self._refuse(f"a line of the request is longer than {self.max_line_size} bytes")
-        if message and message.startswith("Too many headers"):
-            return self._refuse(f"more than {self.max_headers} headers")
-        reason = (message or "").partition("\n")[0][:200]
-        return self._refuse(f"not a request in HTTP/1.1: {reason}")
 
 
 async def send_continue(request: web.Request) -> None:
@@ -161,16 +92,3 @@ def take_over_body(
     begun = b"".join(iter(content.read_nowait, b""))  # the parser keeps nothing back then
     source.pause_reading()
     return begun, source, size - content.total_bytes
-
-
-@contextmanager
-def replaced_protocol(
-    transport: asyncio.Transport, protocol: asyncio.BufferedProtocol
-) -> Iterator[asyncio.Protocol]:
-    """Give a transport of aiohttp another protocol for a while; yields aiohttp's."""
-    original = cast(asyncio.Protocol, transport.get_protocol())
-    transport.set_protocol(protocol)
-    try:
-        yield original
-    finally:
-        transport.set_protocol(original)

@@ -1,7 +1,7 @@
 """The actions of the page and of commands: push images, and refresh the nodes.
 
-They accept only POST requests with JSON, and none from another site's page: a browser sends `Origin` with every POST,
-and a preflight request before it sends JSON to another site (which we never allow).
+They accept only POST requests with JSON: a browser sends a preflight request, which we never allow, before it sends
+JSON to another site. `http/admission.py` refuses requests of other sites' pages before that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.status import NO_STORE
-from autoregistry.proxy.http.admission import is_from_another_site
 from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
@@ -179,18 +178,8 @@ def matching_images(pattern: str, images: Iterable[Image], names: RegistryNames)
     return [i for i in images if fnmatchcase(str(i), pattern) or fnmatchcase(i.repository, pattern)]
 
 
-def is_same_origin(request: web.Request) -> bool:
-    """Return False for a request from another site's page: browsers always send Origin, commands never do."""
-    origin = request.headers.get("Origin")
-    host = request.headers.get("Host", "")
-    is_ours = origin in (None, f"http://{host}", f"https://{host}")
-    return is_ours and not is_from_another_site(request)
-
-
 async def _json_body(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object in the request. Raises HTTPForbidden for another site's page."""
-    if not is_same_origin(request):
-        raise web.HTTPForbidden(text="requests from other sites' pages are not allowed\n")
+    """Return the JSON object in the request."""
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="the Content-Type must be application/json\n")
     text = bytearray()

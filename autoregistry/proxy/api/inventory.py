@@ -18,7 +18,6 @@ from autoregistry.image_state import STATE_OF_VERDICT, ImageState
 from autoregistry.names import Image, RegistryNames, parse_image
 from autoregistry.proxy.api.node_inventory import NodeCopy, NodeInventory
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import BackendRequest
 from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD, Journal
@@ -116,8 +115,7 @@ class Inventory:
         return set().union(*await asyncio.gather(*(tags(str(name)) for name in names)))
 
     async def _list(self, target: str) -> dict[str, list[str]]:
-        request = BackendRequest("GET", target, [(b"Host", self._backend.host)])
-        async with await self._backend.send(request) as response:
+        async with await self._backend.get(target) as response:
             if response.status != 200:
                 return defaultdict(list)
             try:

@@ -19,7 +19,6 @@ from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.node_inventory import NodeInventory
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import BackendRequest
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 from autoregistry.settings import is_check
@@ -81,9 +80,8 @@ class Status:
         }
 
     async def _backend_health(self) -> str:
-        request = BackendRequest("GET", "/v2/", [(b"Host", self._backend.host)])
         try:
-            async with await self._backend.send(request, silence=HEALTH_SECONDS):
+            async with await self._backend.get("/v2/", silence=HEALTH_SECONDS):
                 return "ok"
         except BackendUnreachable as exc:
             return exc.message

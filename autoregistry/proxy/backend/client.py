@@ -13,8 +13,8 @@ import httpx
 from autoregistry.decision import RegistryImage, RegistryState, Unreadable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.names import MANIFEST_TYPES
-from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
-from autoregistry.proxy.backend.transport import RawTransport
+from autoregistry.proxy.backend.response import BackendResponse
+from autoregistry.proxy.backend.transport import NO_BODY, RawTransport, raw_request
 
 BACKEND_CONNECT_SECONDS = 5.0
 # The registry is silent for long only while it completes an upload of many gigabytes.
@@ -28,6 +28,8 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_MANIFESTS = 101
 CONCURRENT_READS = 8
 MAX_CACHED_CONFIGS = 10_000
+# The registry's error for a manifest whose layer, config or child it does not find (distribution-spec).
+_UNKNOWN_PART = b"MANIFEST_BLOB_UNKNOWN"
 
 
 class Backend:
@@ -37,8 +39,8 @@ class Backend:
         """`idle_seconds` limits the time in which the registry takes nothing of an upload."""
         self.url = url.rstrip("/")
         self._timed, self._idle = timed, idle_seconds
-        self.host = self.url.partition("://")[2].partition("/")[0].encode()
-        self._client = httpx.AsyncClient(transport=RawTransport(), trust_env=False)
+        self._host = self.url.partition("://")[2].partition("/")[0].encode()
+        self._client = httpx.AsyncClient(transport=RawTransport(self.url), trust_env=False)
         self._configs: dict[str, frozenset[str]] = {}
         self._read_slots = asyncio.Semaphore(CONCURRENT_READS)
 
@@ -46,53 +48,45 @@ class Backend:
         await self._client.aclose()
 
     async def send(
-        self, request: BackendRequest, *, silence: float = BACKEND_SILENCE_SECONDS
+        self, request: httpx.Request, *, silence: float = BACKEND_SILENCE_SECONDS
     ) -> BackendResponse:
         """Send a request, again for a short time if it raced with a write. Raises BackendUnreachable."""
-        response = await self._send(request, silence)
+        timeout = {"connect": BACKEND_CONNECT_SECONDS, "read": silence, "write": self._idle}
+        request.extensions["timeout"] = timeout
+        response = await self._send(request)
         deadline = time.monotonic() + WRITE_RETRY_SECONDS
         for pause in WRITE_RETRY_PAUSES:
             is_late = time.monotonic() + pause > deadline
-            if is_late or not await response.raced_with_write(request):
+            if is_late or not await _raced_with_write(request, response):
                 break
             await response.close()
             await asyncio.sleep(pause)
-            response = await self._send(request, silence)
+            response = await self._send(request)
         return response
 
-    async def _send(self, request: BackendRequest, silence: float) -> BackendResponse:
-        outgoing = httpx.Request(
-            request.method,
-            self.url,
-            headers=request.headers,
-            # With a stream given httpx adds no `Content-Length: 0` of its own; the body goes by the extension.
-            stream=httpx.ByteStream(b""),
-            extensions={
-                "base": self.url,
-                "target": request.target,
-                "body": request.body,
-                "timeout": {
-                    "connect": BACKEND_CONNECT_SECONDS,
-                    "read": silence,
-                    "write": self._idle,
-                },
-            },
-        )
-        began = time.monotonic()
+    async def _send(self, request: httpx.Request) -> BackendResponse:
+        began, result = time.monotonic(), "failed"
         try:
-            response = BackendResponse(await self._client.send(outgoing, stream=True))
+            response = BackendResponse(await self._client.send(request, stream=True))
+            result = "ok"
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
-            self._timed(time.monotonic() - began, "failed")
             raise BackendUnreachable(
                 f"the registry at {self.url} does not answer: {exc or type(exc).__name__}",
                 f"curl {self.url}/v2/",
             ) from exc
-        self._timed(time.monotonic() - began, "ok")
+        finally:
+            self._timed(time.monotonic() - began, result)
         return response
 
-    async def read(self, request: BackendRequest) -> BackendResponse:
+    async def read(self, request: httpx.Request) -> BackendResponse:
         """Send a request for a manifest."""
         return await self.send(request, silence=MANIFEST_SILENCE_SECONDS)
+
+    async def get(
+        self, target: str, *, silence: float = BACKEND_SILENCE_SECONDS
+    ) -> BackendResponse:
+        """Send a request of our own. Raises BackendUnreachable."""
+        return await self.send(raw_request("GET", target, [(b"Host", self._host)]), silence=silence)
 
     async def state(self, repository: str, reference: str) -> RegistryState:
         """Return the state of a tag or digest in the registry. Raises BackendUnreachable."""
@@ -129,8 +123,14 @@ class Backend:
 
     async def _parts(self, repository: str, digest: str) -> tuple[list[str], list[str]] | None:
         """Return the configs and the children that a manifest names; None if it cannot be read."""
-        async with self._read_slots:
-            content = await self._content(repository, digest)
+        content = bytearray()
+        async with self._read_slots, await self._manifest("GET", repository, digest) as response:
+            if response.status != 200:
+                return None
+            async for chunk in response.body():
+                content += chunk
+                if len(content) > MAX_MANIFEST_BYTES:
+                    return None
         try:
             manifest = json.loads(content)
             configs = [manifest["config"]] if "config" in manifest else []
@@ -139,19 +139,21 @@ class Backend:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
-    async def _content(self, repository: str, digest: str) -> bytes:
-        """Return the bytes of a manifest; empty if it is missing or too large."""
-        content = bytearray()
-        async with await self._manifest("GET", repository, digest) as response:
-            if response.status != 200:
-                return b""
-            async for chunk in response.body():
-                content += chunk
-                if len(content) > MAX_MANIFEST_BYTES:
-                    return b""
-        return bytes(content)
-
     async def _manifest(self, method: str, repository: str, reference: str) -> BackendResponse:
-        headers = [(b"Host", self.host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]
-        target = f"/v2/{repository}/manifests/{reference}"
-        return await self.read(BackendRequest(method, target, headers))
+        headers = [(b"Host", self._host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]
+        return await self.read(
+            raw_request(method, f"/v2/{repository}/manifests/{reference}", headers)
+        )
+
+
+async def _raced_with_write(request: httpx.Request, response: BackendResponse) -> bool:
+    """Return True if the content may exist although the response denies it, because its link was being written.
+
+    distribution writes links in place, also those that all tags of a repository share. A read at that moment gets a
+    500, and a manifest that names the content is refused (measured with 2.8.2).
+    """
+    if request.stream is NO_BODY:
+        return request.method in ("GET", "HEAD") and response.status == 500
+    is_whole = isinstance(request.stream, httpx.ByteStream)
+    is_refused = is_whole and response.status in (400, 500)
+    return is_refused and _UNKNOWN_PART in await response.buffer()

@@ -7,28 +7,16 @@ hold what it has read. This module knows no HTTP: it moves a known number of byt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, cast
 
-from autoregistry.proxy.compat import replaced_protocol
-
-
-class SharedBuffer:
-    """The buffer that all pipes read into. It is free again as soon as a piece has been written."""
-
-    def __init__(self, size: int) -> None:
-        self.view = memoryview(bytearray(size))
-
-    def renew(self) -> None:
-        """Leave the memory to a transport that could not send all of it (CPython from 3.12 on keeps it, uncopied)."""
-        self.view = memoryview(bytearray(len(self.view)))
+READ_BYTES = 256 * 1024
 
 
 class Writable(Protocol):
     """The client's connection."""
 
-    transport: asyncio.Transport
+    peer: asyncio.Transport
 
     on_writable: Callable[[], None] | None
     """Called when everything that was written has been sent."""
@@ -37,16 +25,25 @@ class Writable(Protocol):
 class Pipe(asyncio.BufferedProtocol):
     """The last `remaining` bytes of a response. Replaces the protocol of the backend's connection."""
 
-    def __init__(
-        self, source: asyncio.Transport, remaining: int, buffer: SharedBuffer, read_bytes: int
-    ) -> None:
-        self._source, self._buffer, self._read_bytes = source, buffer, read_bytes
+    _buffer = memoryview(bytearray(READ_BYTES))
+    """The buffer that all pipes read into. It is free again as soon as a piece has been written."""
+
+    def __init__(self, source: asyncio.Transport, remaining: int, read_bytes: int) -> None:
+        self._source, self._read_bytes = source, read_bytes
+        self._original = cast(asyncio.Protocol, source.get_protocol())
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.remaining = remaining
 
     async def transfer(self, client: Writable, idle_seconds: float) -> None:
         """Send all bytes. Raises ConnectionError if the backend closes early, TimeoutError if nothing moves."""
-        with self._connected(client):
+        self._target = client.peer
+        client.on_writable = self._resume
+        # Report at once that something could not be sent, and that it has been sent.
+        self._target.set_write_buffer_limits(high=0)
+        self._source.set_protocol(self)
+        try:
+            if not self._target.get_write_buffer_size():
+                self._resume()
             before = self.remaining + 1
             while not self._ended.done():
                 if before == self.remaining:
@@ -54,40 +51,30 @@ class Pipe(asyncio.BufferedProtocol):
                 before = self.remaining
                 await asyncio.wait((self._ended,), timeout=idle_seconds)
             self._ended.result()
-
-    @contextmanager
-    def _connected(self, client: Writable) -> Iterator[None]:
-        self._target = client.transport
-        client.on_writable = self._resume
-        # Report at once that something could not be sent, and that it has been sent.
-        self._target.set_write_buffer_limits(high=0)
-        with replaced_protocol(self._source, self) as self._original:
-            try:
-                if not self._target.get_write_buffer_size():
-                    self._resume()
-                yield
-            finally:
-                self._source.pause_reading()
-                client.on_writable = None
-                self._target.set_write_buffer_limits()
-                self._ended.cancel()
+        finally:
+            self._source.pause_reading()
+            self._source.set_protocol(self._original)
+            client.on_writable = None
+            self._target.set_write_buffer_limits()
+            self._ended.cancel()
 
     def _resume(self) -> None:
         if self.remaining:
             self._source.resume_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        return self._buffer.view[: min(self.remaining, self._read_bytes)]
+        return self._buffer[: min(self.remaining, self._read_bytes)]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._target.is_closing():
             self._source.pause_reading()
             return
         self.remaining -= nbytes
-        self._target.write(self._buffer.view[:nbytes])
+        self._target.write(self._buffer[:nbytes])
         if self._target.get_write_buffer_size():
             self._source.pause_reading()
-            self._buffer.renew()
+            # The transport keeps what it could not send (CPython from 3.12 on uncopied).
+            Pipe._buffer = memoryview(bytearray(READ_BYTES))
         if not self.remaining and not self._ended.done():
             self._source.pause_reading()
             self._ended.set_result(None)

@@ -6,7 +6,8 @@ HTTP edges"). This module knows nothing about registries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import cast
 
 import aiohttp
 import httpx
@@ -14,7 +15,7 @@ from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 from yarl import URL
 
-from autoregistry.proxy.backend.pipe import Pipe, SharedBuffer
+from autoregistry.proxy.backend.pipe import READ_BYTES, Pipe
 from autoregistry.proxy.compat import (
     AiohttpResponseStream,
     ResilientSocket,
@@ -25,7 +26,6 @@ from autoregistry.proxy.compat import (
 
 Headers = list[tuple[bytes, bytes]]
 
-READ_BYTES = 256 * 1024
 # Each open response, some of them to clients that do not read, holds a few times as much as this.
 READ_BYTES_WHEN_BUSY = 32 * 1024
 BUSY_RESPONSES = 8
@@ -34,23 +34,23 @@ PIPE_FROM_BYTES = 1024 * 1024
 
 # RFC 9110, 7.6.1; `Expect` is answered by the proxy itself.
 HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"expect",
-    }
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    b"transfer-encoding upgrade expect".split()
 )
+NO_BODY = httpx.ByteStream(b"")
 
 # Longer than any line that a client may send, because a redirect repeats it.
 _MAX_RESPONSE_LINE_BYTES = 64 * 1024
 _NO_DEFAULTS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
+_ANY_URL = httpx.URL("http://backend")
+
+
+def raw_request(
+    method: str, target: str, headers: Headers, body: httpx.AsyncByteStream = NO_BODY
+) -> httpx.Request:
+    """Return a request to the backend, to which nothing is added. A URL would normalise the target."""
+    extensions = {"target": target}
+    return httpx.Request(method, _ANY_URL, headers=headers, stream=body, extensions=extensions)
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -58,16 +58,10 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
     Host stays even if `Connection` lists it: the registry makes its Locations of it.
     """
-    all_headers = list(headers)
-    listed = {
-        name.strip().lower()
-        for key, value in all_headers
-        if key.lower() == b"connection"
-        for name in value.split(b",")
-    } - {b"host"}
-    return [
-        (k, v) for k, v in all_headers if k.lower() not in HOP_BY_HOP and k.lower() not in listed
-    ]
+    lower = [(key.lower(), key, value) for key, value in headers]
+    listed = b",".join(value for name, _, value in lower if name == b"connection").lower()
+    dropped = HOP_BY_HOP | {name.strip() for name in listed.split(b",")} - {b"host"}
+    return [(key, value) for name, key, value in lower if name not in dropped]
 
 
 def _aiohttp_headers(headers: Headers) -> CIMultiDict[str]:
@@ -90,42 +84,30 @@ class _RawStream(AiohttpResponseStream):
     """The body of a response: piece by piece, or through a pipe."""
 
     def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        read_bytes: int,
-        buffer: SharedBuffer,
-        on_close: Callable[[], None],
+        self, response: aiohttp.ClientResponse, read_bytes: int, open_streams: set[_RawStream]
     ) -> None:
         super().__init__(response)
         self.CHUNK_SIZE = read_bytes
-        self._response, self._buffer = response, buffer
-        self._on_close: Callable[[], None] | None = on_close
+        self._response, self._open = response, open_streams
+        open_streams.add(self)
 
     def pipe(self) -> tuple[bytes, Pipe] | None:
         """Return the bytes of a large body that have arrived and a pipe for the rest; None: read it piece by piece."""
         if (body := take_over_body(self._response, PIPE_FROM_BYTES)) is None:
             return None
         begun, source, remaining = body
-        return begun, Pipe(source, remaining, self._buffer, self.CHUNK_SIZE)
+        return begun, Pipe(source, remaining, self.CHUNK_SIZE)
 
     async def aclose(self) -> None:
-        if self._on_close is not None:
-            self._on_close()
-            self._on_close = None
+        self._open.discard(self)
         await super().aclose()
 
 
 class RawTransport(AiohttpTransport):
     """httpx over aiohttp that changes neither the target nor repeated headers, and reads more at once."""
 
-    _open_responses = 0
-    _buffer = SharedBuffer(READ_BYTES)
-
-    def _response_closed(self) -> None:
-        self._open_responses -= 1
-
-    def get_client(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+    def __init__(self, base: str) -> None:
+        self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
                 keepalive_timeout=30,
@@ -139,37 +121,32 @@ class RawTransport(AiohttpTransport):
             skip_auto_headers=_NO_DEFAULTS,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        super().__init__(client=self._session)
+        self._base = URL(base)
+        self._open: set[_RawStream] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if not isinstance(self.client, aiohttp.ClientSession):
-            self.client = self.get_client()
-        base = URL(request.extensions["base"])
         # The whole target as the path: yarl would drop an empty query, and everything after a `#`.
-        target = base.raw_path.rstrip("/") + request.extensions["target"]
-        timeout, body = request.extensions["timeout"], request.extensions.get("body")
-        is_busy = self._open_responses >= BUSY_RESPONSES
-        read_bytes = READ_BYTES_WHEN_BUSY if is_busy else READ_BYTES
+        path = self._base.raw_path.rstrip("/") + request.extensions["target"]
+        timeout, body = request.extensions["timeout"], cast(httpx.AsyncByteStream, request.stream)
+        read_bytes = READ_BYTES if len(self._open) < BUSY_RESPONSES else READ_BYTES_WHEN_BUSY
         with map_aiohttp_exceptions():
-            response = await self.client.request(
+            response = await self._session.request(
                 request.method,
-                URL.build(
-                    scheme=base.scheme, authority=base.raw_authority, path=target, encoded=True
-                ),
+                self._base.with_path(path, encoded=True),
                 headers=_aiohttp_headers(request.headers.raw),
-                data=Upload(body, timeout["write"]) if body is not None else None,
+                data=None if body is NO_BODY else Upload(body, timeout["write"]),
                 allow_redirects=False,
                 read_bufsize=read_bytes,
                 timeout=aiohttp.ClientTimeout(
                     sock_connect=timeout["connect"], sock_read=timeout["read"]
                 ),
             )
-        self._open_responses += 1
-        stream = _RawStream(response, read_bytes, self._buffer, self._response_closed)
+        stream = _RawStream(response, read_bytes, self._open)
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
             stream=stream,
-            request=request,
             extensions={
                 "reason_phrase": (response.reason or "").encode("latin-1", "replace"),
                 "pipe": stream.pipe,  # httpx wraps the stream itself

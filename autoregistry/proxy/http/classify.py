@@ -1,69 +1,40 @@
 """The kinds of registry requests: a pull, a step of a push, a read of a blob, or any other.
 
-`classify` is the only code that tells the proxy's own pushes from those of other clients. Its table is
-tests/proxy/http/test_classify.py.
+`classify` and `push_id` are the only code that tells the proxy's own pushes from those of other clients. Their table
+is tests/proxy/http/test_classify.py.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from enum import Enum, auto
 
-from autoregistry.names import Blob, Image, Manifest, Target, Upload
+from autoregistry.names import Blob, Manifest, Target, Upload
 
 _OWN_PROGRAM = "UpstreamClient(autoregistry/"
 _PUSH_ID = re.compile(r" push/(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Pull:
+class Kind(Enum):
+    """The kind of a registry request."""
+
+    PULL = auto()
     """A client asks for a manifest."""
-
-    manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class PushCheck:
+    PUSH_CHECK = auto()
     """A push asks whether the registry has a manifest or a blob already."""
-
-    target: Manifest | Blob
-
-
-@dataclass(frozen=True, slots=True)
-class OwnPush:
-    """A push of ours uploads a part of an image, or sets a tag."""
-
-    push_id: str
-    """Empty for a push of another autoregistry process, for example of the one before a restart."""
-    image: Image | None = None
-    """The tag that it sets."""
-
-
-@dataclass(frozen=True, slots=True)
-class ManualPush:
+    OWN_UPLOAD = auto()
+    """A push of ours uploads a part of an image."""
+    OWN_TAG = auto()
+    """A push of ours, or of another autoregistry process, sets a tag."""
+    MANUAL_PUSH = auto()
     """Another client's push sets a tag."""
-
-    image: Image
-
-
-@dataclass(frozen=True, slots=True)
-class BlobRead:
+    BLOB_READ = auto()
     """A client asks for a blob."""
-
-    repository: str
-
-
-@dataclass(frozen=True, slots=True)
-class Passthrough:
+    OTHER = auto()
     """Any other request: it goes to the backend, and its response to the client."""
 
 
-RequestKind = Pull | PushCheck | OwnPush | ManualPush | BlobRead | Passthrough
-
-
-def classify(
-    method: str, target: Target, user_agent: str, accept: str, *, nonce: str
-) -> RequestKind:
+def classify(method: str, target: Target, user_agent: str, accept: str, *, nonce: str) -> Kind:
     """Return the kind of a request.
 
     The proxy's own pushes carry its nonce: the daemon repeats the user agent of its API client as
@@ -71,23 +42,26 @@ def classify(
     autoregistry process sets is no manual push either.
     """
     is_own = nonce in user_agent
-    push_id = found[1] if is_own and (found := _PUSH_ID.search(user_agent)) else ""
     match method, target:
         case "GET" | "HEAD", Manifest():
             is_check = is_own or (method == "HEAD" and _is_existence_check(accept))
-            return PushCheck(target) if is_check else Pull(target)
-        case "PUT", Manifest(repository, str(tag)):
-            image = Image(repository, tag)
-            is_own_program = is_own or _OWN_PROGRAM in user_agent
-            return OwnPush(push_id, image) if is_own_program else ManualPush(image)
-        case "GET", Blob(repository):
-            return BlobRead(repository)
+            return Kind.PUSH_CHECK if is_check else Kind.PULL
+        case "PUT", Manifest(reference=str()):
+            return Kind.OWN_TAG if is_own or _OWN_PROGRAM in user_agent else Kind.MANUAL_PUSH
+        case "GET", Blob():
+            return Kind.BLOB_READ
         case "HEAD", Blob() if is_own:
-            return PushCheck(target)
+            return Kind.PUSH_CHECK
         case _, Manifest() | Upload() if is_own:
-            return OwnPush(push_id)
+            return Kind.OWN_UPLOAD
         case _:
-            return Passthrough()
+            return Kind.OTHER
+
+
+def push_id(user_agent: str, *, nonce: str) -> str:
+    """Return the id of our push; empty for another process's push, for example of the one before a restart."""
+    match = _PUSH_ID.search(user_agent) if nonce in user_agent else None
+    return match[1] if match else ""
 
 
 def _is_existence_check(accept: str) -> bool:

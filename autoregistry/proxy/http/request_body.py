@@ -1,83 +1,81 @@
-"""The body of a client's request on its way to the registry."""
+"""The body of a client's request. A manifest is read whole before anything is asked or held for it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import httpx
 from aiohttp import ClientError, web
 
-from autoregistry.errors import BackendUnreachable
 from autoregistry.events import Answer
+from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES
 from autoregistry.proxy.compat import HttpProcessingError, StreamReader
-from autoregistry.proxy.http.responses import error_response
+from autoregistry.proxy.http.responses import Refused
+from autoregistry.settings import PUSH_THREADS
+
+MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+# Other clients leave so much for the manifests of our own pushes.
+OWN_BUFFERED_BYTES = PUSH_THREADS * MAX_MANIFEST_BYTES
 
 
-class ClientStalled(Exception):
-    """The client stopped in the middle of its request."""
+class ClientBody(httpx.AsyncByteStream):
+    """A body, read as it arrives."""
 
-
-class BodyTruncated(Exception):
-    """The body ended early or is not framed as it was announced."""
-
-
-class ClientBody:
-    """A body, read as it arrives. It ends with ClientStalled if nothing arrives for some time."""
-
-    def __init__(self, content: StreamReader, seconds: float) -> None:
-        self._content, self._seconds = content, seconds
-        self.stalled: ClientStalled | None = None
+    def __init__(self, content: StreamReader, idle_seconds: float) -> None:
+        self._content, self._idle = content, idle_seconds
+        self.fault: Refused | None = None
+        """The client's fault that ended the body. The registry's failure to respond follows from it."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
+        while chunk := await self._read():
+            yield chunk
+
+    async def _read(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle):
+                return await self._content.readany()
+        except TimeoutError:
+            sentence = f"the body stood still for {self._idle:g} s"
+            self.fault = Refused(Answer.CLIENT_STALLED, sentence)
+        except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as exc:
+            sentence = f"the body ended early: {type(exc).__name__}"
+            self.fault = Refused(Answer.MALFORMED_REQUEST, sentence, close=True)
+        raise self.fault
+
+
+class ManifestBuffer:
+    """The manifests that clients are sending. They share one limit, because any client can begin to send many."""
+
+    def __init__(self) -> None:
+        self._used = 0
+
+    @asynccontextmanager
+    async def whole(
+        self, body: ClientBody, seconds: float, *, is_own: bool
+    ) -> AsyncIterator[httpx.ByteStream]:
+        """Read a manifest to its end, and keep it as long as the context lasts. Raises Refused."""
+        limit = MAX_BUFFERED_BYTES - (0 if is_own else OWN_BUFFERED_BYTES)
+        chunks, size = [], 0
+        try:
             try:
-                async with asyncio.timeout(self._seconds):
-                    chunk = await self._content.readany()
+                async with asyncio.timeout(seconds):
+                    async for chunk in body:
+                        if size + len(chunk) > MAX_MANIFEST_BYTES:
+                            sentence = f"a manifest has at most {MAX_MANIFEST_BYTES >> 20} MiB"
+                            raise Refused(Answer.MANIFEST_TOO_LARGE, sentence, close=True)
+                        if self._used + len(chunk) > limit:
+                            sentence = "other clients are sending too many manifests, try again"
+                            raise Refused(Answer.TOO_BUSY, sentence, close=True)
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        self._used += len(chunk)
             except TimeoutError:
-                self.stalled = ClientStalled(f"the body stood still for {self._seconds:g} s")
-                raise self.stalled from None
-            if not chunk:
-                return
-            yield chunk
-
-
-class BufferedBody:
-    """A body of which the first bytes, or all bytes, have been read."""
-
-    def __init__(self, begun: list[bytes], rest: AsyncIterator[bytes], *, is_whole: bool) -> None:
-        self._begun, self._rest, self.is_whole = begun, rest, is_whole
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._begun:
-            yield chunk
-        async for chunk in self._rest:
-            yield chunk
-
-
-async def read_ahead(body: AsyncIterable[bytes], limit: int) -> BufferedBody:
-    """Read up to `limit` bytes of a body, so that code that waits for it later does not wait for the client.
-
-    Raises ClientStalled, BodyTruncated.
-    """
-    begun, size, rest = [], 0, aiter(body)
-    try:
-        while size <= limit and (chunk := await anext(rest, b"")):
-            begun.append(chunk)
-            size += len(chunk)
-    except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as exc:
-        raise BodyTruncated(f"the body ended early: {type(exc).__name__}") from exc
-    return BufferedBody(begun, rest, is_whole=size <= limit)
-
-
-def failure_response(
-    cause: BackendUnreachable | ClientStalled | BodyTruncated, body: ClientBody | None
-) -> web.Response:
-    """Return the response to a request that failed. A stalled body may be the cause of the registry's failure."""
-    if isinstance(cause, BodyTruncated):
-        response = error_response(Answer.MALFORMED_REQUEST, str(cause))
-        response.force_close()  # what follows on this connection may be the rest of it
-        return response
-    stalled = cause if isinstance(cause, ClientStalled) else body and body.stalled
-    if stalled:
-        return error_response(Answer.CLIENT_STALLED, str(stalled))
-    return error_response(Answer.BACKEND_UNREACHABLE, str(cause))
+                sentence = f"the manifest did not arrive within {seconds:g} s"
+                raise Refused(Answer.CLIENT_STALLED, sentence) from None
+            manifest = b"".join(chunks)
+            chunks.clear()
+            yield httpx.ByteStream(manifest)
+        finally:
+            self._used -= size

@@ -12,7 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from autoregistry.events import Answer
-from autoregistry.proxy.backend.messages import BackendResponse
+from autoregistry.proxy.backend.response import BackendResponse
 from autoregistry.proxy.backend.transport import header_text
 
 RESPONSE_HEADER = "Autoregistry"
@@ -25,12 +25,28 @@ _CODES = {
     Answer.NOT_MIRRORED: "NAME_UNKNOWN",
     Answer.NOT_A_REGISTRY_REQUEST: "UNSUPPORTED",
     Answer.MALFORMED_REQUEST: "UNSUPPORTED",
+    Answer.MANIFEST_TOO_LARGE: "SIZE_INVALID",
     Answer.FOREIGN_HOST: "DENIED",
     Answer.TOO_MANY_CONNECTIONS: "TOOMANYREQUESTS",
+    Answer.TOO_BUSY: "TOOMANYREQUESTS",
 }
 
 
-def error_response(
+class Refused(Exception):
+    """The request ends with a response of the proxy's own. `close`: a body may follow on its connection."""
+
+    def __init__(self, answer: Answer, sentence: str, *, close: bool = False) -> None:
+        super().__init__(sentence)
+        self.answer, self.sentence, self.close = answer, sentence, close
+
+    def response(self) -> web.Response:
+        response = own_response(self.answer, self.sentence)
+        if self.close:
+            response.force_close()
+        return response
+
+
+def own_response(
     answer: Answer, sentence: str, headers: dict[str, str] | None = None
 ) -> web.Response:
     """Return the proxy's own response to a request."""
@@ -47,14 +63,10 @@ def error_response(
 def raw_error_response(answer: Answer, sentence: str) -> bytes:
     """Return the bytes of a response for a connection without a request."""
     reason, body = _reason_and_body(answer, sentence)
-    fields = {
-        "Content-Type": "application/json; charset=utf-8",
-        RESPONSE_HEADER: answer.word,
-        "Connection": "close",
-        "Content-Length": str(len(body)),
-    }
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {answer.status} {reason}\r\n{head}\r\n{body}".encode("ascii")
+    return (
+        f"HTTP/1.1 {answer.status} {reason}\r\nContent-Type: application/json; charset=utf-8\r\n"
+        f"{RESPONSE_HEADER}: {answer.word}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode("ascii")
 
 
 def _reason_and_body(answer: Answer, sentence: str) -> tuple[str, str]:
@@ -68,14 +80,12 @@ class ForwardedResponse(web.StreamResponse):
 
     def __init__(self, response: BackendResponse, answer: Answer | None) -> None:
         headers = CIMultiDict((k.decode("latin-1"), header_text(v)) for k, v in response.headers)
-        self.absent = [name for name in _DEFAULT_HEADERS if name not in headers]
+        self._absent = [name for name in _DEFAULT_HEADERS if name not in headers]
         if answer is not None:
             headers[RESPONSE_HEADER] = answer.word
         super().__init__(status=response.status, reason=response.reason, headers=headers)
 
-
-async def drop_default_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Remove the headers that aiohttp added (its signal before a response's head is written)."""
-    if isinstance(response, ForwardedResponse):
-        for name in response.absent:
-            response.headers.pop(name, None)
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        for name in self._absent:
+            self.headers.pop(name, None)

@@ -8,39 +8,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, nullcontext
 
+import httpx
 from aiohttp import web
 
 from autoregistry.errors import BackendUnreachable, ListenFailed
 from autoregistry.events import Answer, Emit, Notice, PullAnswered, PullSeen
-from autoregistry.names import Image, Manifest, Target, parse_target
-from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES, Backend
-from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
-from autoregistry.proxy.backend.transport import end_to_end
+from autoregistry.names import Blob, Image, Manifest, Target, parse_target
+from autoregistry.proxy.backend.client import Backend
+from autoregistry.proxy.backend.response import BackendResponse
+from autoregistry.proxy.backend.transport import NO_BODY, end_to_end, raw_request
 from autoregistry.proxy.http import admission
-from autoregistry.proxy.http.classify import (
-    BlobRead,
-    ManualPush,
-    OwnPush,
-    Passthrough,
-    Pull,
-    PushCheck,
-    classify,
-)
-from autoregistry.proxy.http.connections import ConnectionLimiter, connection_of, guarded_site
-from autoregistry.proxy.http.request_body import (
-    BodyTruncated,
-    ClientBody,
-    ClientStalled,
-    failure_response,
-    read_ahead,
-)
-from autoregistry.proxy.http.responses import (
-    ForwardedResponse,
-    drop_default_headers,
-    error_response,
-)
+from autoregistry.proxy.http.classify import Kind, classify, push_id
+from autoregistry.proxy.http.connections import ConnectionLimiter, GuardedServer, connection_of
+from autoregistry.proxy.http.request_body import ClientBody, ManifestBuffer
+from autoregistry.proxy.http.responses import ForwardedResponse, Refused, own_response
 from autoregistry.proxy.pull.handler import PullHandler, Reply
 from autoregistry.proxy.pull.uploads import Uploads
 from autoregistry.settings import Settings
@@ -48,8 +31,8 @@ from autoregistry.settings import Settings
 # How long a stop waits for the pushes and the responses in progress, together.
 SHUTDOWN_SECONDS = 10.0
 MAX_CUT_OFF_NOTICES = 10
+ACCEPT_BACKLOG = 1024
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """One of the proxy's own endpoints. None: the request is for the registry after all."""
 
@@ -78,19 +61,16 @@ class Server:
         self._nonce = nonce
         self._hosts = admission.our_hosts(settings)
         self._idle = settings.limits.idle_seconds
-        app = web.Application(client_max_size=0, middlewares=[self._unrouted])
-        app.on_response_prepare.append(drop_default_headers)
-        route = "/{any:(?s:.*)}"
-        app.router.add_route("*", route, self._handle, expect_handler=admission.handle_expect)
-        # A client that closes its connection ends its own wait; pushes go on without it.
-        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        self._manifests = ManifestBuffer()
         self._limiter = ConnectionLimiter(settings.limits)
+        server = GuardedServer(self._handle, self._limiter)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
 
     async def start(self) -> None:
         """Listen. Raises ListenFailed."""
         await self._runner.setup()
         for address in self._settings.listen:
-            site = guarded_site(self._runner, address.host, address.port, self._limiter)
+            site = web.TCPSite(self._runner, address.host, address.port, backlog=ACCEPT_BACKLOG)
             try:
                 await site.start()
             except OSError as exc:
@@ -116,15 +96,12 @@ class Server:
             self._emit(Notice(f"and {more} more"))
         await self._runner.cleanup()
 
-    @web.middleware
-    async def _unrouted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Handle targets that are no path, such as `OPTIONS *`: aiohttp has no route for them."""
-        return await (handler if request.path.startswith("/") else self._handle)(request)
-
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         async with self._limiter.serving(request):
             try:
                 response = await self._respond(request)
+            except Refused as exc:
+                response = exc.response()
             except web.HTTPException as exc:
                 response = web.Response(status=exc.status, text=exc.text)
             if not response.prepared:
@@ -141,82 +118,79 @@ class Server:
             raise _cut_off(request) from None
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
-        host = admission.host_name(request.headers.get("Host", ""))
-        if host not in self._hosts and not admission.is_ip(host):
-            return error_response(
-                Answer.FOREIGN_HOST, f"{host[:100] or 'no Host'} is not a name of this registry"
-            )
+        await admission.check_expectation(request)
+        admission.check_sender(request, self._hosts)
         if (response := await self._own_endpoint(request)) is not None:
             return response
         target = parse_target(request.raw_path)
         if target is None:
-            return error_response(
-                Answer.NOT_A_REGISTRY_REQUEST, "not a registry request: those begin with /v2/"
-            )
-        if admission.is_from_another_site(request):
-            # The page cannot read the response, but the request may start a push.
-            return error_response(Answer.FOREIGN_HOST, "not for pages of other sites")
+            sentence = "not a registry request: those begin with /v2/"
+            raise Refused(Answer.NOT_A_REGISTRY_REQUEST, sentence)
         if not self._settings.names.serves_namespace(target.namespace):
-            return error_response(Answer.NOT_MIRRORED, f"{target.namespace} is not mirrored here")
-        if (fault := admission.framing_fault(request)) is not None:
-            refused = error_response(Answer.NOT_A_REGISTRY_REQUEST, fault)
-            refused.force_close()  # what follows on this connection may be that body
-            return refused
-        body = ClientBody(request.content, self._idle) if request.body_exists else None
-        try:
-            outgoing = await _backend_request(request, target, body)
-            return await self._serve(request, outgoing, target, host)
-        except (BackendUnreachable, ClientStalled, BodyTruncated) as exc:
-            return failure_response(exc, body)
+            raise Refused(Answer.NOT_MIRRORED, f"{target.namespace} is not mirrored here")
+        admission.check_framing(request)
+        return await self._serve(request, target)
 
     async def _own_endpoint(self, request: web.Request) -> web.StreamResponse | None:
         endpoint = self._endpoints.get((request.method, request.raw_path.partition("?")[0]))
         if endpoint is None:
             return None
-        if request.method == "GET":  # the event stream has no end
-            return await endpoint(request)
+        seconds = self._idle if request.method != "GET" else None  # the event stream has no end
         try:
-            async with asyncio.timeout(self._idle):
+            async with asyncio.timeout(seconds):
                 return await endpoint(request)
         except TimeoutError:
-            return error_response(Answer.CLIENT_STALLED, f"no response within {self._idle:g} s")
+            sentence = f"no response within {self._idle:g} s"
+            raise Refused(Answer.CLIENT_STALLED, sentence) from None
 
-    async def _serve(
-        self, request: web.Request, outgoing: BackendRequest, target: Target, host: str
+    async def _serve(self, request: web.Request, target: Target) -> web.StreamResponse:
+        outgoing = raw_request(request.method, request.raw_path, end_to_end(request.raw_headers))
+        agent, accept = (outgoing.headers.get(name, "") for name in ("user-agent", "accept"))
+        kind = classify(outgoing.method, target, agent, accept, nonce=self._nonce)
+        body = ClientBody(request.content, self._idle) if request.body_exists else None
+        reading: AbstractAsyncContextManager[httpx.AsyncByteStream]
+        if body is not None and isinstance(target, Manifest):
+            reading = self._manifests.whole(body, self._idle, is_own=self._nonce in agent)
+        else:
+            reading = nullcontext(body or NO_BODY)
+        try:
+            async with reading as outgoing.stream:
+                return await self._respond_to(kind, request, target, outgoing)
+        except BackendUnreachable as exc:
+            fault = body.fault if body is not None else None
+            raise fault or Refused(Answer.BACKEND_UNREACHABLE, exc.message) from exc
+
+    async def _respond_to(
+        self, kind: Kind, request: web.Request, target: Target, outgoing: httpx.Request
     ) -> web.StreamResponse:
-        kind = classify(
-            outgoing.method,
-            target,
-            outgoing.header(b"user-agent") or "",
-            outgoing.header(b"accept") or "",
-            nonce=self._nonce,
-        )
-        match kind:
-            case Pull(manifest):
-                return await self._pull(request, manifest, self._pulls.reply(outgoing, manifest))
-            case PushCheck(Manifest() as manifest):
-                return await self._pull(request, manifest, self._check(outgoing))
-            case BlobRead(repository) if host == self._settings.container:
-                # The client is on Docker's network, and can reach the backend as well as the proxy.
-                return await self._redirect(request, outgoing, repository)
-            case BlobRead(repository):
-                response = await self._pulls.blob(outgoing, repository)
-            case PushCheck():
+        flight_id = push_id(outgoing.headers.get("user-agent", ""), nonce=self._nonce)
+        match kind, target:
+            case Kind.PULL, Manifest():
+                return await self._pull(request, target, self._pulls.reply(outgoing, target))
+            case Kind.PUSH_CHECK, Manifest():
+                return await self._pull(request, target, self._uploads.check_manifest(outgoing))
+            case Kind.PUSH_CHECK, _:
                 response = await self._uploads.check(outgoing)
-            case OwnPush(push_id, image=None):
-                response = await self._uploads.own_upload(outgoing, push_id)
-            case OwnPush(push_id, Image() as image):
-                accepted = await self._uploads.own_tag(outgoing, image, push_id)
+            case Kind.BLOB_READ, Blob(repository):
+                if admission.host_name(request) == self._settings.container:
+                    # The client is on Docker's network, and can reach the backend as well as the proxy.
+                    return await self._redirect(request, outgoing, repository)
+                response = await self._pulls.blob(outgoing, repository)
+            case Kind.OWN_UPLOAD, _:
+                response = await self._uploads.own_upload(outgoing, flight_id)
+            case Kind.OWN_TAG, Manifest(repository, str(tag)):
+                image = Image(repository, tag)
+                accepted = await self._uploads.own_tag(outgoing, image, flight_id)
                 if accepted is None:
-                    return error_response(
-                        Answer.PUSH_FAILED,
-                        "another client has pushed it in the meantime, or this push has ended",
+                    sentence = (
+                        "another client has pushed it in the meantime, or this push has ended"
                     )
+                    raise Refused(Answer.PUSH_FAILED, sentence)
                 response = accepted
-            case ManualPush(image):
+            case Kind.MANUAL_PUSH, Manifest(repository, str(tag)):
                 client = admission.client_name(request)
-                response = await self._uploads.manual_push(outgoing, image, client)
-            case Passthrough():
+                response = await self._uploads.manual_push(outgoing, Image(repository, tag), client)
+            case _:
                 response = await self._backend.send(outgoing)
         return await self._forward(request, response)
 
@@ -233,21 +207,18 @@ class Server:
         seconds = time.monotonic() - began
         self._emit(PullAnswered(manifest, client, reply.answer, status, reply.sentence, seconds))
         if reply.response is None:
-            return error_response(reply.answer, reply.sentence)
+            raise Refused(reply.answer, reply.sentence)
         return await self._forward(request, reply.response, reply.answer)
 
-    async def _check(self, outgoing: BackendRequest) -> Reply:
-        response = await self._uploads.check(outgoing)
-        return Reply(Answer.OWN_PUSH, "a push checks what the registry has", response)
-
     async def _redirect(
-        self, request: web.Request, outgoing: BackendRequest, repository: str
+        self, request: web.Request, outgoing: httpx.Request, repository: str
     ) -> web.StreamResponse:
         """Redirect to the backend if it has the blob. Without this check the proxy would not see a lost one."""
-        async with await self._pulls.blob(replace(outgoing, method="HEAD"), repository) as response:
+        check = raw_request("HEAD", request.raw_path, outgoing.headers.raw)
+        async with await self._pulls.blob(check, repository) as response:
             if response.status < 400:
                 location = {"Location": f"{self._backend.url}{request.raw_path}"}
-                return error_response(Answer.REDIRECTED, "the registry behind has it", location)
+                return own_response(Answer.REDIRECTED, "the registry behind has it", location)
         return await self._forward(request, await self._backend.send(outgoing))
 
     async def _forward(
@@ -267,16 +238,6 @@ class Server:
             except (BackendUnreachable, TimeoutError):
                 raise _cut_off(request) from None
             return forwarded
-
-
-async def _backend_request(
-    request: web.Request, target: Target, body: ClientBody | None
-) -> BackendRequest:
-    headers = end_to_end(request.raw_headers)
-    if not isinstance(target, Manifest) or body is None:
-        return BackendRequest(request.method, request.raw_path, headers, body)
-    buffered = await read_ahead(body, MAX_MANIFEST_BYTES)
-    return BackendRequest(request.method, request.raw_path, headers, buffered, buffered.is_whole)
 
 
 def _cut_off(request: web.Request) -> asyncio.CancelledError:

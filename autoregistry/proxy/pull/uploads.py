@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
-from autoregistry.events import Emit, ManualPushSeen
+import httpx
+
+from autoregistry.events import Answer, Emit, ManualPushSeen
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import BackendRequest, BackendResponse
+from autoregistry.proxy.backend.response import BackendResponse
 from autoregistry.proxy.pull.docker import AsyncDocker
+from autoregistry.proxy.pull.handler import Reply
 from autoregistry.proxy.pull.pushes import Pushes, error_cause
 
 
+@dataclass(frozen=True, slots=True)
 class Uploads:
     """Sends the requests of pushes to the backend, and records what they change."""
 
-    def __init__(self, docker: AsyncDocker, backend: Backend, pushes: Pushes, emit: Emit) -> None:
-        self._docker = docker
-        self._backend = backend
-        self._pushes = pushes
-        self._emit = emit
+    docker: AsyncDocker
+    backend: Backend
+    pushes: Pushes
+    emit: Emit
 
-    async def check(self, request: BackendRequest) -> BackendResponse:
+    async def check_manifest(self, request: httpx.Request) -> Reply:
+        """Return what the registry has under a manifest's name, as `check`."""
+        sentence = "a push checks what the registry has"
+        return Reply(Answer.OWN_PUSH, sentence, await self.check(request))
+
+    async def check(self, request: httpx.Request) -> BackendResponse:
         """Return what the registry has. Unreadable counts as missing, as the containerd store gives up on a 500."""
-        response = await self._backend.read(request)
+        response = await self.backend.read(request)
         if request.method == "HEAD" and response.status >= 500:
             response.set_not_found()
         return response
 
-    async def own_upload(self, request: BackendRequest, push_id: str) -> BackendResponse:
+    async def own_upload(self, request: httpx.Request, push_id: str) -> BackendResponse:
         """Send an upload of our own push. Docker hides the registry's reason for a 5xx, so it is recorded here."""
-        response = await self._backend.send(request)
+        response = await self.backend.send(request)
         if response.status >= 500 and (cause := error_cause(await response.buffer())):
-            self._pushes.upload_failed(push_id, cause)
+            self.pushes.upload_failed(push_id, cause)
         return response
 
     async def own_tag(
-        self, request: BackendRequest, image: Image, push_id: str
+        self, request: httpx.Request, image: Image, push_id: str
     ) -> BackendResponse | None:
         """Let our own push set its tag. Return None if it has ended, or if another client has set the tag meanwhile."""
-        async with self._pushes.own_push(image, push_id) as may_set:
+        async with self.pushes.own_push(image, push_id) as may_set:
             return await self.own_upload(request, push_id) if may_set else None
 
     async def manual_push(
-        self, request: BackendRequest, image: Image, client: str
+        self, request: httpx.Request, image: Image, client: str
     ) -> BackendResponse:
         """Let another client's push set a tag, and record which image Docker had at that moment.
 
@@ -59,13 +68,13 @@ class Uploads:
             raise
 
     async def _push_manually(
-        self, request: BackendRequest, image: Image, client: str
+        self, request: httpx.Request, image: Image, client: str
     ) -> BackendResponse:
-        local = await self._docker.inspect(image)
-        async with self._pushes.manual_push(image):
-            response = await self._backend.send(request)
+        local = await self.docker.inspect(image)
+        async with self.pushes.manual_push(image):
+            response = await self.backend.send(request)
             if response.status >= 300:
                 return response
-            self._pushes.record_manual_push(image, local, response.digest)
-        self._emit(ManualPushSeen(image, client, response.digest or ""))
+            self.pushes.record_manual_push(image, local, response.digest)
+        self.emit(ManualPushSeen(image, client, response.digest or ""))
         return response

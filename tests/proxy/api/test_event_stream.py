@@ -274,7 +274,7 @@ async def test_actions_are_refused_to_pages_of_other_sites(
     )
     by_get = await lab.client.get("/_autoregistry/push")
 
-    assert response.status_code in (403, 415)
+    assert response.status_code == (415 if "Content-Type" in headers else 421)
     assert by_get.status_code in (400, 404, 405)
     assert lab.docker.pushed == []
     assert "Access-Control-Allow-Origin" not in response.headers

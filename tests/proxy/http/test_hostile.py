@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from autoregistry.events import PullSeen
 from tests.fakes.wire import RawBackend
 from tests.helpers import hostile
 from tests.helpers.proxy_wire import between
@@ -114,6 +115,9 @@ async def test_tls_hello_is_answered_in_http(tmp_path: Path) -> None:
         pytest.param(b"[::1]:5000", b"200", id="IPv6"),
         pytest.param(b"host.k3d.internal:5000", b"200", id="k3d"),
         pytest.param(b"evil.example", b"421", id="foreign"),
+        pytest.param(b"0.0.0.0:5000", b"421", id="this machine, for browsers"),
+        pytest.param(b"[::]:5000", b"421", id="the same in IPv6"),
+        pytest.param(b"[::ffff:0.0.0.0]", b"421", id="the same, mapped"),
         pytest.param(b"localhost.evil.example:5000", b"421", id="prefix"),
         pytest.param(b"evil.example@localhost", b"421", id="user"),
         pytest.param(b"", b"421", id="empty"),
@@ -152,20 +156,97 @@ async def test_allowed_host_names_are_served(tmp_path: Path, host: bytes, status
         assert len(wire.backend.seen) == (status == b"200")
 
 
-@pytest.mark.parametrize("site", [b"cross-site", b"same-site"])
-async def test_page_of_another_site_starts_no_push(tmp_path: Path, site: bytes) -> None:
+_FOREIGN = [
+    pytest.param(b"Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n", id="no-cors"),
+    pytest.param(b"Sec-Fetch-Site: same-site\r\n", id="another port"),
+    pytest.param(b"Origin: http://evil.example\r\n", id="origin"),
+    pytest.param(b"Origin: null\r\n", id="no origin"),
+]
+
+
+@pytest.mark.parametrize("headers", _FOREIGN)
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"GET /v2/app/manifests/dev", id="pull"),
+        pytest.param(b"GET /_autoregistry/status?image=a:b", id="status"),
+        pytest.param(b"GET /_autoregistry/events", id="events"),
+        pytest.param(b"POST /_autoregistry/push", id="push"),
+        pytest.param(b"GET /_autoregistry/", id="the page"),
+    ],
+)
+async def test_page_of_another_site_makes_the_proxy_do_nothing(
+    tmp_path: Path, line: bytes, headers: bytes
+) -> None:
+    """Our own endpoints were served without this check (review 19)."""
     async with between(tmp_path) as wire:
         response = await wire.response_to(
-            b"GET /v2/app/manifests/dev HTTP/1.1\r\n"
-            + HOST
-            + b"Sec-Fetch-Site: "
-            + site
-            + b"\r\nConnection: close\r\n\r\n"
+            line + b" HTTP/1.1\r\n" + HOST + headers + b"Connection: close\r\n\r\n"
         )
 
         assert response.startswith(b"HTTP/1.1 421 not for pages of other sites\r\n")
         assert wire.docker.inspected == []
         assert wire.backend.seen == []
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        pytest.param(b"/", b"302", id="root"),
+        pytest.param(b"/_autoregistry", b"302", id="prefix"),
+        pytest.param(b"/_autoregistry/?from=tilt", b"200", id="page"),
+        pytest.param(b"/_autoregistry/status", b"421", id="status"),
+    ],
+)
+async def test_link_of_another_site_leads_to_the_page_only(
+    tmp_path: Path, target: bytes, status: bytes
+) -> None:
+    link = b"Accept: text/html\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n"
+    async with between(tmp_path) as wire:
+        response = await wire.response_to(
+            b"GET " + target + b" HTTP/1.1\r\n" + HOST + link + b"Connection: close\r\n\r\n"
+        )
+
+    assert response.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(b"Sec-Fetch-Site: same-origin\r\n", id="script"),
+        pytest.param(b"Origin: http://localhost:5000\r\n", id="origin"),
+        pytest.param(b"Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n", id="typed"),
+    ],
+)
+async def test_our_own_page_is_served(tmp_path: Path, headers: bytes) -> None:
+    async with between(tmp_path) as wire:
+        request = b"GET /_autoregistry/status HTTP/1.1\r\n" + HOST + headers
+        response = await wire.response_to(request + b"Connection: close\r\n\r\n")
+
+    assert response.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        pytest.param(b"crane\xc2\x9b2J", "crane", id="C1"),
+        pytest.param(b"crane/\x1b[31m1", "crane/", id="C0"),
+        pytest.param("crane/\u202e1".encode(), "crane/", id="bidi"),
+        pytest.param(b"crane/\xff1 go", "crane/", id="no UTF-8"),
+        pytest.param(b"containerd/2.3.7 go", "containerd/2.3.7", id="usual"),
+        pytest.param("\u202e".encode(), "unknown", id="nothing else"),
+    ],
+)
+async def test_name_of_a_client_has_no_control_characters(
+    tmp_path: Path, agent: bytes, expected: str
+) -> None:
+    """They reached the terminal of `watch` and of `logs` (review 20)."""
+    head = b"HEAD /v2/app/manifests/dev HTTP/1.1\r\n" + HOST + b"User-Agent: " + agent
+    async with between(tmp_path) as wire:
+        response = await wire.response_to(head + b"\r\nConnection: close\r\n\r\n")
+        clients = [event.client for event in wire.events if isinstance(event, PullSeen)]
+
+        assert clients == [expected] or (clients == [] and response.startswith(b"HTTP/1.0 400"))
 
 
 async def test_image_of_another_registry_is_not_touched(tmp_path: Path) -> None:

@@ -14,16 +14,20 @@ import pytest
 
 from autoregistry.names import MANIFEST_TYPES, Digest, Manifest
 from autoregistry.proxy.backend import client as backends
-from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import BackendRequest
+from autoregistry.proxy.backend.client import MAX_MANIFEST_BYTES, Backend
+from autoregistry.proxy.backend.transport import raw_request
+from autoregistry.proxy.http import request_body
 from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.settings import Limits
-from tests.fakes.docker import FakeImage
-from tests.fakes.wire import Exchange, RawBackend
+from tests.fakes.docker import FakeImage, user_agent
+from tests.fakes.wire import Exchange, RawBackend, connected
+from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.proxy_wire import between
 
 HOST = b"Host: localhost:5000\r\n"
 ACCEPT = f"Accept: {', '.join(MANIFEST_TYPES)}\r\n".encode()
+PUT = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST
+MIB = 1 << 20
 REFUSED = b'{"errors":[{"code":"DENIED","message":"no"}]}'
 
 
@@ -151,7 +155,7 @@ async def test_client_that_sends_half_a_manifest_delays_no_other_client(tmp_path
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (b"Content-Length: 2\r\n\r\n{", b"408 the body stood still for 0.3 s"),
+        (b"Content-Length: 2\r\n\r\n{", b"408 the manifest did not arrive within 0.3 s"),
         (b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nzz\r\n", b"400 "),
     ],
     ids=["half of it", "no chunk"],
@@ -167,23 +171,77 @@ async def test_incomplete_manifest_is_reported_as_the_clients_fault(
         assert wire.backend.seen == []
 
 
-async def test_oversized_manifest_is_sent_to_the_registry(tmp_path: Path) -> None:
-    got = 0
+async def test_manifest_that_arrives_byte_by_byte_ends_in_408(tmp_path: Path) -> None:
+    async with between(tmp_path, Limits(idle_seconds=0.5)) as wire, wire.client() as client:
 
-    async def script(exchange: Exchange) -> None:
-        nonlocal got
-        got = len(await exchange.body())
-        exchange.writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-        await exchange.writer.drain()
+        async def trickle() -> None:
+            await client.send(PUT + b"Content-Length: 1000\r\n\r\n")
+            while True:
+                await client.send(b" ")
+                await asyncio.sleep(0.05)
 
-    size = backends.MAX_MANIFEST_BYTES + 100_000
-    async with between(tmp_path, backend=RawBackend(script)) as wire:
-        head = b"PUT /v2/app/manifests/dev HTTP/1.1\r\n" + HOST + b"Connection: close\r\n"
-        length = b"Content-Length: %d\r\n\r\n" % size
-        response = await wire.response_to(head + length + b"x" * size, seconds=20)
+        trickling = asyncio.create_task(trickle())
+        response = await client.head()
+        trickling.cancel()
 
-    assert got == size
-    assert response.startswith(b"HTTP/1.1 413 Too Large")
+    assert response.startswith(b"HTTP/1.1 408 the manifest did not arrive within 0.5 s")
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 9000000", b"Transfer-Encoding: chunked"], ids=["sized", "chunked"]
+)
+async def test_manifest_that_is_too_large_is_refused_before_anything_is_asked_for_it(
+    tmp_path: Path, framing: bytes
+) -> None:
+    """Its tag was held until the rest of it had come (review 13)."""
+    async with between(tmp_path) as wire, wire.client() as client:
+        await client.send(PUT + framing + b"\r\n\r\n")
+        for _ in range(MAX_MANIFEST_BYTES // MIB + 1):
+            await client.send(b"100000\r\n" * (b"chunked" in framing) + b"x" * MIB + b"\r\n")
+        response = await client.head()
+
+        assert response.startswith(b"HTTP/1.1 413 a manifest has at most 4 MiB\r\n")
+        assert b"\r\nAutoregistry: manifest-too-large\r\n" in response
+        assert (wire.backend.seen, wire.docker.inspected) == ([], [])
+
+
+async def test_unfinished_manual_push_does_not_delay_our_push(lab: Lab) -> None:
+    """A client that sent 4.3 MB and then nothing held the tag's lock for as long as it liked (review 13)."""
+    built = lab.docker.build(f"{NAME}/app:dev", "v1")
+    async with connected(lab.proxy.server.addresses[0][1]) as client:
+        await client.send(PUT + b"Content-Length: 5000000\r\n\r\n" + b" " * 4_300_000)
+        response = await lab.pull()
+
+    assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
+    assert response.headers["Docker-Content-Digest"] == built.digest
+
+
+async def test_unfinished_manifests_share_one_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty clients could make the proxy hold 238 MiB (review 18)."""
+    monkeypatch.setattr(request_body, "MAX_BUFFERED_BYTES", 3 * MIB)
+    monkeypatch.setattr(request_body, "OWN_BUFFERED_BYTES", MIB)
+    begun = PUT + b"Content-Length: %d\r\n\r\n" % (MIB + 1) + b" " * MIB
+    small = b"Connection: close\r\nContent-Length: 2\r\n\r\n{}"
+    own_agent = f"User-Agent: {user_agent('1')}\r\n".encode()
+    async with between(tmp_path) as wire, wire.client() as stays:
+        async with wire.client() as leaves:
+            await stays.send(begun)
+            await leaves.send(begun)
+            await asyncio.sleep(0.5)
+            refused = await wire.response_to(PUT + small)
+            own = await wire.response_to(PUT + own_agent + small)
+        await asyncio.sleep(0.5)
+        accepted = await wire.response_to(PUT + small)
+        await stays.send(b" ")
+        finished = await stays.head()
+
+    assert refused.startswith(b"HTTP/1.1 503 other clients are sending too many manifests")
+    assert b"\r\nAutoregistry: too-busy\r\n" in refused
+    assert own.startswith(b"HTTP/1.1 403 another client has pushed it")  # there is no push 1
+    assert accepted.startswith(b"HTTP/1.1 200 OK")
+    assert finished.startswith(b"HTTP/1.1 200 OK")
 
 
 async def test_stalled_response_is_cut_off(tmp_path: Path) -> None:
@@ -312,7 +370,7 @@ async def test_client_that_disconnects_closes_the_registrys_response() -> None:
     docker = Mock(tags_with=AsyncMock(side_effect=asyncio.CancelledError))
     registry = Mock(read=AsyncMock(return_value=response))
     pulls = PullHandler(docker, registry, Mock(), Mock(), patience=1)
-    request = BackendRequest(
+    request = raw_request(
         "GET", "/v2/app/manifests/x", [(b"Accept", ", ".join(MANIFEST_TYPES).encode())]
     )
 
