@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from autoregistry.proxy import compat
-from autoregistry.proxy.http.connections import ConnectionLimiter, GuardedServer
+from autoregistry.proxy.http.connections import GuardedServer
 from autoregistry.settings import Limits
 from tests.fakes.wire import Exchange, RawBackend, connected
 
@@ -64,8 +64,7 @@ def test_a_private_part_is_in_its_place(module: str, name: str) -> None:
 @asynccontextmanager
 async def _serving(handler: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[int]:
     """Yield the port of a server with guarded connections."""
-    limiter = ConnectionLimiter(Limits(head_bytes=100, headers=6))
-    runner = web.ServerRunner(GuardedServer(handler, limiter))
+    runner = web.ServerRunner(GuardedServer(handler, Limits(head_bytes=100, headers=6)))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

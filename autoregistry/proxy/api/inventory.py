@@ -115,7 +115,7 @@ class Inventory:
         return set().union(*await asyncio.gather(*(tags(str(name)) for name in names)))
 
     async def _list(self, target: str) -> dict[str, list[str]]:
-        async with await self._backend.get(target) as response:
+        async with await self._backend.ask(target) as response:
             if response.status != 200:
                 return defaultdict(list)
             try:

@@ -81,7 +81,7 @@ class Status:
 
     async def _backend_health(self) -> str:
         try:
-            async with await self._backend.get("/v2/", silence=HEALTH_SECONDS):
+            async with await self._backend.ask("/v2/", silence=HEALTH_SECONDS):
                 return "ok"
         except BackendUnreachable as exc:
             return exc.message

@@ -82,11 +82,12 @@ class Backend:
         """Send a request for a manifest."""
         return await self.send(request, silence=MANIFEST_SILENCE_SECONDS)
 
-    async def get(
-        self, target: str, *, silence: float = BACKEND_SILENCE_SECONDS
+    async def ask(
+        self, target: str, *, method: str = "GET", silence: float = BACKEND_SILENCE_SECONDS
     ) -> BackendResponse:
-        """Send a request of our own. Raises BackendUnreachable."""
-        return await self.send(raw_request("GET", target, [(b"Host", self._host)]), silence=silence)
+        """Send a request of the proxy's own. Raises BackendUnreachable."""
+        headers = [(b"Host", self._host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]
+        return await self.send(raw_request(method, target, headers), silence=silence)
 
     async def state(self, repository: str, reference: str) -> RegistryState:
         """Return the state of a tag or digest in the registry. Raises BackendUnreachable."""
@@ -140,10 +141,8 @@ class Backend:
             return None
 
     async def _manifest(self, method: str, repository: str, reference: str) -> BackendResponse:
-        headers = [(b"Host", self._host), (b"Accept", ", ".join(MANIFEST_TYPES).encode())]
-        return await self.read(
-            raw_request(method, f"/v2/{repository}/manifests/{reference}", headers)
-        )
+        target = f"/v2/{repository}/manifests/{reference}"
+        return await self.ask(target, method=method, silence=MANIFEST_SILENCE_SECONDS)
 
 
 async def _raced_with_write(request: httpx.Request, response: BackendResponse) -> bool:

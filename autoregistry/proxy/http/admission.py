@@ -10,7 +10,7 @@ from aiohttp import HttpVersion11, web
 from autoregistry import api_paths
 from autoregistry.events import Answer
 from autoregistry.proxy.compat import send_continue
-from autoregistry.proxy.http.responses import Refused
+from autoregistry.proxy.http.responses import OwnResponse
 from autoregistry.proxy.pull.pushes import one_line
 from autoregistry.settings import Settings
 
@@ -24,7 +24,7 @@ async def check_expectation(request: web.Request) -> None:
         return
     if expected != "100-continue":
         sentence = "no expectation but 100-continue is supported"
-        raise Refused(Answer.NOT_A_REGISTRY_REQUEST, sentence, close=True)
+        raise OwnResponse(Answer.NOT_A_REGISTRY_REQUEST, sentence, close=True)
     await send_continue(request)
 
 
@@ -37,9 +37,9 @@ def check_sender(request: web.Request, our_hosts: frozenset[str]) -> None:
     host = host_name(request)
     if host not in our_hosts and not _is_usable_ip(host):
         sentence = f"{host[:100] or 'no Host'} is not a name of this registry"
-        raise Refused(Answer.FOREIGN_HOST, sentence)
+        raise OwnResponse(Answer.FOREIGN_HOST, sentence)
     if _is_from_another_site(request):
-        raise Refused(Answer.FOREIGN_HOST, "not for pages of other sites")
+        raise OwnResponse(Answer.FOREIGN_HOST, "not for pages of other sites")
 
 
 def _is_from_another_site(request: web.Request) -> bool:
@@ -74,7 +74,7 @@ def check_framing(request: web.Request) -> None:
         fault = "more than one Host"
     else:
         return
-    raise Refused(Answer.NOT_A_REGISTRY_REQUEST, fault, close=True)
+    raise OwnResponse(Answer.NOT_A_REGISTRY_REQUEST, fault, close=True)
 
 
 def our_hosts(settings: Settings) -> frozenset[str]:

@@ -7,7 +7,7 @@ is tests/proxy/http/test_classify.py.
 from __future__ import annotations
 
 import re
-from enum import Enum, auto
+from enum import Enum
 
 from autoregistry.names import Blob, Manifest, Target, Upload
 
@@ -18,20 +18,13 @@ _PUSH_ID = re.compile(r" push/(\d+)")
 class Kind(Enum):
     """The kind of a registry request."""
 
-    PULL = auto()
-    """A client asks for a manifest."""
-    PUSH_CHECK = auto()
-    """A push asks whether the registry has a manifest or a blob already."""
-    OWN_UPLOAD = auto()
-    """A push of ours uploads a part of an image."""
-    OWN_TAG = auto()
-    """A push of ours, or of another autoregistry process, sets a tag."""
-    MANUAL_PUSH = auto()
-    """Another client's push sets a tag."""
-    BLOB_READ = auto()
-    """A client asks for a blob."""
-    OTHER = auto()
-    """Any other request: it goes to the backend, and its response to the client."""
+    PULL = "a client asks for a manifest"
+    PUSH_CHECK = "a push asks whether the registry has a manifest or a blob already"
+    OWN_UPLOAD = "a push of ours uploads a part of an image"
+    OWN_TAG = "a push of ours, or of another autoregistry process, sets a tag"
+    MANUAL_PUSH = "another client's push sets a tag"
+    BLOB_READ = "a client asks for a blob"
+    OTHER = "any other request: it goes to the backend, and its response to the client"
 
 
 def classify(method: str, target: Target, user_agent: str, accept: str, *, nonce: str) -> Kind:

@@ -7,18 +7,17 @@ that a request's head takes. This module knows nothing about the meaning of requ
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import web
 
 from autoregistry.events import Answer
 from autoregistry.proxy.backend.pipe import READ_BYTES
 from autoregistry.proxy.compat import EMPTY_PAYLOAD, LineTooLong, StreamReader
-from autoregistry.proxy.http.responses import Refused, raw_error_response
+from autoregistry.proxy.http.responses import OwnResponse, raw_error_response
 from autoregistry.proxy.pull.pushes import one_line
 from autoregistry.settings import Limits
 
@@ -26,61 +25,58 @@ from autoregistry.settings import Limits
 _REFUSAL_SECONDS = 2.0
 # Far beyond any real head, and the size of two reads: what comes with a head may be the beginning of a body.
 _MAX_HEAD_BYTES = 512 * 1024
+IDLE_POLL_SECONDS = 0.02
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class ConnectionLimiter:
-    """Counts connections, and keeps the requests that are being served."""
+class GuardedServer(web.Server):
+    """aiohttp's server, with a limit on its connections. It keeps the requests that are being served."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, handler: Handler, limits: Limits) -> None:
+        make = partial(web.Request, loop=asyncio.get_running_loop(), client_max_size=0)
+        # A client that closes its connection ends its own wait; pushes go on without it.
+        super().__init__(self._serve, request_factory=make, handler_cancellation=True)
+        self._handler = handler
         self.limits = limits
-        self._active: list[web.Request] = []
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._connections: Counter[str] = Counter()
+        self._serving: list[web.Request] = []
 
-    def admit(self, address: str) -> str | None:
-        """Count a connection, or return why it is refused."""
-        if self._connections.total() >= self.limits.connections:
+    def __call__(self) -> GuardedConnection:
+        return GuardedConnection(self)
+
+    def refusal(self, address: str) -> str | None:
+        """Return the reason why a further connection from this address is refused; None if it is not."""
+        addresses = [cast(GuardedConnection, c).address for c in self.connections]
+        if len(addresses) >= self.limits.connections:
             return f"too many connections: {self.limits.connections} are open"
-        if self._connections[address] >= self.limits.connections_per_address:
+        if addresses.count(address) >= self.limits.connections_per_address:
             return f"too many connections from {address}: {self.limits.connections_per_address}"
-        self._connections[address] += 1
         return None
 
-    def release(self, address: str) -> None:
-        self._connections[address] -= 1
-        if not self._connections[address]:
-            del self._connections[address]
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        request = cast(web.Request, request)
+        connection = connection_of(request)
+        connection.request_began(request.content)
+        self._serving.append(request)
+        try:
+            return await self._handler(request)
+        finally:
+            self._serving.remove(request)
+            connection.request_ended()
 
     async def wait_until_idle(self, seconds: float) -> list[str]:
         """Wait until no request is being served; return those that still are after this time."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), seconds)
-        return sorted(one_line(f"{request.method} {request.raw_path}") for request in self._active)
-
-    @asynccontextmanager
-    async def serving(self, request: web.Request) -> AsyncIterator[None]:
-        """Keep a request, whose head has been read, while it is being served."""
-        if (connection := connection_of(request)) is not None:
-            connection.request_began(request.content)
-        self._active.append(request)
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._active.remove(request)
-            if not self._active:
-                self._idle.set()
-            if connection is not None:
-                connection.request_ended()
+            async with asyncio.timeout(seconds):
+                while self._serving:  # noqa: ASYNC110 - the proxy stops, and this is no hot path
+                    await asyncio.sleep(IDLE_POLL_SECONDS)
+        return sorted(one_line(f"{request.method} {request.raw_path}") for request in self._serving)
 
 
 class GuardedConnection(web.RequestHandler):
     """aiohttp's side of one connection, with time limits, and with responses of our own to what it cannot parse."""
 
-    def __init__(self, server: web.Server, limiter: ConnectionLimiter) -> None:
-        limits = limiter.limits
+    def __init__(self, server: GuardedServer) -> None:
+        limits = server.limits
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -91,8 +87,8 @@ class GuardedConnection(web.RequestHandler):
             max_headers=limits.headers,
             auto_decompress=False,
         )
-        self._limiter = limiter
-        self._address: str | None = None
+        self._server, self._limits = server, limits
+        self.address: str | None = None
         """The client's address, once the connection has been admitted."""
         self._timer: asyncio.TimerHandle | None = None
         self._active = 0
@@ -103,21 +99,21 @@ class GuardedConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.peer = cast(asyncio.Transport, transport)  # aiohttp drops its own when it closes
         address = str((transport.get_extra_info("peername") or ("?",))[0])
-        if (reason := self._limiter.admit(address)) is not None:
+        if (reason := self._server.refusal(address)) is not None:
             self._refuse(Answer.TOO_MANY_CONNECTIONS, reason)
             return
-        self._address = address
+        self.address = address
         super().connection_made(transport)
-        self._start_timer(self._limiter.limits.head_seconds, self._head_timed_out)
+        self._start_timer(self._limits.head_seconds, self._head_timed_out)
 
     def data_received(self, data: bytes) -> None:
-        if self._address is None:
+        if self.address is None:
             return
         # After a response that came before its end, the rest of a body: aiohttp reads it for ten seconds.
         is_head = bool(data) and not self._active and self._body.is_eof()
         if is_head:
             if self._timer is None:
-                self._start_timer(self._limiter.limits.head_seconds, self._head_timed_out)
+                self._start_timer(self._limits.head_seconds, self._head_timed_out)
             self._head_bytes += len(data)
         super().data_received(data)
         if is_head and not self._active and self._head_bytes > _MAX_HEAD_BYTES:
@@ -130,8 +126,6 @@ class GuardedConnection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
-        if self._address is not None:
-            self._limiter.release(self._address)
         super().connection_lost(exc)
 
     def handle_error(
@@ -149,7 +143,7 @@ class GuardedConnection(web.RequestHandler):
             reason = f"a line of the request is longer than {self.max_line_size} bytes"
         elif message and message.startswith("Too many headers"):
             reason = f"more than {self.max_headers} headers"
-        return Refused(Answer.MALFORMED_REQUEST, reason, close=True).response()
+        return OwnResponse(Answer.MALFORMED_REQUEST, reason, close=True).response()
 
     def request_began(self, body: StreamReader) -> None:
         self._active += 1
@@ -161,7 +155,7 @@ class GuardedConnection(web.RequestHandler):
         """Limit the time in which the client must read the end of the response; aiohttp waits for ever."""
         self._active -= 1
         if not self._active and self._timer is None and self.peer.get_write_buffer_size():
-            self._start_timer(self._limiter.limits.idle_seconds, self._abort_if_unread)
+            self._start_timer(self._limits.idle_seconds, self._abort_if_unread)
 
     def _abort_if_unread(self) -> None:
         self._timer = None
@@ -177,7 +171,7 @@ class GuardedConnection(web.RequestHandler):
             self._timer = None
 
     def _head_timed_out(self) -> None:
-        seconds = self._limiter.limits.head_seconds
+        seconds = self._limits.head_seconds
         self._refuse(Answer.NO_REQUEST, f"no request within {seconds:g} s")
 
     def _refuse(self, answer: Answer, reason: str) -> None:
@@ -186,21 +180,6 @@ class GuardedConnection(web.RequestHandler):
         asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, self.peer.abort)
 
 
-class GuardedServer(web.Server):
-    """aiohttp's server, each of whose connections is guarded."""
-
-    def __init__(self, handler: Handler, limiter: ConnectionLimiter) -> None:
-        # A client that closes its connection ends its own wait; pushes go on without it.
-        loop = asyncio.get_running_loop()
-        make = partial(web.Request, loop=loop, client_max_size=0)
-        super().__init__(cast(Any, handler), request_factory=make, handler_cancellation=True)
-        self._limiter = limiter
-
-    def __call__(self) -> GuardedConnection:
-        return GuardedConnection(self, self._limiter)
-
-
-def connection_of(request: web.Request) -> GuardedConnection | None:
-    """Return the connection that a request came by; None if it is closed."""
-    protocol = request.protocol if request.transport is not None else None
-    return protocol if isinstance(protocol, GuardedConnection) else None
+def connection_of(request: web.Request) -> GuardedConnection:
+    """Return the connection that a request came by."""
+    return cast(GuardedConnection, request.protocol)

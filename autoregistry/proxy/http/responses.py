@@ -32,32 +32,29 @@ _CODES = {
 }
 
 
-class Refused(Exception):
-    """The request ends with a response of the proxy's own. `close`: a body may follow on its connection."""
+class OwnResponse(Exception):
+    """A response of the proxy's own, which ends the request. `close`: a body may follow on its connection."""
 
-    def __init__(self, answer: Answer, sentence: str, *, close: bool = False) -> None:
+    def __init__(
+        self, answer: Answer, sentence: str, *, location: str | None = None, close: bool = False
+    ) -> None:
         super().__init__(sentence)
-        self.answer, self.sentence, self.close = answer, sentence, close
+        self._answer, self._sentence = answer, sentence
+        self._location, self._close = location, close
 
     def response(self) -> web.Response:
-        response = own_response(self.answer, self.sentence)
-        if self.close:
+        reason, body = _reason_and_body(self._answer, self._sentence)
+        headers = {RESPONSE_HEADER: self._answer.word, "Location": self._location}
+        response = web.Response(
+            status=self._answer.status or 500,
+            reason=reason,
+            text=body,
+            content_type="application/json",
+            headers={name: value for name, value in headers.items() if value},
+        )
+        if self._close:
             response.force_close()
         return response
-
-
-def own_response(
-    answer: Answer, sentence: str, headers: dict[str, str] | None = None
-) -> web.Response:
-    """Return the proxy's own response to a request."""
-    reason, body = _reason_and_body(answer, sentence)
-    return web.Response(
-        status=answer.status or 500,
-        reason=reason,
-        text=body,
-        content_type="application/json",
-        headers={RESPONSE_HEADER: answer.word, **(headers or {})},
-    )
 
 
 def raw_error_response(answer: Answer, sentence: str) -> bytes:

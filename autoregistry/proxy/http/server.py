@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 
 import httpx
 from aiohttp import web
@@ -21,9 +22,9 @@ from autoregistry.proxy.backend.response import BackendResponse
 from autoregistry.proxy.backend.transport import NO_BODY, end_to_end, raw_request
 from autoregistry.proxy.http import admission
 from autoregistry.proxy.http.classify import Kind, classify, push_id
-from autoregistry.proxy.http.connections import ConnectionLimiter, GuardedServer, connection_of
+from autoregistry.proxy.http.connections import GuardedServer, connection_of
 from autoregistry.proxy.http.request_body import ClientBody, ManifestBuffer
-from autoregistry.proxy.http.responses import ForwardedResponse, Refused, own_response
+from autoregistry.proxy.http.responses import ForwardedResponse, OwnResponse
 from autoregistry.proxy.pull.handler import PullHandler, Reply
 from autoregistry.proxy.pull.uploads import Uploads
 from autoregistry.settings import Settings
@@ -37,39 +38,30 @@ Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """One of the proxy's own endpoints. None: the request is for the registry after all."""
 
 
+@dataclass
 class Server:
     """The listening side of one proxy."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        backend: Backend,
-        pulls: PullHandler,
-        uploads: Uploads,
-        emit: Emit,
-        endpoints: dict[tuple[str, str], Endpoint],
-        *,
-        nonce: str,
-    ) -> None:
-        """`nonce` is in the user agent of our own pushes."""
-        self._settings = settings
-        self._backend = backend
-        self._pulls = pulls
-        self._uploads = uploads
-        self._emit = emit
-        self._endpoints = endpoints
-        self._nonce = nonce
-        self._hosts = admission.our_hosts(settings)
-        self._idle = settings.limits.idle_seconds
+    settings: Settings
+    backend: Backend
+    pulls: PullHandler
+    uploads: Uploads
+    emit: Emit
+    endpoints: dict[tuple[str, str], Endpoint]
+    nonce: str
+    """In the user agent of our own pushes."""
+
+    def __post_init__(self) -> None:
+        self._hosts = admission.our_hosts(self.settings)
+        self._idle = self.settings.limits.idle_seconds
         self._manifests = ManifestBuffer()
-        self._limiter = ConnectionLimiter(settings.limits)
-        server = GuardedServer(self._handle, self._limiter)
-        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        self._server = GuardedServer(self._handle, self.settings.limits)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=0.1)
 
     async def start(self) -> None:
         """Listen. Raises ListenFailed."""
         await self._runner.setup()
-        for address in self._settings.listen:
+        for address in self.settings.listen:
             site = web.TCPSite(self._runner, address.host, address.port, backlog=ACCEPT_BACKLOG)
             try:
                 await site.start()
@@ -89,24 +81,23 @@ class Server:
         """Accept no more requests, wait for the responses in progress, and cut off those that take longer."""
         for site in list(self._runner.sites):
             await site.stop()
-        unfinished = await self._limiter.wait_until_idle(seconds)
+        unfinished = await self._server.wait_until_idle(seconds)
         for request in unfinished[:MAX_CUT_OFF_NOTICES]:
-            self._emit(Notice(f"{request}  its response was cut off, the client will try again"))
+            self.emit(Notice(f"{request}  its response was cut off, the client will try again"))
         if (more := len(unfinished) - MAX_CUT_OFF_NOTICES) > 0:
-            self._emit(Notice(f"and {more} more"))
+            self.emit(Notice(f"and {more} more"))
         await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        async with self._limiter.serving(request):
-            try:
-                response = await self._respond(request)
-            except Refused as exc:
-                response = exc.response()
-            except web.HTTPException as exc:
-                response = web.Response(status=exc.status, text=exc.text)
-            if not response.prepared:
-                await self._send(request, response)
-            return response
+        try:
+            response = await self._respond(request)
+        except OwnResponse as exc:
+            response = exc.response()
+        except web.HTTPException as exc:
+            response = web.Response(status=exc.status, text=exc.text)
+        if not response.prepared:
+            await self._send(request, response)
+        return response
 
     async def _send(self, request: web.Request, response: web.StreamResponse) -> None:
         """Send a response of our own to a client that may not read it."""
@@ -125,14 +116,14 @@ class Server:
         target = parse_target(request.raw_path)
         if target is None:
             sentence = "not a registry request: those begin with /v2/"
-            raise Refused(Answer.NOT_A_REGISTRY_REQUEST, sentence)
-        if not self._settings.names.serves_namespace(target.namespace):
-            raise Refused(Answer.NOT_MIRRORED, f"{target.namespace} is not mirrored here")
+            raise OwnResponse(Answer.NOT_A_REGISTRY_REQUEST, sentence)
+        if not self.settings.names.serves_namespace(target.namespace):
+            raise OwnResponse(Answer.NOT_MIRRORED, f"{target.namespace} is not mirrored here")
         admission.check_framing(request)
         return await self._serve(request, target)
 
     async def _own_endpoint(self, request: web.Request) -> web.StreamResponse | None:
-        endpoint = self._endpoints.get((request.method, request.raw_path.partition("?")[0]))
+        endpoint = self.endpoints.get((request.method, request.raw_path.partition("?")[0]))
         if endpoint is None:
             return None
         seconds = self._idle if request.method != "GET" else None  # the event stream has no end
@@ -141,73 +132,76 @@ class Server:
                 return await endpoint(request)
         except TimeoutError:
             sentence = f"no response within {self._idle:g} s"
-            raise Refused(Answer.CLIENT_STALLED, sentence) from None
+            raise OwnResponse(Answer.CLIENT_STALLED, sentence) from None
 
     async def _serve(self, request: web.Request, target: Target) -> web.StreamResponse:
         outgoing = raw_request(request.method, request.raw_path, end_to_end(request.raw_headers))
         agent, accept = (outgoing.headers.get(name, "") for name in ("user-agent", "accept"))
-        kind = classify(outgoing.method, target, agent, accept, nonce=self._nonce)
-        body = ClientBody(request.content, self._idle) if request.body_exists else None
-        reading: AbstractAsyncContextManager[httpx.AsyncByteStream]
-        if body is not None and isinstance(target, Manifest):
-            reading = self._manifests.whole(body, self._idle, is_own=self._nonce in agent)
-        else:
-            reading = nullcontext(body or NO_BODY)
+        kind = classify(outgoing.method, target, agent, accept, nonce=self.nonce)
+        body: ClientBody | None = None
+        reading: AbstractAsyncContextManager[httpx.AsyncByteStream] = nullcontext(NO_BODY)
+        if request.body_exists:
+            is_manifest = isinstance(target, Manifest)
+            body = ClientBody(request.content, self._idle, is_whole=is_manifest)
+            is_own = self.nonce in agent
+            reading = (
+                self._manifests.whole(body, is_own=is_own) if is_manifest else nullcontext(body)
+            )
         try:
             async with reading as outgoing.stream:
                 return await self._respond_to(kind, request, target, outgoing)
         except BackendUnreachable as exc:
             fault = body.fault if body is not None else None
-            raise fault or Refused(Answer.BACKEND_UNREACHABLE, exc.message) from exc
+            raise fault or OwnResponse(Answer.BACKEND_UNREACHABLE, exc.message) from exc
 
     async def _respond_to(
         self, kind: Kind, request: web.Request, target: Target, outgoing: httpx.Request
     ) -> web.StreamResponse:
-        flight_id = push_id(outgoing.headers.get("user-agent", ""), nonce=self._nonce)
+        flight_id = push_id(outgoing.headers.get("user-agent", ""), nonce=self.nonce)
         match kind, target:
             case Kind.PULL, Manifest():
-                return await self._pull(request, target, self._pulls.reply(outgoing, target))
+                return await self._pull(request, target, self.pulls.reply(outgoing, target))
             case Kind.PUSH_CHECK, Manifest():
-                return await self._pull(request, target, self._uploads.check_manifest(outgoing))
+                return await self._pull(request, target, self.uploads.check_manifest(outgoing))
             case Kind.PUSH_CHECK, _:
-                response = await self._uploads.check(outgoing)
+                response = await self.uploads.check(outgoing)
             case Kind.BLOB_READ, Blob(repository):
-                if admission.host_name(request) == self._settings.container:
+                if admission.host_name(request) == self.settings.container:
                     # The client is on Docker's network, and can reach the backend as well as the proxy.
                     return await self._redirect(request, outgoing, repository)
-                response = await self._pulls.blob(outgoing, repository)
+                response = await self.pulls.blob(outgoing, repository)
             case Kind.OWN_UPLOAD, _:
-                response = await self._uploads.own_upload(outgoing, flight_id)
+                response = await self.uploads.own_upload(outgoing, flight_id)
             case Kind.OWN_TAG, Manifest(repository, str(tag)):
                 image = Image(repository, tag)
-                accepted = await self._uploads.own_tag(outgoing, image, flight_id)
+                accepted = await self.uploads.own_tag(outgoing, image, flight_id)
                 if accepted is None:
                     sentence = (
                         "another client has pushed it in the meantime, or this push has ended"
                     )
-                    raise Refused(Answer.PUSH_FAILED, sentence)
+                    raise OwnResponse(Answer.PUSH_FAILED, sentence)
                 response = accepted
             case Kind.MANUAL_PUSH, Manifest(repository, str(tag)):
                 client = admission.client_name(request)
-                response = await self._uploads.manual_push(outgoing, Image(repository, tag), client)
+                response = await self.uploads.manual_push(outgoing, Image(repository, tag), client)
             case _:
-                response = await self._backend.send(outgoing)
+                response = await self.backend.send(outgoing)
         return await self._forward(request, response)
 
     async def _pull(
         self, request: web.Request, manifest: Manifest, replying: Awaitable[Reply]
     ) -> web.StreamResponse:
         began, client = time.monotonic(), admission.client_name(request)
-        self._emit(PullSeen(manifest, client))
+        self.emit(PullSeen(manifest, client))
         try:
             reply = await replying
         except BackendUnreachable as exc:
             reply = Reply(Answer.BACKEND_UNREACHABLE, exc.message)
         status = reply.response.status if reply.response else reply.answer.status or 0
         seconds = time.monotonic() - began
-        self._emit(PullAnswered(manifest, client, reply.answer, status, reply.sentence, seconds))
+        self.emit(PullAnswered(manifest, client, reply.answer, status, reply.sentence, seconds))
         if reply.response is None:
-            raise Refused(reply.answer, reply.sentence)
+            raise OwnResponse(reply.answer, reply.sentence)
         return await self._forward(request, reply.response, reply.answer)
 
     async def _redirect(
@@ -215,11 +209,12 @@ class Server:
     ) -> web.StreamResponse:
         """Redirect to the backend if it has the blob. Without this check the proxy would not see a lost one."""
         check = raw_request("HEAD", request.raw_path, outgoing.headers.raw)
-        async with await self._pulls.blob(check, repository) as response:
+        async with await self.pulls.blob(check, repository) as response:
             if response.status < 400:
-                location = {"Location": f"{self._backend.url}{request.raw_path}"}
-                return own_response(Answer.REDIRECTED, "the registry behind has it", location)
-        return await self._forward(request, await self._backend.send(outgoing))
+                location = f"{self.backend.url}{request.raw_path}"
+                sentence = "the registry behind has it"
+                raise OwnResponse(Answer.REDIRECTED, sentence, location=location)
+        return await self._forward(request, await self.backend.send(outgoing))
 
     async def _forward(
         self, request: web.Request, response: BackendResponse, answer: Answer | None = None
@@ -230,9 +225,9 @@ class Server:
                 forwarded.force_close()  # aiohttp drops what was sent behind it
             await forwarded.prepare(request)
             try:
-                connection = connection_of(request)
-                if request.method != "HEAD" and connection is not None:
-                    await response.forward_body(forwarded.write, connection, self._idle)
+                if request.method != "HEAD":
+                    client = connection_of(request)
+                    await response.forward_body(forwarded.write, client, self._idle)
                 async with asyncio.timeout(self._idle):
                     await forwarded.write_eof()
             except (BackendUnreachable, TimeoutError):
