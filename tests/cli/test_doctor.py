@@ -49,6 +49,11 @@ def test_every_line_without_problems(
         ("port", f"no other program uses port {PORT} on 127.0.0.1 or ::1"),
         ("stack", "autoregistry-backend is running"),
         ("stack", f"autoregistry is running, version {__version__}"),
+        ("docker", "the proxy reaches Docker"),
+        ("backend", "the proxy reaches the backend"),
+        ("disk", "the disk has free space"),
+        ("journal", "the journal can be written"),
+        ("background", "the proxy's background work runs"),
         (
             "loop",
             f"an image was pushed automatically when Docker asked localhost:{PORT} for it",
@@ -82,6 +87,76 @@ def test_all_addresses_are_ours_if_the_port_is_exposed(
 
     assert sentence.startswith(f"port {PORT} on 127.0.0.1 and ::1 is in use by ")
     assert (others, problems(typed)) == ([], [])
+
+
+LOG = "autoregistry logs --tail 20"
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [
+        pytest.param(
+            {"docker": "does not answer"},
+            [("the proxy cannot reach Docker: does not answer", "docker restart autoregistry")],
+            id="the socket is dead",
+        ),
+        pytest.param(
+            {"disk": "only 0.1 GB free", "loop": "Docker's localhost:5149 is not this proxy"},
+            [
+                ("the disk is almost full: only 0.1 GB free", "docker system df"),
+                ("Docker's localhost:5149 is not this proxy", LOG),
+            ],
+            id="the disk is full",
+        ),
+        pytest.param(
+            {"journal": "database is locked", "background": "node starts: KeyError: 'Id'"},
+            [
+                ("the journal cannot be written: database is locked", LOG),
+                ("background work fails: node starts: KeyError: 'Id'", LOG),
+            ],
+            id="journal and background work",
+        ),
+        pytest.param(
+            {"backend": "http://autoregistry-backend:5000 does not answer"},
+            [
+                (
+                    "the proxy cannot reach the backend: http://autoregistry-backend:5000 does not answer",
+                    "docker logs --tail 20 autoregistry-backend",
+                )
+            ],
+            id="the backend is away",
+        ),
+    ],
+)
+def test_health_of_the_proxy_is_read_first_and_names_the_true_cause(
+    node: Node,
+    engine: FakeEngine,
+    typed: Type,
+    health: dict[str, str],
+    expected: list[tuple[str, str]],
+) -> None:
+    """Review 9: `doctor` proposed another port, which renames every image."""
+    node.health |= health
+    engine.in_registry = None  # what Docker gets from a proxy that cannot push
+
+    assert problems(typed) == expected
+
+
+def test_another_port_is_proposed_if_only_the_loop_is_broken(node: Node, typed: Type) -> None:
+    node.health["loop"] = "Docker's localhost:5149 is not this proxy"
+
+    [(sentence, hint)] = problems(typed)
+    assert sentence == "Docker's localhost:5149 is not this proxy"
+    assert hint.startswith("autoregistry up --port ")
+
+
+def test_older_proxy_without_some_fields_is_no_problem(node: Node, typed: Type) -> None:
+    del node.health["journal"], node.health["background"]
+    node.health["disk"] = "unknown"
+
+    subjects = [check["about"] for check in json.loads(typed("doctor", "--json").stdout)]
+    assert problems(typed) == []
+    assert not {"journal", "background", "disk"} & set(subjects)
 
 
 def test_stopped_container_is_started_by_up(node: Node, engine: FakeEngine, typed: Type) -> None:

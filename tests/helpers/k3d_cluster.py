@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from typing import Any
 
+from autoregistry import api_paths
 from autoregistry.cluster.config_map import config_map_yaml
 from autoregistry.cluster.mirror_config import Mirror, hosts_toml
 from tests.fakes.engine import FakeEngine
 from tests.helpers.commands import PORT
 
+HEALTH = ("docker", "backend", "loop", "disk", "journal", "background")
 SERVER, NETWORK, SUBNET = "k3d-dev-server-0", "k3d-dev", "10.9.0.0/24"
 OURS = Mirror.of(int(PORT), "autoregistry")
 
@@ -25,9 +28,13 @@ class Node:
     cannot_reach: bool = False
     cannot_pull: bool = False
     proxies: str = "\n\n"
+    health: dict[str, str] = field(default_factory=lambda: dict.fromkeys(HEALTH, "ok"))
+    """The health that the proxy in its container reports."""
 
     def run(self, argv: list[str]) -> tuple[int, str]:
         match argv:
+            case ["python", *_, "GET", api_paths.HEALTH, _]:
+                return 0, f"200\n{json.dumps(self.health)}"
             case ["sh", "-c", script, *_] if "hosts.toml" in script:
                 names = self.mirror.names.all if self.mirror else ()
                 return 0, "".join(f"== {n}\n{hosts_toml(self.mirror, n)}\n" for n in names)  # type: ignore[arg-type]  # not None: it has names

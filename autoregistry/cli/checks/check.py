@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LOG = "autoregistry logs --tail 20"
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line of `doctor`."""
 
     about: str
-    """The subject: `docker`, `port`, `stack`, `loop`, `clusters`, or a cluster's name."""
+    """The subject: `docker`, `port`, `stack`, a field of the proxy's health, `clusters`, or a cluster's name."""
     is_well: bool
     sentence: str
     hint: str = ""

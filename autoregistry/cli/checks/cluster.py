@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoregistry.cli.checks.check import Check, failed, passed
+from autoregistry.cli.checks.check import LOG, Check, failed, passed
 from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cluster.addresses import collisions
 from autoregistry.cluster.config_map import (
@@ -178,7 +178,7 @@ class ClusterChecks:
         try:
             self._environment.check_pull(node, mirror.name)
         except AutoregistryError as exc:
-            return self._failed(exc.message, "autoregistry logs --tail 20")
+            return self._failed(exc.message, LOG)
         return self._passed(f"{node.name} pulled an image that was not pushed")
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
 from rich.text import Text
 
-from autoregistry.cli.checks.every import every_check
-from autoregistry.cli.environment import Environment
+from autoregistry.cli.checks.check import Check, failed, passed
+from autoregistry.cli.checks.cluster import ClusterChecks
+from autoregistry.cli.checks.stack import check_containers, check_docker, check_health, check_port
+from autoregistry.cli.client import Client
+from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cli.output import show_line, stdout
+from autoregistry.cluster.mirror_config import Route
+from autoregistry.errors import AutoregistryError
+from autoregistry.stack.options import Options
 
 
 @click.command()
@@ -26,7 +33,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
       autoregistry doctor
     """
     checks = []
-    for check in every_check(Environment.current()):
+    for check in _every_check(Environment.current()):
         checks.append(check)
         if not as_json:
             mark = ("✓ ", "green") if check.is_well else ("✗ ", "red")
@@ -36,3 +43,40 @@ def doctor(context: click.Context, as_json: bool) -> None:
     if as_json:
         stdout.print(json.dumps([asdict(check) for check in checks], indent=2))
     context.exit(0 if all(check.is_well for check in checks) else 1)
+
+
+def _every_check(environment: Environment) -> Iterator[Check]:
+    """Run the checks in the order in which they depend on each other; end early if the next ones make no sense."""
+    docker = check_docker(environment)
+    yield docker
+    if not docker.is_well:
+        return
+    clusters = [c for c in environment.clusters() if c.files or c.unreachable]
+    stack = environment.stack()
+    serve = None if stack.containers else _running_serve(clusters)
+    if serve is None:
+        checks = [*check_port(environment, stack), *check_containers(stack)]
+    else:
+        name = serve.name
+        checks = [passed("stack", f"`autoregistry serve` is running on this machine as {name}")]
+    yield from checks
+    if all(check.is_well for check in checks):
+        yield from check_health(environment, stack, serve)
+    if not clusters:
+        yield passed("clusters", "no k3d cluster is running")
+    for cluster in clusters:
+        try:
+            yield from ClusterChecks(environment, cluster, stack).run()
+        except AutoregistryError as exc:  # a node or the proxy stopped during the checks
+            yield failed(cluster.name, exc.message, exc.hint or "autoregistry doctor")
+
+
+def _running_serve(clusters: list[Cluster]) -> Options | None:
+    """Return the options of the `serve` that runs on this machine, or None; only its port is known."""
+    mirrors = [cluster.mirror for cluster in clusters if cluster.mirror]
+    ports = {mirror.names.port for mirror in mirrors if mirror.route is Route.HOST}
+    for port in sorted(ports or {Options().port}):
+        with Client(None, Options(port=port)) as client:
+            if client.check_port():
+                return Options(port=port)
+    return None
