@@ -14,11 +14,8 @@ from typing import Any
 WAITING_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"}
 )
-RESTARTABLE_KINDS = ("Deployment", "StatefulSet", "DaemonSet")
-# These create new pods at their next run.
-NEXT_RUN_KINDS = ("Job", "CronJob")
 UNKNOWN = "unknown"
-"""The digest of a mounted image where Kubernetes does not report it (feature gate ImageVolumeWithDigest, 1.35)."""
+"""The digest of a mounted image: Kubernetes does not report it without the feature gate ImageVolumeWithDigest."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,6 +28,16 @@ class Workload:
 
     def __str__(self) -> str:
         return f"{self.kind.lower()}/{self.name} in {self.namespace}"
+
+    @property
+    def is_restartable(self) -> bool:
+        """True if `kubectl rollout restart` supports it."""
+        return self.kind in ("Deployment", "StatefulSet", "DaemonSet")
+
+    @property
+    def runs_again(self) -> bool:
+        """True if it creates new pods at its next run."""
+        return self.kind in ("Job", "CronJob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ def _pod_uses(
         images = [(container["image"], digest, container.get("imagePullPolicy", ""))]
         for mount in container.get("volumeMounts") or []:
             if image := volumes.get(mount["name"]):
-                mounted = _mounted_digest(state, mount["name"]) if digest else ""
+                mounted = UNKNOWN if digest else ""
                 images.append((image.get("reference", ""), mounted, image.get("pullPolicy", "")))
         reason = state.get("state", {}).get("waiting", {}).get("reason", "")
         for reference, used, pull_policy in images:
@@ -95,15 +102,6 @@ def _pod_uses(
             )
 
 
-def _mounted_digest(state: dict[str, Any], volume: str) -> str:
-    """Return the digest of a mounted image. containerd's own Id of the image, without `@`, is no such digest."""
-    for mount in state.get("volumeMounts") or []:
-        status = (mount.get("volumeStatus") or {}).get("image") or {}
-        if mount["name"] == volume and "@" in status.get("imageRef", ""):
-            return str(status["imageRef"]).rpartition("@")[2]
-    return UNKNOWN
-
-
 def _workload(item: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Workload:
     namespace = item["metadata"]["namespace"]
     for owner in item["metadata"].get("ownerReferences") or []:
@@ -113,37 +111,15 @@ def _workload(item: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> 
     return Workload(namespace, str(item["kind"]), str(item["metadata"]["name"]))
 
 
-@dataclass(frozen=True, slots=True)
-class RestartPlan:
-    """The workloads of one cluster that run an outdated copy of an image."""
-
-    restart: tuple[Workload, ...]
-    next_run: tuple[Workload, ...]
-    """Jobs and CronJobs, which get the image at their next run."""
-    not_restartable: tuple[Workload, ...]
-    """Pods without an owner, and kinds that `kubectl rollout restart` does not support."""
-
-
-def plan_restarts(
+def outdated_workloads(
     uses: Iterable[ContainerUse], current: Mapping[str, Set[str]], namespace: str = ""
-) -> RestartPlan:
+) -> list[Workload]:
     """Return exactly the workloads whose pods use another digest than the current ones of their node, by its name."""
-    outdated = sorted(
-        {
-            use.workload
-            for use in uses
-            if use.digest
-            and use.digest not in (current.get(use.node) or {use.digest})
-            and namespace in ("", use.workload.namespace)
-        }
-    )
-    kinds = (*RESTARTABLE_KINDS, *NEXT_RUN_KINDS)
-
-    def of_kinds(*kinds: str) -> tuple[Workload, ...]:
-        return tuple(w for kind in kinds for w in outdated if w.kind == kind)
-
-    return RestartPlan(
-        restart=of_kinds(*RESTARTABLE_KINDS),
-        next_run=of_kinds(*NEXT_RUN_KINDS),
-        not_restartable=tuple(w for w in outdated if w.kind not in kinds),
-    )
+    outdated = {
+        use.workload
+        for use in uses
+        if use.digest
+        and use.digest not in (current.get(use.node) or {use.digest})
+        and namespace in ("", use.workload.namespace)
+    }
+    return sorted(outdated)

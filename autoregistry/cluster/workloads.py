@@ -13,9 +13,8 @@ from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.cluster.pods import (
     UNKNOWN,
     ContainerUse,
-    RestartPlan,
     Workload,
-    plan_restarts,
+    outdated_workloads,
 )
 from autoregistry.errors import AutoregistryError
 
@@ -37,7 +36,7 @@ def outdated(
     namespace: str = "",
     digest: str = "",
     with_unknown: bool = False,
-) -> RestartPlan:
+) -> list[Workload]:
     """Return what uses another digest on these nodes than the node has, or than `digest` if it is given.
 
     Nodes that cannot list their images are left out. `with_unknown` includes pods that mount an image whose digest
@@ -56,16 +55,16 @@ def outdated(
                 current[node.name] = (
                     {digest} if digest else {d for r in references for d in images.get(r, ())}
                 )
-    return plan_restarts(uses, current, namespace)
+    return outdated_workloads(uses, current, namespace)
 
 
 def restart(nodes: Nodes, cluster: str, workloads: Iterable[Workload]) -> dict[Workload, str]:
     """`kubectl rollout restart` each workload. Return those that could not be restarted, with the cause."""
     failed = {}
     for workload in workloads:
-        target = f"{workload.kind.lower()}/{workload.name}"
+        where = ("--namespace", workload.namespace, f"{workload.kind.lower()}/{workload.name}")
         try:
-            nodes.kubectl(cluster, "rollout", "restart", "--namespace", workload.namespace, target)
+            nodes.kubectl(cluster, "rollout", "restart", *where)
         except AutoregistryError as exc:  # it may have been deleted
             failed[workload] = exc.message
     return failed
@@ -82,9 +81,10 @@ def restart_outdated(
     attached = [node for node in nodes.attached(registry) if node.name not in excluded]
     for cluster, members in by_cluster(attached).items():
         with suppress(AutoregistryError):
-            plan = outdated(nodes, cluster, members, references)
-            failed = restart(nodes, cluster, plan.restart)
-            restarted += [(cluster, w) for w in plan.restart if w not in failed]
+            old = outdated(nodes, cluster, members, references)
+            workloads = [workload for workload in old if workload.is_restartable]
+            failed = restart(nodes, cluster, workloads)
+            restarted += [(cluster, w) for w in workloads if w not in failed]
     return restarted
 
 
@@ -106,19 +106,13 @@ def create_pod_event(
     nodes: Nodes, cluster: str, use: ContainerUse, reason: str, message: str
 ) -> None:
     """Create a Kubernetes Event on a pod, which `kubectl describe pod` shows. Raises ClusterRefused."""
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    namespace = use.workload.namespace
+    now, namespace = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", use.workload.namespace
+    pod = {"apiVersion": "v1", "kind": "Pod", "name": use.pod, "uid": use.uid}
     event = {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{use.pod}.{secrets.token_hex(8)}", "namespace": namespace},
-        "involvedObject": {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": use.pod,
-            "namespace": namespace,
-            "uid": use.uid,
-        },
+        "involvedObject": {**pod, "namespace": namespace},
         "reason": reason,
         "message": message,
         "type": "Normal" if reason == "Pushing" else "Warning",

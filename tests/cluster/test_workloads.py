@@ -28,18 +28,18 @@ def test_pods_are_compared_with_the_copy_of_their_own_node() -> None:
         _use("server-0", "starts", ""),
     ]
 
-    plan = outdated(nodes, "dev", [full, healthy], frozenset({APP}))
+    old = outdated(nodes, "dev", [full, healthy], frozenset({APP}))
 
-    assert [str(workload) for workload in plan.restart] == ["deployment/old in shop"]
+    assert [str(workload) for workload in old] == ["deployment/old in shop"]
 
 
 def test_pods_are_compared_with_a_digest_if_one_is_given() -> None:
     nodes = FakeNodes({node("server-0"): {APP: frozenset({OLD})}})
     nodes.pods = [_use("server-0", "old", OLD), _use("server-0", "new", NEW)]
 
-    plan = outdated(nodes, "dev", [node("server-0")], frozenset({APP}), digest=NEW)
+    old = outdated(nodes, "dev", [node("server-0")], frozenset({APP}), digest=NEW)
 
-    assert [str(workload) for workload in plan.restart] == ["deployment/old in shop"]
+    assert [str(workload) for workload in old] == ["deployment/old in shop"]
 
 
 def test_a_node_that_cannot_list_its_images_is_left_out() -> None:
@@ -47,18 +47,18 @@ def test_a_node_that_cannot_list_its_images_is_left_out() -> None:
     nodes = FakeNodes({silent: {}, healthy: {APP: frozenset({NEW})}}, silent={"agent-0"})
     nodes.pods = [_use("agent-0", "on-silent", OLD), _use("server-0", "on-healthy", OLD)]
 
-    plan = outdated(nodes, "dev", [silent, healthy], frozenset({APP}))
+    old = outdated(nodes, "dev", [silent, healthy], frozenset({APP}))
 
-    assert [str(workload) for workload in plan.restart] == ["deployment/on-healthy in shop"]
+    assert [str(workload) for workload in old] == ["deployment/on-healthy in shop"]
 
 
 def test_other_images_are_not_restarted() -> None:
     nodes = FakeNodes({node("server-0"): {APP: frozenset({NEW})}})
     nodes.pods = [_use("server-0", "old", OLD)]
 
-    plan = outdated(nodes, "dev", [node("server-0")], frozenset({"localhost:5000/other:dev"}))
+    old = outdated(nodes, "dev", [node("server-0")], frozenset({"localhost:5000/other:dev"}))
 
-    assert plan.restart == ()
+    assert old == []
 
 
 def test_a_mounted_image_without_a_known_digest_is_old_only_for_a_user_who_asks() -> None:
@@ -67,8 +67,8 @@ def test_a_mounted_image_without_a_known_digest_is_old_only_for_a_user_who_asks(
     nodes.pods = [_use("server-0", "mounts", UNKNOWN)]
     where = ("dev", [node("server-0")], frozenset({APP}))
 
-    assert outdated(nodes, *where).restart == ()
-    assert [w.name for w in outdated(nodes, *where, with_unknown=True).restart] == ["mounts"]
+    assert outdated(nodes, *where) == []
+    assert [w.name for w in outdated(nodes, *where, with_unknown=True)] == ["mounts"]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from autoregistry.cli.commands import completion
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.output import stderr, stdout
 from autoregistry.cluster.nodes import Node
-from autoregistry.cluster.pods import RestartPlan, Workload
+from autoregistry.cluster.pods import Workload
 from autoregistry.cluster.workloads import by_cluster, outdated
 from autoregistry.cluster.workloads import restart as restart_workloads
 from autoregistry.errors import ClusterRefused, ProxyRefused, SettingInvalid
@@ -80,7 +80,7 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
         if not dry_run and not _refresh(client, image, cluster):
             raise ClusterRefused(f"not every node could pull {image}", "autoregistry doctor")
         references = frozenset(names.docker_references(image))
-        plans = {
+        old = {
             name: outdated(
                 environment.nodes,
                 name,
@@ -92,9 +92,9 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
             )
             for name, members in by_cluster(nodes).items()
         }
-        for name, plan in plans.items():
-            _restart(environment, name, plan, dry_run=dry_run)
-        if not any(plan.restart for plan in plans.values()):
+        for name, workloads in old.items():
+            _restart(environment, name, workloads, dry_run=dry_run)
+        if not any(workload.is_restartable for workloads in old.values() for workload in workloads):
             stderr.print(f"{image}  nothing runs an old copy of it")
 
 
@@ -167,19 +167,21 @@ def _expected_digest(client: Client, image: Image) -> str:
     raise ClusterRefused(f"no node can pull {image} at present", f"autoregistry why {image}")
 
 
-def _restart(environment: Environment, cluster: str, plan: RestartPlan, *, dry_run: bool) -> None:
+def _restart(
+    environment: Environment, cluster: str, workloads: list[Workload], *, dry_run: bool
+) -> None:
     """Restart the workloads, and print what was done and what the user has to do. Raises ClusterRefused."""
-    failed = {} if dry_run else restart_workloads(environment.nodes, cluster, plan.restart)
-    for workload in plan.restart:
-        if workload not in failed:
-            verb = "would restart" if dry_run else "restarted"
-            stdout.print(f"{cluster}  {verb} {workload}")
-    for workload, cause in failed.items():
-        stderr.print(f"{cluster}  {workload} was not restarted: {cause}", style="red")
-    for workload in plan.next_run:
-        stderr.print(f"{cluster}  {workload}: at its next run")
-    for workload in plan.not_restartable:
-        stderr.print(f"{cluster}  {workload} {_instruction(workload)}")
+    restartable = [workload for workload in workloads if workload.is_restartable]
+    failed = {} if dry_run else restart_workloads(environment.nodes, cluster, restartable)
+    for workload in workloads:
+        if cause := failed.get(workload):
+            stderr.print(f"{cluster}  {workload} was not restarted: {cause}", style="red")
+        elif workload.is_restartable:
+            stdout.print(f"{cluster}  {'would restart' if dry_run else 'restarted'} {workload}")
+        elif workload.runs_again:
+            stderr.print(f"{cluster}  {workload}: at its next run")
+        else:
+            stderr.print(f"{cluster}  {workload} {_instruction(workload)}")
     if failed:
         names = ", ".join(map(str, failed))
         raise ClusterRefused(f"could not be restarted: {names}", "autoregistry doctor")
