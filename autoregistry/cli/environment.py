@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 
 from autoregistry.cli import docker
 from autoregistry.cluster.attach import Attachment
-from autoregistry.cluster.mirror_config import Mirror, Route, base_urls
+from autoregistry.cluster.mirror_config import Mirror, Route
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
+from autoregistry.cluster.workloads import by_cluster
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import Images
@@ -28,20 +28,56 @@ from autoregistry.stack.options import Options
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A k3d cluster, and the mirror files of its running nodes."""
+    """A k3d cluster, and how it pulls."""
 
     name: str
     nodes: list[Node]
-    files: dict[Node, dict[str, list[str]]]
+    files: dict[str, dict[str, list[str]]]
+    """The mirrors of each running node, by its name."""
     unreachable: dict[str, str]
     """Running nodes that did not answer, such as one that has just stopped, and the cause."""
     mirror: Mirror | None
     """The configuration by which its nodes reach us; None if they do not."""
+    is_joined: bool
+    """The registry is on the cluster's network."""
+    own_name: str
+    """The name of the registry of `up`."""
+
+    @property
+    def running(self) -> list[Node]:
+        return [node for node in self.nodes if node.is_running]
 
     @property
     def attached(self) -> list[Node]:
         """The nodes that pull through us."""
-        return [n for n, file in self.files.items() if self.mirror and self.mirror.name in file]
+        name = self.mirror.name if self.mirror else None
+        return [node for node in self.nodes if name in self.files.get(node.name, ())]
+
+    @property
+    def is_by_host(self) -> bool:
+        """True if the cluster is attached by the host's address."""
+        return self.mirror is not None and self.mirror.route is Route.HOST
+
+    @property
+    def is_unreachable(self) -> bool:
+        """True if the cluster is attached by the containers' network, and the registry is not on it."""
+        return self.mirror is not None and not self.is_by_host and not self.is_joined
+
+    @property
+    def via(self) -> str:
+        """The route in words."""
+        if self.mirror is None:
+            return "not attached"
+        if self.is_by_host:
+            name = self.mirror.name
+            return "the host's address" + (f", as {name}" if name != self.own_name else "")
+        return "Docker's network" + (", which the registry is not on" if not self.is_joined else "")
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `cluster list --json` and `status --json` print."""
+        lists = {"nodes": self.nodes, "running": self.running, "attached": self.attached}
+        counts = {key: len(nodes) for key, nodes in lists.items()}
+        return {"name": self.name, **counts, "via": self.via}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +91,11 @@ class Environment:
     @classmethod
     def current(cls) -> Environment:
         """Return the environment of the daemon that Docker's own tools would use."""
-        daemon = docker.daemon()
+        return cls.of(docker.daemon())
+
+    @classmethod
+    def of(cls, daemon: Daemon) -> Environment:
+        """Return the environment of this daemon."""
         containers = Containers(daemon)
         return cls(daemon, containers, Nodes(containers))
 
@@ -63,10 +103,6 @@ class Environment:
     def k3d_variables(self) -> dict[str, str]:
         """The environment variables for k3d, so that it uses the same daemon."""
         return {**os.environ, **self.daemon.environment}
-
-    @property
-    def files(self) -> MirrorFiles:
-        return MirrorFiles(self.containers)
 
     def stack(self) -> CurrentStack:
         """Ask Docker for the stack of `up`."""
@@ -78,9 +114,9 @@ class Environment:
 
     def mirror(self, route: Route = Route.CONTAINER, port: int | None = None) -> Mirror:
         """Return the configuration for nodes that use this route. `port` is that of `serve` on the host."""
-        if route is Route.HOST:
-            return Mirror.of(port or self.options().port, None)
         stack_port = self.options().port
+        if route is Route.HOST:
+            return Mirror.of(port or stack_port, None)
         if port not in (None, stack_port):
             raise SettingInvalid("--port is for --via host", f"autoregistry up --port {port}")
         return Mirror.of(stack_port, PROXY)
@@ -92,36 +128,22 @@ class Environment:
 
     def clusters(self) -> list[Cluster]:
         """Return every k3d cluster of this Docker, attached or not."""
-        groups = groupby(self.nodes.all(), key=lambda node: node.cluster)
-        return [self._cluster(name, list(nodes)) for name, nodes in groups]
+        ours, networks = self.mirror(), self.containers.networks_of(PROXY)
+        return [
+            self._cluster(name, nodes, ours, is_joined=nodes[0].network in networks)
+            for name, nodes in by_cluster(self.nodes.all()).items()
+        ]
 
-    def _cluster(self, name: str, nodes: list[Node]) -> Cluster:
+    def _cluster(self, name: str, nodes: list[Node], ours: Mirror, *, is_joined: bool) -> Cluster:
         files, unreachable = {}, {}
         for node in nodes:
             try:
                 if node.is_running:
-                    files[node] = self.files.mirrors(node)
+                    files[node.name] = MirrorFiles(self.containers).mirrors(node)
             except AutoregistryError as exc:
                 unreachable[node.name] = exc.message
-        return Cluster(name, nodes, files, unreachable, self._mirror_in_use(files.values()))
-
-    def _mirror_in_use(self, files: Iterable[Mapping[str, list[str]]]) -> Mirror | None:
-        """Return the configuration by which nodes with these mirror files reach us; None if they do not.
-
-        On the host's route the port may differ from that of `up`, because `serve` can listen on any port.
-        """
-        ours = self.mirror()
-        pairs = [pair for file in files for pair in file.items()]
-        for name, urls in sorted(pairs, key=lambda pair: pair[0] != ours.name):
-            if not name.startswith("localhost:"):
-                continue
-            is_by_container = ours.endpoints[0] in base_urls(urls)
-            by_host = Mirror.of(RegistryNames(name).port, None)
-            if is_by_container and name == ours.name:
-                return ours
-            if by_host.endpoints[0] in base_urls(urls) and not is_by_container:
-                return by_host
-        return None
+        mirror = _mirror_in_use(ours, files.values())
+        return Cluster(name, nodes, files, unreachable, mirror, is_joined, ours.name)
 
     @contextmanager
     def unpushed_image(self, name: str) -> Iterator[str]:
@@ -147,61 +169,18 @@ class Environment:
                 self.containers.exec(node.name, ["crictl", "rmi", reference], timeout=30)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterRow:
-    """A k3d cluster, and how it pulls."""
+def _mirror_in_use(ours: Mirror, files: Iterable[Mapping[str, list[str]]]) -> Mirror | None:
+    """Return the configuration by which nodes with these mirrors reach us; None if they do not.
 
-    name: str
-    nodes: int
-    running: int
-    attached: int
-    """The number of nodes that pull through us."""
-    route: Route | None
-    """None if it is not attached."""
-    is_joined: bool
-    """The registry is on the cluster's network."""
-    registry: str
-    """The name that its images are tagged with."""
-    own_name: str
-    """The name of the registry of `up`."""
-
-    @property
-    def is_unreachable(self) -> bool:
-        """True if the cluster is attached by the containers' network, and the registry is not on it."""
-        return self.route is Route.CONTAINER and not self.is_joined
-
-    @property
-    def via(self) -> str:
-        """The route in words."""
-        match self.route:
-            case Route.CONTAINER:
-                network = "Docker's network"
-                return network if self.is_joined else f"{network}, which the registry is not on"
-            case Route.HOST:
-                is_own = self.registry == self.own_name
-                return "the host's address" + ("" if is_own else f", as {self.registry}")
-        return "not attached"
-
-    def to_json(self) -> dict[str, object]:
-        """Return the row as `cluster list --json` and `status --json` print it."""
-        counts = {"nodes": self.nodes, "running": self.running, "attached": self.attached}
-        return {"name": self.name, **counts, "via": self.via}
-
-
-def cluster_rows(environment: Environment) -> list[ClusterRow]:
-    """Return a row for every k3d cluster of this Docker, attached or not."""
-    networks = environment.containers.networks_of(PROXY)
-    own_name = environment.options().name
-    return [
-        ClusterRow(
-            name=cluster.name,
-            nodes=len(cluster.nodes),
-            running=sum(node.is_running for node in cluster.nodes),
-            attached=len(cluster.attached),
-            route=cluster.mirror.route if cluster.mirror else None,
-            is_joined=cluster.nodes[0].network in networks,
-            registry=cluster.mirror.name if cluster.mirror else own_name,
-            own_name=own_name,
-        )
-        for cluster in environment.clusters()
-    ]
+    On the host's route the port may differ from that of `up`, because `serve` can listen on any port.
+    """
+    pairs = [pair for file in files for pair in file.items()]
+    for name, urls in sorted(pairs, key=lambda pair: pair[0] != ours.name):
+        if ours.endpoints[0] in urls:
+            if name == ours.name:
+                return ours
+        elif name.startswith("localhost:"):
+            by_host = Mirror.of(RegistryNames(name).port, None)
+            if by_host.endpoints[0] in urls:
+                return by_host
+    return None

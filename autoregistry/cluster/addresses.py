@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import permutations
 
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.networks import Networks
@@ -39,19 +40,12 @@ class Collision:
 
 def collisions(containers: Iterable[Container]) -> Iterator[Collision]:
     """Return every collision among these containers."""
-    candidates = list(containers)
-    for owner in candidates:
+    for owner, holder in permutations(containers, 2):
         for network in owner.networks:
-            address = owner.static_address(network)
-            for holder in candidates if address else ():
-                chosen = holder.static_address(network)
-                is_first = owner.name < holder.name or not chosen
-                if (
-                    holder is not owner
-                    and is_first
-                    and address in (chosen, holder.networks.get(network))
-                ):
-                    yield Collision(network, address, owner.name, holder.name, not chosen)
+            address, chosen = owner.static_address(network), holder.static_address(network)
+            is_first = owner.name < holder.name or not chosen
+            if address and is_first and address in (chosen, holder.networks.get(network)):
+                yield Collision(network, address, owner.name, holder.name, not chosen)
 
 
 def restore_addresses(containers: Containers) -> list[Collision]:
@@ -63,16 +57,17 @@ def restore_addresses(containers: Containers) -> list[Collision]:
     down = {
         c.name for c in existing if not c.is_running and c.error.strip().endswith(ADDRESS_TAKEN)
     }
-    found = [c for c in collisions(existing) if c.owner in down and c.is_by_chance]
-    for holder in sorted({collision.holder for collision in found}):
+    resolved = [c for c in collisions(existing) if c.owner in down and c.is_by_chance]
+    holders = sorted({collision.holder for collision in resolved})
+    for holder in holders:
         containers.stop(holder, NODE_STOP_SECONDS)
     try:
-        for owner in sorted({collision.owner for collision in found}):
+        for owner in sorted({collision.owner for collision in resolved}):
             containers.start(owner)
     finally:  # if another container took the address meanwhile, those that we stopped are still started
-        for holder in sorted({collision.holder for collision in found}):
+        for holder in holders:
             containers.start(holder)
-    return found
+    return resolved
 
 
 def endpoint_config(

@@ -7,11 +7,10 @@ that comes back after a restart must find its own address free (k3d-io/k3d#1637,
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 from autoregistry.cluster.addresses import collisions, endpoint_config
 from autoregistry.cluster.config_map import announce, withdraw
-from autoregistry.cluster.mirror_config import Mirror, base_urls
+from autoregistry.cluster.mirror_config import Mirror
 from autoregistry.cluster.node_files import MirrorFiles
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.engine.containers import Containers
@@ -20,18 +19,6 @@ from autoregistry.errors import AutoregistryError, ClusterRefused, DockerRefused
 
 # The k3s that k3d 5.8 starts by default.
 K3S_IMAGE = "rancher/k3s:v1.31.5-k3s1"
-
-
-@dataclass(frozen=True, slots=True)
-class AttachResult:
-    """The result of attaching a cluster."""
-
-    nodes: list[Node]
-    """The nodes that pull through us."""
-    remarks: list[str]
-    """Sentences for the user about single nodes."""
-    replaced: str
-    """The registry that the cluster's ConfigMap named before; empty if there was none, or it was ours."""
 
 
 class Attachment:
@@ -60,7 +47,7 @@ class Attachment:
             )
         return running
 
-    def require_attachable(self, nodes: list[Node]) -> None:
+    def _require_attachable(self, nodes: list[Node]) -> None:
         """Raise ClusterRefused if a node's containerd does not read hosts.toml, or reads one that is the user's."""
         for node in nodes:
             if not self._files.is_supported(node):
@@ -74,13 +61,20 @@ class Attachment:
                     f"docker exec {node.name} mv {path} {path}.old",
                 )
 
-    def attach(self, cluster: str) -> AttachResult:
-        """Make the cluster's nodes pull through us from their next pull on. Raises ClusterRefused."""
+    def attach(self, cluster: str) -> list[str]:
+        """Make the cluster's nodes pull through us from their next pull on. Raises ClusterRefused.
+
+        Returns the result, and remarks for the user.
+        """
         running = self.running_nodes(cluster)
-        self.require_attachable(running)
+        self._require_attachable(running)
         self.join(cluster)
         remarks = [text for node in running for text in self._files.attach(node, self._mirror)]
-        return AttachResult(running, remarks, announce(self._nodes, cluster, self._mirror))
+        if replaced := announce(self._nodes, cluster, self._mirror):
+            remarks.insert(
+                0, f"Tilt and skaffold used the registry {replaced}; `detach` restores that"
+            )
+        return [f"attached: {', '.join(node.name for node in running)}", *remarks]
 
     def rejoin(self) -> list[str]:
         """Join the networks that we are not on and whose nodes pull from us; return those networks.
@@ -102,10 +96,9 @@ class Attachment:
 
     def _pulls_from_us(self, node: Node) -> bool:
         with suppress(AutoregistryError):  # it has stopped since it was listed, or hangs
-            return any(
-                name in self._mirror.names.all and self._mirror.endpoints[0] in base_urls(urls)
-                for name, urls in self._files.mirrors(node).items()
-            )
+            mirrors = self._files.mirrors(node)
+            ours = self._mirror.endpoints[0]
+            return any(ours in mirrors.get(name, ()) for name in self._mirror.names.all)
         return False
 
     def join(self, cluster: str) -> None:
@@ -139,12 +132,10 @@ class Attachment:
         """
         nodes = self.running_nodes(cluster)
         for node in self._nodes.of(cluster):
-            if node.unavailable_because:
-                is_paused = node.state == "paused"
-                fix = f"docker unpause {node.name}" if is_paused else f"k3d cluster start {cluster}"
-                raise ClusterRefused(
-                    f"{node.name} cannot be detached: {node.unavailable_because}", fix
-                )
+            if cause := node.unavailable_because:
+                start = f"k3d cluster start {cluster}"
+                fix = f"docker unpause {node.name}" if node.state == "paused" else start
+                raise ClusterRefused(f"{node.name} cannot be detached: {cause}", fix)
         remarks = [text for node in nodes for text in self._files.detach(node, self._mirror)]
         if any(node.is_server for node in nodes):
             withdraw(self._nodes, cluster)

@@ -13,7 +13,6 @@ import yaml
 
 from autoregistry.cluster.mirror_config import Mirror, parse_mapping
 from autoregistry.cluster.nodes import Nodes
-from autoregistry.errors import SettingInvalid
 from autoregistry.template_files import read_template
 
 CONFIG_MAP = "local-registry-hosting"
@@ -26,7 +25,7 @@ _OBJECT = (CONFIG_MAP, "--namespace", CONFIG_MAP_NAMESPACE)
 
 def config_map_yaml(mirror: Mirror) -> str:
     """Return the ConfigMap that names this registry."""
-    values = {"name": mirror.name, "inside": mirror.inside}
+    values = {"name": mirror.name, "inside": mirror.endpoints[0].removeprefix("http://")}
     return Template(read_template("local-registry-hosting.yaml")).substitute(values)
 
 
@@ -41,23 +40,23 @@ def announce(nodes: Nodes, cluster: str, mirror: Mirror) -> str:
     Returns the registry that another tool's ConfigMap named before, or "". Raises ClusterRefused.
     """
     is_ours, theirs = _existing(nodes, cluster)
-    text = _with_backup(config_map_yaml(mirror), theirs)
-    nodes.kubectl(cluster, "apply", "-f", "-", input=text)
-    return "" if is_ours else _host(theirs)
+    config_map = parse_mapping(config_map_yaml(mirror))
+    if theirs:
+        config_map["metadata"]["annotations"] = {_BACKUP_ANNOTATION: theirs}
+    nodes.kubectl(cluster, "apply", "-f", "-", input=yaml.safe_dump(config_map))
+    return "" if is_ours else str(parse_mapping(theirs).get("host") or "")
 
 
 def withdraw(nodes: Nodes, cluster: str) -> None:
     """Remove our ConfigMap, and restore that of another tool. Raises ClusterRefused."""
     is_ours, backup = _existing(nodes, cluster)
-    if not is_ours:
-        return
-    if not backup:
+    if is_ours and backup:
+        metadata = {"name": CONFIG_MAP, "namespace": CONFIG_MAP_NAMESPACE}
+        data = {CONFIG_MAP_KEY: backup}
+        restored = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        nodes.kubectl(cluster, "replace", "-f", "-", input=yaml.safe_dump(restored))
+    elif is_ours:
         nodes.kubectl(cluster, "delete", "configmap", *_OBJECT, "--ignore-not-found")
-        return
-    metadata = {"name": CONFIG_MAP, "namespace": CONFIG_MAP_NAMESPACE}
-    data = {CONFIG_MAP_KEY: backup}
-    restored = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-    nodes.kubectl(cluster, "replace", "-f", "-", input=yaml.safe_dump(restored))
 
 
 def announced(nodes: Nodes, cluster: str) -> dict[str, Any]:
@@ -77,18 +76,3 @@ def _existing(nodes: Nodes, cluster: str) -> tuple[bool, str]:
     if parse_mapping(metadata.get("labels")).get(_MANAGER_LABEL) == "autoregistry":
         return True, str(parse_mapping(metadata.get("annotations")).get(_BACKUP_ANNOTATION) or "")
     return False, str(parse_mapping(existing.get("data")).get(CONFIG_MAP_KEY) or "")
-
-
-def _host(text: str) -> str:
-    try:
-        return str(parse_mapping(text).get("host") or "")
-    except SettingInvalid:
-        return ""
-
-
-def _with_backup(text: str, backup: str) -> str:
-    if not backup:
-        return text
-    config_map = parse_mapping(text)
-    config_map["metadata"]["annotations"] = {_BACKUP_ANNOTATION: backup}
-    return yaml.safe_dump(config_map, sort_keys=False)

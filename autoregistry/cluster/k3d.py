@@ -1,14 +1,18 @@
-"""k3d's command lines, and running them."""
+"""k3d's command lines with the user's own flags and config file, and running them."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from autoregistry.errors import ClusterRefused
+from autoregistry.cluster.mirror_config import merge_registries, parse_mapping
+from autoregistry.errors import ClusterRefused, SettingInvalid
 
 _INSTALL_HINT = "see https://k3d.io/stable/#installation"
 # The first version with `--registry-config` and the current meaning of its flags.
@@ -28,27 +32,6 @@ def program() -> str:
     return path
 
 
-def create(
-    k3d: str, name: str, registries: Path, flags: Sequence[str], *, has_network: bool = False
-) -> list[str]:
-    """Return the `k3d cluster create` command with the user's own flags.
-
-    On a network with its own subnet k3d gives each node a fixed address, and we take ours from the other end of the
-    range. Otherwise a node may lose its address to us when Docker restarts (k3d-io/k3d#1637). `has_network` is True if
-    the user's config file chooses a network, which a flag would override.
-    """
-    own_network = has_network or any(
-        flag.split("=")[0] in ("--subnet", "--network") for flag in flags
-    )
-    subnet = [] if own_network else ["--subnet", "auto"]
-    return [k3d, "cluster", "create", name, "--registry-config", str(registries), *subnet, *flags]
-
-
-def delete(k3d: str, name: str) -> list[str]:
-    """Return the `k3d cluster delete` command."""
-    return [k3d, "cluster", "delete", name]
-
-
 def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
     """Run a command with its output shown. Raises ClusterRefused if it fails."""
     ended = subprocess.run(argv, env=environment, check=False, stdin=subprocess.DEVNULL)
@@ -56,3 +39,60 @@ def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> No
         raise ClusterRefused(
             f"`k3d {' '.join(argv[1:4])}` failed, see above", "autoregistry doctor"
         )
+
+
+def split_flags(flags: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the registries in the user's flags and k3d config, and the other flags for `k3d cluster create`.
+
+    A flag overrides the config file (k3d cmd/cluster/clusterCreate.go), so our `--registry-config` would replace its
+    registries. Unless the user chooses a network, `--subnet` is added: k3d then gives each node a fixed address, and
+    we take ours from the other end of the range. Otherwise a node may lose its address to us when Docker restarts
+    (k3d-io/k3d#1637).
+    """
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--registry-config", action="append", default=[])
+    parser.add_argument("--config", "-c", action="append", default=[])
+    try:
+        known, others = parser.parse_known_args(list(flags))
+    except ArgumentError as exc:
+        raise SettingInvalid(str(exc)) from exc
+    registries: dict[str, Any] = {}
+    has_network = any(flag.split("=")[0] in ("--subnet", "--network") for flag in others)
+    for path in known.config:
+        config = _read_config(path)
+        has_network |= bool(config.get("network") or config.get("subnet"))
+        registries = merge_registries(registries, _registries_of(config, path))
+        others += ["--config", path]
+    for path in known.registry_config:
+        registries = merge_registries(registries, parse_mapping(_read(path), path))
+    return registries, others if has_network else ["--subnet", "auto", *others]
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    """Return a k3d config file, with environment variables replaced as k3d does (cmd/util/config/config.go).
+
+    A variable that is not set becomes empty.
+    """
+    if path == "-":
+        raise SettingInvalid(
+            "the k3d config cannot come from standard input, because it is read twice",
+            "autoregistry cluster create NAME -- --config FILE",
+        )
+    variable = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+    text = variable.sub(lambda match: os.environ.get(match[1] or match[2], ""), _read(path))
+    return parse_mapping(text, path)
+
+
+def _registries_of(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return the registries of a k3d config, which names a file or has the text itself."""
+    text = str((config.get("registries") or {}).get("config") or "")
+    if text and "\n" not in text:
+        return parse_mapping(_read(text), text)
+    return parse_mapping(text, f"registries.config in {path}")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError as exc:
+        raise SettingInvalid(f"{path or 'the file'} cannot be read: {exc}") from exc

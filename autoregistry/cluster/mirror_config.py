@@ -42,8 +42,6 @@ class Mirror:
     names: RegistryNames
     endpoints: tuple[str, ...]
     """URLs, tried in this order."""
-    inside: str
-    """The registry's address on the pods' network, `autoregistry:5000`."""
     route: Route = Route.CONTAINER
 
     @classmethod
@@ -51,8 +49,8 @@ class Mirror:
         """Return the configuration for the registry on this port: by its container's name, or by the host alone."""
         names, by_host = RegistryNames.local(port), host_endpoint(port)
         if container is None:
-            return cls(names, (by_host,), f"{HOST_NAME}:{port}", Route.HOST)
-        return cls(names, (f"http://{container}:5000", by_host), f"{container}:5000")
+            return cls(names, (by_host,), Route.HOST)
+        return cls(names, (f"http://{container}:5000", by_host))
 
     @property
     def name(self) -> str:
@@ -62,7 +60,7 @@ class Mirror:
     def is_reached_by(self, name: str, endpoints: Iterable[str]) -> bool:
         """Return True if these endpoints of `name`, a current or an earlier name, lead to this registry."""
         by_host = host_endpoint(name.rpartition(":")[2])
-        return any(url in (*self.endpoints, by_host) for url in base_urls(endpoints))
+        return not {*self.endpoints, by_host}.isdisjoint(endpoints)
 
 
 def host_endpoint(port: int | str) -> str:
@@ -70,30 +68,26 @@ def host_endpoint(port: int | str) -> str:
     return f"http://{HOST_NAME}:{port}"
 
 
-def base_urls(urls: Iterable[str]) -> list[str]:
-    """Return the URLs without the path `/v2` that k3s adds."""
-    return [url.rstrip("/").removesuffix("/v2") for url in urls]
-
-
 def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str:
     """Return the registries.yaml for a cluster. `others` is the user's own file, whose other mirrors are kept."""
     entries = {name: {"endpoint": list(mirror.endpoints)} for name in mirror.names.all}
-    mirrors = yaml.safe_dump(entries, sort_keys=False, default_style=None)
-    text = Template(read_template("registries.yaml")).substitute(mirrors=_indented(mirrors))
-    if not others:
-        return text
-    comment = text.partition("mirrors:")[0]
-    merged = {**others, "mirrors": {**(others.get("mirrors") or {}), **entries}}
-    return comment + yaml.safe_dump(merged, sort_keys=False)
+    merged = merge_registries(others or {}, {"mirrors": entries})
+    return read_template("registries.yaml") + yaml.safe_dump(merged, sort_keys=False)
+
+
+def merge_registries(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return the mirrors and configs of two registries.yaml; the second has priority."""
+    keys = dict.fromkeys([*first, *second])
+    return {key: parse_mapping(first.get(key)) | parse_mapping(second.get(key)) for key in keys}
 
 
 def parse_registries_yaml(text: str) -> dict[str, list[str]]:
     """Return the endpoints of each mirror in a registries.yaml; nothing if it is not valid YAML."""
-    try:
-        mirrors = parse_mapping(parse_mapping(text).get("mirrors"))
-    except SettingInvalid:
-        return {}
-    return {str(n): list(parse_mapping(m).get("endpoint") or []) for n, m in mirrors.items()}
+    mirrors = parse_mapping(parse_mapping(text).get("mirrors"))
+    return {
+        str(name): _base_urls(parse_mapping(value).get("endpoint") or [])
+        for name, value in mirrors.items()
+    }
 
 
 def registries_without(text: str, mirror: Mirror) -> str | None:
@@ -102,9 +96,8 @@ def registries_without(text: str, mirror: Mirror) -> str | None:
     if not ours:
         return None
     whole = parse_mapping(text)
-    mirrors = parse_mapping(whole.get("mirrors"))
-    kept = {name: value for name, value in mirrors.items() if name not in ours}
-    return yaml.safe_dump({**whole, "mirrors": kept}, sort_keys=False)
+    whole["mirrors"] = {n: value for n, value in whole["mirrors"].items() if n not in ours}
+    return yaml.safe_dump(whole, sort_keys=False)
 
 
 def hosts_toml(mirror: Mirror, name: str) -> str:
@@ -124,8 +117,12 @@ def parse_hosts_toml(text: str) -> list[str]:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         return []
-    hosts, server = table.get("host"), table.get("server")
-    return [*(hosts if isinstance(hosts, dict) else ()), *([str(server)] if server else ())]
+    return _base_urls([*parse_mapping(table.get("host")), str(table.get("server") or "")])
+
+
+def _base_urls(urls: Iterable[str]) -> list[str]:
+    """Return the URLs without the path `/v2` that k3s adds."""
+    return [url.rstrip("/").removesuffix("/v2") for url in urls if url]
 
 
 def hosts_path(name: str) -> str:
@@ -133,17 +130,15 @@ def hosts_path(name: str) -> str:
     return f"{CERTS_FOLDER}/{name}/hosts.toml"
 
 
-def parse_mapping(value: object, source: str = "the file") -> dict[str, Any]:
+def parse_mapping(value: object, source: str = "") -> dict[str, Any]:
     """Return a mapping, or the mapping in a YAML text; empty for any other value.
 
-    Raises SettingInvalid for a text that is not valid YAML.
+    Raises SettingInvalid for a text with a `source`, a file of the user's, that is not valid YAML.
     """
     try:
         loaded = yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError as exc:
-        raise SettingInvalid(f"{source} cannot be read: {exc}") from exc
+        if source:
+            raise SettingInvalid(f"{source} cannot be read: {exc}") from exc
+        return {}
     return loaded if isinstance(loaded, dict) else {}
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.rstrip().splitlines())

@@ -50,16 +50,6 @@ def _used(containers: list[Container]) -> set[str]:
     return {network for c in containers if c.labels.get(CLUSTER_LABEL) for network in c.networks}
 
 
-def leave_unused(
-    containers: Containers, networks: Networks, network: str, members: tuple[str, ...]
-) -> None:
-    """Disconnect our containers from a network without other containers, and remove it if k3d created it."""
-    if set(networks.members(network)) <= set(members):
-        for member in members:
-            containers.disconnect(network, member)
-        remove_unused(networks, network)
-
-
 def remove_unused(networks: Networks, network: str) -> None:
     """Remove a network that k3d created and that has no containers.
 

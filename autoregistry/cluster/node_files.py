@@ -82,45 +82,40 @@ class MirrorFiles:
 
         A hosts.toml that a user wrote stays as it is.
         """
-        remarks, files = [], self._hosts_files(node)
+        remarks, files = self._update_registries(node, mirror), self._hosts_files(node)
         for name in mirror.names.all:
             path = hosts_path(name)
             if files.get(name, _GENERATED[0]).startswith(_GENERATED):
                 self._containers.put_file(node.name, path, hosts_toml(mirror, name))
             else:
                 remarks.append(f"{node.name} keeps {path}, which autoregistry did not write")
-        if not self._update_registries(node, mirror):
-            remarks.append(
-                f"{node.name} is attached only until it restarts: its registries.yaml has other endpoints"
-                " and is mounted, so it cannot be changed"
-            )
         return remarks
 
-    def _update_registries(self, node: Node, mirror: Mirror) -> bool:
-        """Change a registries.yaml that names other endpoints for our names.
-
-        Returns False if it cannot be changed because it is a file of the user's that is mounted there.
-        """
+    def _update_registries(self, node: Node, mirror: Mirror) -> list[str]:
+        """Change a registries.yaml that names other endpoints for our names."""
         text = self._containers.get_file(node.name, REGISTRIES_PATH) or ""
         existing, ours = parse_registries_yaml(text), [*mirror.endpoints]
-        if all(existing.get(name, ours) == ours for name in mirror.names.all):
-            return True
-        ours_before = (mirror.is_reached_by(n, existing.get(n, ours)) for n in mirror.names.all)
+        before = {name: existing.get(name, ours) for name in mirror.names.all}
+        if all(urls == ours for urls in before.values()):
+            return []
         try:
             merged = registries_yaml(mirror, parse_mapping(text))
             self._containers.put_file(node.name, REGISTRIES_PATH, merged)
-            if not all(ours_before):
+            if not all(mirror.is_reached_by(name, urls) for name, urls in before.items()):
                 self._containers.put_file(node.name, _BACKUP_PATH, text)
         except DockerRefused:
-            return False
-        return True
+            return [
+                f"{node.name} is attached only until it restarts: its registries.yaml has other endpoints"
+                " and is mounted, so it cannot be changed"
+            ]
+        return []
 
     def detach(self, node: Node, mirror: Mirror) -> list[str]:
         """Remove every mirror that leads to us, under any name, so that no restart brings it back.
 
         Returns remarks for the user. A hosts.toml that a user wrote stays as it is.
         """
-        remarks = []
+        remarks = self._restore_registries(node, mirror)
         for name, text in self._hosts_files(node).items():
             path = hosts_path(name)
             if not mirror.is_reached_by(name, parse_hosts_toml(text)):
@@ -128,29 +123,23 @@ class MirrorFiles:
             if text.startswith(_GENERATED):
                 self._containers.exec(node.name, ["sh", "-c", _REMOVE, "sh", path])
             else:
-                remarks.append(
-                    f"{node.name} still pulls {name} from the registry by {path}, which autoregistry did not write"
-                )
-        if not self._restore_registries(node, mirror):
-            remarks.append(
-                f"{node.name}: the mirrors in its registries.yaml take effect when it restarts"
-            )
+                cause = f"by {path}, which autoregistry did not write"
+                remarks.append(f"{node.name} still pulls {name} from the registry {cause}")
         return remarks
 
-    def _restore_registries(self, node: Node, mirror: Mirror) -> bool:
-        """Remove our mirrors from registries.yaml, or restore it.
-
-        Returns False if it has a mirror for our names that takes effect at the node's next start: the user's own, or
-        ours, in a file of the user's that is mounted there.
-        """
+    def _restore_registries(self, node: Node, mirror: Mirror) -> list[str]:
+        """Remove our mirrors from registries.yaml, or restore the user's, which takes effect at the next start."""
+        at_next_start = (
+            f"{node.name}: the mirrors in its registries.yaml take effect when it restarts"
+        )
         if (backup := self._containers.get_file(node.name, _BACKUP_PATH)) is not None:
             self._containers.put_file(node.name, REGISTRIES_PATH, backup)
             self._containers.exec(node.name, ["rm", "-f", _BACKUP_PATH])
-            return False
+            return [at_next_start]
         registries = self._containers.get_file(node.name, REGISTRIES_PATH) or ""
         try:
             if (kept := registries_without(registries, mirror)) is not None:
                 self._containers.put_file(node.name, REGISTRIES_PATH, kept)
-        except DockerRefused:
-            return False
-        return True
+        except DockerRefused:  # a file of the user's that is mounted there
+            return [at_next_start]
+        return []

@@ -20,7 +20,6 @@ ROLE_LABEL = "k3d.role"
 NETWORK_LABEL = "k3d.cluster.network"
 ROLES = ("server", "agent")
 PULL_SECONDS = 600.0
-_NO_MESSAGE = "no error message"
 _QUOTED = re.compile(r' (?:err|msg)="(.*?)"(?: \w+=|$)')
 _CAUSE_PREFIX = re.compile(
     r"^(?:pulling image: |rpc error: code = \w+ desc = "
@@ -61,8 +60,8 @@ class Nodes:
 
     def all(self) -> list[Node]:
         """Return every server and agent, running or not."""
-        nodes = map(_node, self._containers.list("app=k3d", CLUSTER_LABEL))
-        return sorted(node for node in nodes if node is not None)
+        containers = self._containers.list("app=k3d", CLUSTER_LABEL)
+        return sorted(_node(c) for c in containers if c.labels.get(ROLE_LABEL) in ROLES)
 
     def of(self, cluster: str) -> list[Node]:
         """Return the nodes of a cluster. Raises ClusterRefused if there is no cluster of that name."""
@@ -81,11 +80,9 @@ class Nodes:
         Raises ClusterRefused if the node hangs.
         """
         try:
-            ran = self._containers.exec(node.name, ["cat", hosts_path(name)], timeout=10)
+            ran = self._exec(node, 10, "cat", hosts_path(name))
         except DockerRefused:
             return []  # it has stopped since it was listed
-        except DockerUnreachable as exc:
-            raise ClusterRefused(f"{node.name} did not answer when its mirrors were read") from exc
         return parse_hosts_toml(ran.stdout) if ran.code == 0 else []
 
     def attached(self, name: str) -> list[Node]:
@@ -97,53 +94,46 @@ class Nodes:
                     nodes.append(node)
         return nodes
 
-    def server(self, cluster: str) -> Node:
-        """Return a running server, which has kubectl. Raises ClusterRefused."""
-        for node in self.of(cluster):
-            if node.is_server and node.is_running:
-                return node
-        raise ClusterRefused(
-            f"no server of cluster {cluster} is running", f"k3d cluster start {cluster}"
-        )
-
     def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str:
-        """Run kubectl in a server and return its output. Raises ClusterRefused."""
-        server = self.server(cluster)
-        ran = self._containers.exec(server.name, ["kubectl", *words], input=input, timeout=60)
+        """Run kubectl in a running server and return its output. Raises ClusterRefused."""
+        servers = [node.name for node in self.of(cluster) if node.is_server and node.is_running]
+        if not servers:
+            raise ClusterRefused(
+                f"no server of cluster {cluster} is running", f"k3d cluster start {cluster}"
+            )
+        ran = self._containers.exec(servers[0], ["kubectl", *words], input=input, timeout=60)
         if ran.code != 0:
-            cause = (ran.stderr.strip().splitlines() or [_NO_MESSAGE])[-1]
-            raise ClusterRefused(f"kubectl {words[0]} failed in {server.name}: {cause}")
+            cause = _last_line(ran.stderr)
+            raise ClusterRefused(f"kubectl {words[0]} failed in {servers[0]}: {cause}")
         return ran.stdout
 
     def container_uses(self, cluster: str) -> list[ContainerUse]:
         """Return the images that the cluster's pods use or wait for. Raises ClusterRefused."""
-        listing = self.kubectl(
-            cluster, "get", "pods,replicasets,jobs", "--all-namespaces", "--output=json"
-        )
-        return parse_container_uses(json.loads(listing))
+        words = ("get", "pods,replicasets,jobs", "--all-namespaces", "--output=json")
+        return parse_container_uses(json.loads(self.kubectl(cluster, *words)))
 
     def images_on(self, node: Node) -> dict[str, frozenset[str]]:
         """Return the references of the node's images, each with the digests that the node has of its repository.
 
         Raises ClusterRefused, DockerRefused.
         """
-        ran = self._crictl(node, 30, "images", "--output=json")
+        ran = self._exec(node, 30, "crictl", "images", "--output=json")
         if ran.code != 0:
             raise DockerRefused(f"{node.name} cannot list its images: {_cause(ran.stderr)}")
         return parse_images(json.loads(ran.stdout))
 
     def pull(self, node: Node, reference: str) -> None:
         """Make the node pull, even if it has a copy. Raises ClusterRefused with containerd's cause."""
-        ran = self._crictl(node, PULL_SECONDS, "pull", reference)
+        ran = self._exec(node, PULL_SECONDS, "crictl", "pull", reference)
         if ran.code != 0:
             raise ClusterRefused(f"{node.name} cannot pull {reference}: {_cause(ran.stderr)}")
 
-    def _crictl(self, node: Node, seconds: float, *words: str) -> ExecResult:
-        """Run crictl in the node. Raises ClusterRefused if the node hangs."""
+    def _exec(self, node: Node, seconds: float, *argv: str) -> ExecResult:
+        """Run a command in the node. Raises ClusterRefused if the node hangs, DockerRefused if it does not run."""
         try:
-            return self._containers.exec(node.name, ["crictl", *words], timeout=seconds)
+            return self._containers.exec(node.name, argv, timeout=seconds)
         except DockerUnreachable as exc:
-            raise ClusterRefused(f"{node.name} did not answer crictl {words[0]}") from exc
+            raise ClusterRefused(f"{node.name} did not answer {' '.join(argv[:2])}") from exc
 
 
 def parse_images(
@@ -159,27 +149,19 @@ def parse_images(
     return images
 
 
-def _node(container: Container) -> Node | None:
-    labels = container.labels
-    role = labels.get(ROLE_LABEL, "")
-    if role not in ROLES:
-        return None
-    cluster = labels.get(CLUSTER_LABEL, "")
-    network = labels.get(NETWORK_LABEL) or f"k3d-{cluster}"
-    return Node(
-        cluster,
-        container.name,
-        role,
-        network,
-        container.is_running,
-        container.image,
-        container.state,
-    )
+def _node(c: Container) -> Node:
+    cluster, role = c.labels[CLUSTER_LABEL], c.labels[ROLE_LABEL]
+    network = c.labels.get(NETWORK_LABEL) or f"k3d-{cluster}"
+    return Node(cluster, c.name, role, network, c.is_running, c.image, c.state)
+
+
+def _last_line(stderr: str) -> str:
+    return (stderr.strip().splitlines() or ["no error message"])[-1]
 
 
 def _cause(stderr: str) -> str:
     """Return the cause in crictl's last line, without the words that precede every cause."""
-    lines = stderr.strip().splitlines() or [_NO_MESSAGE]
-    quoted = _QUOTED.search(lines[-1])
-    text = quoted[1].replace('\\"', '"') if quoted else lines[-1]
+    line = _last_line(stderr)
+    quoted = _QUOTED.search(line)
+    text = quoted[1].replace('\\"', '"') if quoted else line
     return _CAUSE_PREFIX.sub("", text)[-300:]

@@ -31,6 +31,20 @@ def test_incomplete_cluster_has_to_be_deleted(
     )
 
 
+def test_k3d_gets_our_registries_and_the_users_flags(
+    engine: FakeEngine, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(k3d, "program", lambda: "k3d")
+    monkeypatch.setattr(k3d, "run", lambda argv, _: commands.append(argv))
+    typed("cluster", "create", "dev", "--", "--agents", "2")
+
+    [[*command, file, subnet, auto, agents, number]] = commands
+    assert command == ["k3d", "cluster", "create", "dev", "--registry-config"]
+    assert file.endswith("/registries.yaml")
+    assert [subnet, auto, agents, number] == ["--subnet", "auto", "--agents", "2"]
+
+
 def _add_registry(engine: FakeEngine, cluster: str) -> str:
     """Add a registry of k3d that was created with a cluster, and that another cluster may use."""
     labels = {"app": "k3d", "k3d.cluster": cluster, "k3d.role": "registry"}

@@ -51,9 +51,9 @@ def test_every_line_without_problems(
         ("stack", f"autoregistry is running, version {__version__}"),
         ("docker", "the proxy reaches Docker"),
         ("backend", "the proxy reaches the backend"),
-        ("disk", "the disk has free space"),
-        ("journal", "the journal can be written"),
-        ("background", "the proxy's background work runs"),
+        ("disk", "the proxy has enough disk space"),
+        ("journal", "the proxy can write its journal"),
+        ("background", "the proxy does its background work"),
         (
             "loop",
             f"an image was pushed automatically when Docker asked localhost:{PORT} for it",
@@ -103,7 +103,7 @@ LOG = "autoregistry logs --tail 20"
         pytest.param(
             {"disk": "only 0.1 GB free", "loop": "Docker's localhost:5149 is not this proxy"},
             [
-                ("the disk is almost full: only 0.1 GB free", "docker system df"),
+                ("the proxy has too little disk space: only 0.1 GB free", "docker system df"),
                 ("Docker's localhost:5149 is not this proxy", LOG),
             ],
             id="the disk is full",
@@ -111,8 +111,8 @@ LOG = "autoregistry logs --tail 20"
         pytest.param(
             {"journal": "database is locked", "background": "node starts: KeyError: 'Id'"},
             [
-                ("the journal cannot be written: database is locked", LOG),
-                ("background work fails: node starts: KeyError: 'Id'", LOG),
+                ("the proxy cannot write its journal: database is locked", LOG),
+                ("the proxy fails in its background work: node starts: KeyError: 'Id'", LOG),
             ],
             id="journal and background work",
         ),
@@ -121,7 +121,7 @@ LOG = "autoregistry logs --tail 20"
             [
                 (
                     "the proxy cannot reach the backend: http://autoregistry-backend:5000 does not answer",
-                    "docker logs --tail 20 autoregistry-backend",
+                    "docker logs autoregistry-backend",
                 )
             ],
             id="the backend is away",
@@ -174,7 +174,7 @@ def test_proxy_of_another_version_is_named(node: Node, engine: FakeEngine, typed
 
 def test_node_that_pulls_from_elsewhere_is_named(node: Node, typed: Type) -> None:
     """Its file has our endpoint, but not first."""
-    node.mirror = Mirror(OURS.names, ("http://other:5000", OURS.endpoints[0]), "")
+    node.mirror = Mirror(OURS.names, ("http://other:5000", OURS.endpoints[0]))
 
     assert problems(typed) == [
         (
@@ -263,7 +263,7 @@ def test_route_of_up_is_proposed_if_it_has_the_same_name(node: Node, typed: Type
             f"ConfigMap local-registry-hosting has host: localhost:5000, not localhost:{PORT}",
         ),
         (
-            Mirror(OURS.names, OURS.endpoints, "gone:5000"),
+            Mirror(OURS.names, ("http://gone:5000",)),
             "ConfigMap local-registry-hosting has hostFromClusterNetwork: gone:5000,"
             " not autoregistry:5000",
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from autoregistry.cli.k3d_flags import user_choices
+from autoregistry.cluster.k3d import split_flags
 from autoregistry.errors import SettingInvalid
 
 DOCKER_IO = {"mirrors": {"docker.io": {"endpoint": ["http://cache:5000"]}}}
@@ -19,11 +19,25 @@ def _file(folder: Path, name: str, content: object) -> str:
     return str(folder / name)
 
 
-def test_flags_without_registries_are_unchanged() -> None:
-    choices = user_choices(["--agents", "2", "-p", "8080:80@loadbalancer"])
+SUBNET = ["--subnet", "auto"]
 
-    assert (choices.registries, choices.has_network) == ({}, False)
-    assert choices.flags == ["--agents", "2", "-p", "8080:80@loadbalancer"]
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param(
+            ["--agents", "2", "-p", "8080:80@loadbalancer"],
+            [*SUBNET, "--agents", "2", "-p", "8080:80@loadbalancer"],
+            id="fixed addresses",
+        ),
+        pytest.param(["--network", "mine"], ["--network", "mine"], id="the user's own network"),
+        pytest.param(
+            ["--subnet=10.9.0.0/16"], ["--subnet=10.9.0.0/16"], id="the user's own subnet"
+        ),
+    ],
+)
+def test_flags_without_registries_are_kept(flags: list[str], expected: list[str]) -> None:
+    assert split_flags(flags) == ({}, expected)
 
 
 @pytest.mark.parametrize("joined", [True, False])
@@ -31,9 +45,7 @@ def test_users_registries_file_is_merged(tmp_path: Path, joined: bool) -> None:
     file = _file(tmp_path, "r.yaml", DOCKER_IO)
     flags = [f"--registry-config={file}"] if joined else ["--registry-config", file]
 
-    choices = user_choices([*flags, "--agents", "1"])
-
-    assert (choices.registries, choices.flags) == (DOCKER_IO, ["--agents", "1"])
+    assert split_flags([*flags, "--agents", "1"]) == (DOCKER_IO, [*SUBNET, "--agents", "1"])
 
 
 @pytest.mark.parametrize("spelling", ["--config={}", "-c{}", "-c={}"])
@@ -42,9 +54,9 @@ def test_registries_of_a_k3d_config_are_merged_and_the_config_is_kept(
 ) -> None:
     config = _file(tmp_path, "k3d.yaml", {"registries": {"config": yaml.safe_dump(DOCKER_IO)}})
 
-    choices = user_choices([spelling.format(config)])
+    registries, flags = split_flags([spelling.format(config)])
 
-    assert (DOCKER_IO, ["--config", config]) == (choices.registries, choices.flags)
+    assert (DOCKER_IO, [*SUBNET, "--config", config]) == (registries, flags)
 
 
 def test_registries_of_the_config_and_of_the_flag_are_both_kept(tmp_path: Path) -> None:
@@ -52,29 +64,29 @@ def test_registries_of_the_config_and_of_the_flag_are_both_kept(tmp_path: Path) 
     config = _file(tmp_path, "k3d.yaml", {"registries": {"config": place}})
     flag = _file(tmp_path, "own.yaml", QUAY_IO)
 
-    choices = user_choices(["--registry-config", flag, "--config", config])
+    registries, _ = split_flags(["--registry-config", flag, "--config", config])
 
-    assert {"docker.io", "quay.io"} == set(choices.registries["mirrors"])
+    assert {"docker.io", "quay.io"} == set(registries["mirrors"])
 
 
 @pytest.mark.parametrize("chosen", [{"subnet": "10.9.0.0/16"}, {"network": "mine"}])
 def test_network_of_the_config_is_kept(tmp_path: Path, chosen: dict[str, str]) -> None:
-    choices = user_choices(["--config", _file(tmp_path, "k3d.yaml", chosen)])
+    config = _file(tmp_path, "k3d.yaml", chosen)
 
-    assert choices.has_network
+    assert split_flags(["--config", config]) == ({}, ["--config", config])
 
 
 def test_empty_registries_of_a_config_are_ignored(tmp_path: Path) -> None:
     config = _file(tmp_path, "k3d.yaml", {"registries": {"config": "# later\n# or never\n"}})
 
-    assert user_choices(["--config", config]).registries == {}
+    assert split_flags(["--config", config])[0] == {}
 
 
 def test_invalid_registries_of_a_config_are_refused(tmp_path: Path) -> None:
     config = _file(tmp_path, "k3d.yaml", {"registries": {"config": "mirrors:\n  - {\n"}})
 
     with pytest.raises(SettingInvalid, match=r"registries\.config in .*k3d\.yaml cannot be read"):
-        user_choices(["--config", config])
+        split_flags(["--config", config])
 
 
 def test_variables_in_a_k3d_config_are_expanded_as_by_k3d(
@@ -88,18 +100,23 @@ def test_variables_in_a_k3d_config_are_expanded_as_by_k3d(
     (tmp_path / "inline.yaml").write_text(inline)
     (tmp_path / "place.yaml").write_text("registries: {config: $PLACE/r.yaml}\n")
 
-    found = user_choices(["--config", str(tmp_path / "inline.yaml")]).registries
+    found = split_flags(["--config", str(tmp_path / "inline.yaml")])[0]
     assert found["configs"]["x"]["auth"] == {"username": "u", "password": "s3cret"}
-    assert user_choices(["--config", str(tmp_path / "place.yaml")]).registries == QUAY_IO
+    assert split_flags(["--config", str(tmp_path / "place.yaml")])[0] == QUAY_IO
 
 
 def test_variables_in_a_registries_file_are_kept(tmp_path: Path) -> None:
     file = _file(tmp_path, "r.yaml", {"configs": {"x": {"auth": {"password": "$PATH"}}}})
 
-    found = user_choices(["--registry-config", file]).registries
+    found = split_flags(["--registry-config", file])[0]
     assert found["configs"]["x"]["auth"]["password"] == "$PATH"
 
 
 def test_k3d_config_from_standard_input_is_refused() -> None:
     with pytest.raises(SettingInvalid, match="standard input"):
-        user_choices(["--config", "-"])
+        split_flags(["--config", "-"])
+
+
+def test_flag_without_its_value_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match="--config"):
+        split_flags(["--agents", "1", "--config"])

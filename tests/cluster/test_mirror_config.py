@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
-from autoregistry.cluster import k3d
 from autoregistry.cluster.config_map import config_map_yaml
 from autoregistry.cluster.mirror_config import (
     Mirror,
@@ -92,24 +89,6 @@ def test_config_map_is_that_of_kep_1755() -> None:
         "hostFromClusterNetwork": "autoregistry:5000",
         "help": "http://localhost:5001/_autoregistry/",
     }
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        pytest.param(
-            ["--agents", "2"], ["--subnet", "auto", "--agents", "2"], id="fixed addresses"
-        ),
-        pytest.param(["--network", "mine"], ["--network", "mine"], id="the user's own network"),
-        pytest.param(
-            ["--subnet=10.9.0.0/16"], ["--subnet=10.9.0.0/16"], id="the user's own subnet"
-        ),
-    ],
-)
-def test_k3d_gets_our_registries_and_the_users_flags(flags: list[str], expected: list[str]) -> None:
-    argv = k3d.create("k3d", "dev", Path("/r.yaml"), flags)
-
-    assert ["k3d", "cluster", "create", "dev", "--registry-config", "/r.yaml", *expected] == argv
 
 
 def test_images_of_a_node_are_read_by_reference() -> None:

@@ -50,7 +50,7 @@ def test_files_of_k3s_are_read_in_containerds_order(files: NodeFiles) -> None:
     files.put_file(NODE.name, hosts_path("docker.io"), FROM_K3S)
 
     assert MirrorFiles(files).mirrors(NODE) == {
-        "localhost:5000": ["http://autoregistry:5000/v2", "https://localhost:5000/v2"]
+        "localhost:5000": ["http://autoregistry:5000", "https://localhost:5000"]
     }
 
 

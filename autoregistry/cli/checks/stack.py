@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from autoregistry import __version__, api_paths
 from autoregistry.cli import docker
-from autoregistry.cli.checks.check import LOG, Check, failed, passed
+from autoregistry.cli.checks import LOG, Check, failed, passed
 from autoregistry.cli.client import Client
 from autoregistry.cli.environment import Environment
 from autoregistry.engine.images import Images
@@ -16,24 +16,15 @@ from autoregistry.stack.current import CurrentStack
 from autoregistry.stack.model import BACKEND, PROXY, VERSION
 from autoregistry.stack.options import Options
 
-# For each field of the proxy's health: the sentence if it is well, the beginning of the one if not, and the fix.
+# For each field of the proxy's health: what the proxy does if it is well, what it does if not, and the fix. A socket
+# that Docker has created anew is mounted when the container starts.
 _HEALTH = {
-    "docker": (
-        "the proxy reaches Docker",
-        "the proxy cannot reach Docker",
-        # A socket that Docker has created anew is mounted when the container starts.
-        f"docker restart {PROXY}",
-    ),
-    "backend": (
-        "the proxy reaches the backend",
-        "the proxy cannot reach the backend",
-        f"docker logs --tail 20 {BACKEND}",
-    ),
-    "disk": ("the disk has free space", "the disk is almost full", "docker system df"),
-    "journal": ("the journal can be written", "the journal cannot be written", LOG),
-    "background": ("the proxy's background work runs", "background work fails", LOG),
+    "docker": ("reaches Docker", "cannot reach Docker", f"docker restart {PROXY}"),
+    "backend": ("reaches the backend", "cannot reach the backend", f"docker logs {BACKEND}"),
+    "disk": ("has enough disk space", "has too little disk space", "docker system df"),
+    "journal": ("can write its journal", "cannot write its journal", LOG),
+    "background": ("does its background work", "fails in its background work", LOG),
 }
-
 _RESTART_SERVE = "autoregistry serve  (stop the running one first)"
 
 
@@ -95,10 +86,10 @@ def check_health(
         yield failed("stack", exc.message, exc.hint)
         return
     checks = [
-        failed(field, f"{problem}: {cause}", _RESTART_SERVE if serve else fix)
+        failed(field, f"the proxy {problem}: {cause}", _RESTART_SERVE if serve else fix)
         if (cause := _cause(health[field]))
-        else passed(field, sentence)
-        for field, (sentence, problem, fix) in _HEALTH.items()
+        else passed(field, f"the proxy {well}")
+        for field, (well, problem, fix) in _HEALTH.items()
         if health.get(field, "unknown") != "unknown"
     ]
     yield from checks

@@ -10,15 +10,13 @@ import click
 
 from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.up import bring_up
-from autoregistry.cli.environment import Environment, cluster_rows
-from autoregistry.cli.k3d_flags import user_choices
+from autoregistry.cli.environment import Environment
 from autoregistry.cli.options import route_options
 from autoregistry.cli.output import show_table, stderr, stdout
 from autoregistry.cluster import k3d
 from autoregistry.cluster.attach import K3S_IMAGE
-from autoregistry.cluster.config_map import announce
 from autoregistry.cluster.mirror_config import Mirror, Route, registries_yaml
-from autoregistry.cluster.network_cleanup import leave_unused, remove_unused
+from autoregistry.cluster.network_cleanup import leave_deleted_clusters, remove_unused
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL
 from autoregistry.engine.containers import Container
 from autoregistry.engine.networks import Networks
@@ -58,13 +56,10 @@ def create(name: str, via: str, port: int | None, flags: tuple[str, ...]) -> Non
     _ensure_stack(environment, mirror)
     # Of a cluster that was just deleted: on an existing network k3d fixes no addresses.
     networks = Networks(environment.daemon)
-    leave_unused(environment.containers, networks, f"k3d-{name}", (PROXY, BACKEND))
+    leave_deleted_clusters(environment.containers, networks, (PROXY, BACKEND), grace_seconds=0)
+    remove_unused(networks, f"k3d-{name}")
     _run_k3d_create(environment, program, name, mirror, flags)
-    attachment = environment.attachment(mirror)
-    attachment.require_attachable(attachment.running_nodes(name))
-    attachment.join(name)
-    _show_replaced(name, announce(environment.nodes, name, mirror))
-    _check_pull(environment, name, mirror)
+    _attach(environment, name, mirror)
     image = f"{mirror.name}/app:dev"
     stdout.print(
         f"cluster {name} pulls your images. Next:\n\n"
@@ -98,12 +93,11 @@ def _ensure_stack(environment: Environment, mirror: Mirror) -> None:
 def _run_k3d_create(
     environment: Environment, program: str, name: str, mirror: Mirror, flags: tuple[str, ...]
 ) -> None:
-    choices = user_choices(flags)
+    registries, others = k3d.split_flags(flags)
     with tempfile.TemporaryDirectory(prefix="autoregistry-") as folder:
-        registries = Path(folder) / "registries.yaml"
-        registries.write_text(registries_yaml(mirror, choices.registries))
-        has_network = choices.has_network
-        argv = k3d.create(program, name, registries, choices.flags, has_network=has_network)
+        file = Path(folder) / "registries.yaml"
+        file.write_text(registries_yaml(mirror, registries))
+        argv = [program, "cluster", "create", name, "--registry-config", str(file), *others]
         try:
             k3d.run(argv, environment.k3d_variables)
         except KeyboardInterrupt:  # k3d leaves behind what it has created so far
@@ -144,14 +138,16 @@ def attach(names: tuple[str, ...], is_all: bool, via: str, port: int | None) -> 
         environment.nodes.of(name)
     mirror = environment.mirror(Route(via), port)
     _ensure_stack(environment, mirror)
-    attachment = environment.attachment(mirror)
     for name in running if is_all else names:
-        result = attachment.attach(name)
-        stderr.print(f"{name}  attached: {', '.join(node.name for node in result.nodes)}")
-        _show_replaced(name, result.replaced)
-        for remark in result.remarks:
-            stderr.print(f"{name}  {remark}")
-        _check_pull(environment, name, mirror)
+        _attach(environment, name, mirror)
+
+
+def _attach(environment: Environment, name: str, mirror: Mirror) -> None:
+    for text in environment.attachment(mirror).attach(name):
+        stderr.print(f"{name}  {text}")
+    node = next(node for node in environment.nodes.of(name) if node.is_running)
+    environment.check_pull(node, mirror.name)
+    stderr.print(f"{name}  checked: {node.name} pulled an image that was not pushed")
 
 
 @cluster.command()
@@ -206,7 +202,7 @@ def _delete(environment: Environment, program: str, name: str) -> None:
     networks = {node.network for node in nodes} or {f"k3d-{name}"}
     if nodes:
         environment.attachment(environment.mirror()).leave(name)
-    k3d.run(k3d.delete(program, name), environment.k3d_variables)
+    k3d.run([program, "cluster", "delete", name], environment.k3d_variables)
     for container in _parts(_containers(environment, name)):
         environment.containers.remove(container.identity)
     for network in networks:
@@ -222,25 +218,15 @@ def list_(as_json: bool) -> None:
     Example:
       autoregistry cluster list
     """
-    rows = cluster_rows(Environment.current())
+    clusters = Environment.current().clusters()
     if as_json:
-        stdout.print(json.dumps([row.to_json() for row in rows], indent=2))
+        stdout.print(json.dumps([cluster.to_json() for cluster in clusters], indent=2))
         return
-    if not rows:
+    if not clusters:
         stderr.print("there is no k3d cluster yet: autoregistry cluster create dev")
         return
-    cells = [(r.name, f"{r.running}/{r.nodes}", f"{r.attached}/{r.running}", r.via) for r in rows]
-    show_table(("CLUSTER", "NODES", "ATTACHED", "VIA"), cells)
-
-
-def _check_pull(environment: Environment, name: str, mirror: Mirror) -> None:
-    node = next(node for node in environment.nodes.of(name) if node.is_running)
-    environment.check_pull(node, mirror.name)
-    stderr.print(f"{name}  checked: {node.name} pulled an image that was not pushed")
-
-
-def _show_replaced(name: str, registry: str) -> None:
-    if registry:
-        stderr.print(
-            f"{name}  Tilt and skaffold used the registry {registry}; `detach` restores that"
-        )
+    rows = [
+        (c.name, f"{len(c.running)}/{len(c.nodes)}", f"{len(c.attached)}/{len(c.running)}", c.via)
+        for c in clusters
+    ]
+    show_table(("CLUSTER", "NODES", "ATTACHED", "VIA"), rows)

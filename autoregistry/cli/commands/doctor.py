@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 from rich.text import Text
 
-from autoregistry.cli.checks.check import Check, failed, passed
+from autoregistry.cli.checks import Check, failed, passed
 from autoregistry.cli.checks.cluster import ClusterChecks
 from autoregistry.cli.checks.stack import check_containers, check_docker, check_health, check_port
 from autoregistry.cli.client import Client

@@ -12,10 +12,8 @@ from rich.text import Text
 from autoregistry import __version__, api_paths
 from autoregistry.cli import docker
 from autoregistry.cli.client import Client, serve_options, start_command
-from autoregistry.cli.environment import ClusterRow, Environment, cluster_rows
+from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cli.output import stdout
-from autoregistry.cluster.mirror_config import Route
-from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.errors import DockerRefused, ProxyUnreachable
@@ -62,7 +60,7 @@ class StackStatus:
     containers: list[ContainerStatus]
     proxy: dict[str, Any] | None
     """The health of the proxy; None if it does not answer."""
-    clusters: list[ClusterRow]
+    clusters: list[Cluster]
     """Every k3d cluster of this Docker, attached or not."""
     nodes: list[dict[str, str]]
     """The nodes of attached clusters that are stopped, or do not answer."""
@@ -90,7 +88,7 @@ def status(*, as_json: bool) -> None:
     """
     result = read_status(docker.daemon())
     if as_json:
-        clusters = [row.to_json() for row in result.clusters]
+        clusters = [cluster.to_json() for cluster in result.clusters]
         stdout.print(json.dumps({**asdict(result), "clusters": clusters}, indent=2))
     else:
         for line in _lines(result):
@@ -108,7 +106,7 @@ def read_status(daemon: Daemon) -> StackStatus:
     elif current.proxy is not None and current.proxy.is_running:
         client = Client(containers, current.options)
     health, nodes, pushes = _read_proxy(client)
-    clusters = cluster_rows(Environment(daemon, containers, Nodes(containers)))
+    clusters = Environment.of(daemon).clusters()
     return StackStatus(
         name=(serve or current.options).name,
         published=list(current.proxy.ports.get("5000/tcp", ())) if current.proxy else [],
@@ -125,8 +123,8 @@ def read_status(daemon: Daemon) -> StackStatus:
     )
 
 
-def _serve_command(serve: Options, clusters: list[ClusterRow]) -> str:
-    is_host = any(row.route is Route.HOST for row in clusters)
+def _serve_command(serve: Options, clusters: list[Cluster]) -> str:
+    is_host = any(cluster.is_by_host for cluster in clusters)
     address = "0.0.0.0" if is_host else "127.0.0.1"  # noqa: S104 - nodes connect to it
     return f"{_SERVE} --listen {address}:{serve.port}"
 
@@ -226,16 +224,17 @@ def _push(push: dict[str, Any]) -> str:
     return f"{push.get('image', '')}{size}  {str(push.get('digest', ''))[:19]}"
 
 
-def _cluster_row(cluster: ClusterRow) -> Text:
+def _cluster_row(cluster: Cluster) -> Text:
+    attached, nodes = len(cluster.attached), len(cluster.nodes)
     if not cluster.running:
         text = "stopped"
-    elif not cluster.attached:
+    elif not attached:
         text = f"not attached; run: autoregistry cluster attach {cluster.name}"
     elif cluster.is_unreachable:
         text = f"not connected; run: autoregistry cluster attach {cluster.name}"
     else:
-        text = f"{cluster.attached} of {cluster.nodes} nodes attached, via {cluster.via}"
-    is_ok = cluster.attached == cluster.nodes > 0 and not cluster.is_unreachable
+        text = f"{attached} of {nodes} nodes attached, via {cluster.via}"
+    is_ok = attached == nodes > 0 and not cluster.is_unreachable
     return _row(f"cluster {cluster.name}", text, is_ok=is_ok)
 
 
