@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LOG = "autoregistry logs --tail 20"
+SHOW_LOG = "autoregistry logs --tail 20"
 
 
 @dataclass(frozen=True, slots=True)

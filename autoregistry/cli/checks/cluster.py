@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from autoregistry.cli.checks import LOG, Check, failed, passed
+from autoregistry.cli.checks import SHOW_LOG, Check, failed, passed
 from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cluster.addresses import collisions
 from autoregistry.cluster.config_map import (
@@ -175,7 +175,9 @@ class ClusterChecks:
             self._environment.check_pull(node, mirror.name)
         except AutoregistryError as exc:
             problems.append(exc.message)
-        yield from self._report(problems, f"{node.name} pulled an image that was not pushed", LOG)
+        yield from self._report(
+            problems, f"{node.name} pulled an image that was not pushed", SHOW_LOG
+        )
 
 
 def _route_flags(mirror: Mirror) -> str:

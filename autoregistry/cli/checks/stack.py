@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from autoregistry import __version__, api_paths
 from autoregistry.cli import docker
-from autoregistry.cli.checks import LOG, Check, failed, passed
+from autoregistry.cli.checks import SHOW_LOG, Check, failed, passed
 from autoregistry.cli.client import Client
 from autoregistry.cli.environment import Environment
 from autoregistry.engine.images import Images
@@ -18,12 +18,12 @@ from autoregistry.stack.options import Options
 
 # For each field of the proxy's health: what the proxy does if it is well, what it does if not, and the fix. A socket
 # that Docker has created anew is mounted when the container starts.
-_HEALTH = {
+_HEALTH_FIELDS = {
     "docker": ("reaches Docker", "cannot reach Docker", f"docker restart {PROXY}"),
     "backend": ("reaches the backend", "cannot reach the backend", f"docker logs {BACKEND}"),
     "disk": ("has enough disk space", "has too little disk space", "docker system df"),
-    "journal": ("can write its journal", "cannot write its journal", LOG),
-    "background": ("does its background work", "fails in its background work", LOG),
+    "journal": ("can write its journal", "cannot write its journal", SHOW_LOG),
+    "background": ("does its background work", "fails in its background work", SHOW_LOG),
 }
 _RESTART_SERVE = "autoregistry serve  (stop the running one first)"
 
@@ -89,7 +89,7 @@ def check_health(
         failed(field, f"the proxy {problem}: {cause}", _RESTART_SERVE if serve else fix)
         if (cause := _cause(health[field]))
         else passed(field, f"the proxy {well}")
-        for field, (well, problem, fix) in _HEALTH.items()
+        for field, (well, problem, fix) in _HEALTH_FIELDS.items()
         if health.get(field, "unknown") != "unknown"
     ]
     yield from checks
@@ -97,7 +97,7 @@ def check_health(
     # Another port helps only if nothing else is wrong. A `serve` has to move to where Docker is: into a container.
     other_port = "autoregistry up" if serve else _another_port(environment)
     if cause := _cause(health.get("loop")):
-        yield failed("loop", cause, other_port if is_well else LOG)
+        yield failed("loop", cause, other_port if is_well else SHOW_LOG)
     elif is_well:
         yield _check_loop(environment, options.name, other_port)
 
