@@ -46,46 +46,68 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _limit(default: _T, text: str) -> _T:
-    return field(default=default, metadata={"help": text})
+def _option(text: str, placeholder: str | None = None, *, default: _T) -> _T:
+    """Return a field that users can set; `serve --help` shows the text."""
+    return field(default=default, metadata={"help": text, "placeholder": placeholder})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on what clients may use. `serve --limit` shows the texts."""
+    """Limits on what clients may use, set by `serve --limit`."""
 
-    head_bytes: int = _limit(16 * 1024, "the longest line of a request's head")
-    headers: int = _limit(128, "the headers of a request")
-    head_seconds: float = _limit(20.0, "how long a connection may take to send a request's head")
-    idle_seconds: float = _limit(300.0, "how long a body may stand still, either way")
-    keepalive_seconds: float = _limit(75.0, "how long a connection is kept for its next request")
-    connections: int = _limit(2000, "open connections")
+    head_bytes: int = _option("the longest line of a request's head", default=16 * 1024)
+    headers: int = _option("the headers of a request", default=128)
+    head_seconds: float = _option(
+        "how long a connection may take to send a request's head", default=20.0
+    )
+    idle_seconds: float = _option("how long a body may stand still, either way", default=300.0)
+    keepalive_seconds: float = _option(
+        "how long a connection is kept for its next request", default=75.0
+    )
+    connections: int = _option("open connections", default=2000)
     # Docker's port forwarding can make many clients look like one address.
-    connections_per_address: int = _limit(1000, "open connections from one address")
+    connections_per_address: int = _option("open connections from one address", default=1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of `serve`."""
+    """The settings of `serve`. A field with a text is an option of the same name."""
 
-    listen: tuple[Address, ...] = (Address("127.0.0.1", DEFAULT_PORT),)
-    backend: str = "http://127.0.0.1:4999"
     names: RegistryNames = RegistryNames.local(DEFAULT_PORT)
-    patience: float = PATIENCE_SECONDS
-    """Seconds that a client with a limit of its own waits for a push before it gets 408."""
-    watch: bool = True
-    """Push as soon as Docker reports a build."""
-    refresh: bool = True
-    """Make the nodes pull what has changed."""
-    restart_workloads: bool = False
-    """Restart workloads that run an old copy, as soon as their node has the new one."""
-    attach_all: bool = False
-    """Attach every k3d cluster that is running or starts later."""
-    state: Path = Path("~/.local/state/autoregistry")
-    skip: tuple[str, ...] = ("tilt-build-*",)
-    """Tags or images that are pushed only when a client pulls them."""
-    allow_hosts: tuple[str, ...] = ()
-    """Further Host headers that are accepted. Requests for other hosts are answered 421."""
+    listen: tuple[Address, ...] = _option(
+        "Address to listen on; repeatable.",
+        "HOST:PORT",
+        default=(Address("127.0.0.1", DEFAULT_PORT),),
+    )
+    backend: str = _option(
+        "The registry that stores the images.", "URL", default="http://127.0.0.1:4999"
+    )
+    patience: float = _option(
+        "How long to hold a pull for a push, if the client has a time limit of its own.",
+        "SECONDS",
+        default=PATIENCE_SECONDS,
+    )
+    watch: bool = _option("Push as soon as Docker reports a build.", default=True)
+    refresh: bool = _option("Make the nodes pull images that have changed.", default=True)
+    restart_workloads: bool = _option(
+        "Restart workloads that run an old copy of a rebuilt image.", default=False
+    )
+    attach_all: bool = _option(
+        "Attach every k3d cluster, including clusters that start later.", default=False
+    )
+    skip: tuple[str, ...] = _option(
+        "Tags that are pushed only when a client pulls them; repeatable.",
+        "PATTERN",
+        default=("tilt-build-*",),
+    )
+    allow_host: tuple[str, ...] = _option(
+        "Another host name to accept in requests; repeatable.", "NAME", default=()
+    )
+    state: Path = _option(  # noqa: RUF009  # a Path does not change
+        "The folder of the journals. Each registry name has a folder in it, which one `serve` at a time uses.",
+        "DIR",
+        default=Path("~/.local/state/autoregistry"),
+    )
     container: str | None = None
     """The proxy's name on Docker's networks if it runs in a container. Nodes use it."""
     limits: Limits = Limits()

@@ -25,14 +25,18 @@ from autoregistry.stack.options import Options
 
 _PROXY_CONNECT_SECONDS = 1.0
 _RESPONSE_SECONDS = 60.0
-# Runs in the proxy's container with a method, a path and a body; prints the status, then the response as it comes.
+# Runs in the proxy's container with a method, a path and a body. Prints the status, then the response as it comes; or
+# why there is none.
 _REQUEST_SCRIPT = """
 import http.client, sys
 method, path, body = sys.argv[1:4]
 connection = http.client.HTTPConnection("127.0.0.1", 5000, timeout=None)
 headers = {"Host": "localhost", "Content-Type": "application/json"}
-connection.request(method, path, body or None, headers)
-response = connection.getresponse()
+try:
+    connection.request(method, path, body or None, headers)
+    response = connection.getresponse()
+except OSError as error:
+    sys.exit(print(error))
 print(response.status, flush=True)
 for line in response:
     print(line.decode(), end="", flush=True)
@@ -89,7 +93,7 @@ class Client:
 
     def get_json(self, path: str) -> Any:  # noqa: ANN401  # the caller knows the endpoint
         """Return the JSON of a GET. Raises ProxyRefused, ProxyUnreachable."""
-        return self._json("GET", path, None)
+        return self._json("GET", path)
 
     def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401  # as above
         """Send JSON by POST and return the response's. Raises ProxyRefused, ProxyUnreachable."""
@@ -97,53 +101,42 @@ class Client:
 
     def events(self, path: str = api_paths.EVENTS) -> Iterator[dict[str, Any]]:
         """Yield the payload of each server-sent event, until the proxy stops. Raises ProxyUnreachable."""
-        for line in self._lines(path):
+        for line in self._lines("GET", path):
             if line.startswith("data:"):
                 yield json.loads(line.removeprefix("data:"))
 
-    def _json(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401  # as above
+    def _json(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401  # as above
         content = "" if body is None else json.dumps(body)
-        if self._containers is None or self.check_port():
-            headers = {"Content-Type": "application/json"}
-            try:
-                response = self._http.request(
-                    method, path, content=content or None, headers=headers
-                )
-            except httpx.HTTPError as exc:
-                raise self._unreachable(str(exc)) from exc
-            return self._parse(response.status_code, response.text)
+        status, *lines = [*self._lines(method, path, content, _RESPONSE_SECONDS)] or ["no response"]
         try:
-            result = self._containers.exec(PROXY, _exec_command(method, path, content))
-        except DockerRefused as exc:
-            raise self._unreachable(exc.message) from exc
-        status, _, text = result.stdout.partition("\n")
-        if result.code != 0 or not status.isdecimal():
-            raise self._unreachable((result.stderr.strip().splitlines() or ["no response"])[-1])
-        return self._parse(int(status), text)
-
-    def _lines(self, path: str) -> Iterator[str]:
-        if self._containers is None or self.check_port():
-            timeout = httpx.Timeout(None, connect=_PROXY_CONNECT_SECONDS)
-            try:
-                with self._http.stream("GET", path, timeout=timeout) as response:
-                    yield from response.iter_lines()
-            except httpx.HTTPError as exc:
-                raise self._unreachable(str(exc)) from exc
-        else:
-            try:
-                yield from self._containers.exec_lines(PROXY, _exec_command("GET", path, ""))
-            except DockerRefused as exc:
-                raise self._unreachable(exc.message) from exc
-
-    def _parse(self, status: int, text: str) -> Any:  # noqa: ANN401  # as above
-        try:
-            payload = json.loads(text)
+            payload = json.loads("\n".join(lines))
         except ValueError as exc:
-            raise self._unreachable(f"status {status}: {text.strip()[:200]}") from exc
-        if status >= 400:
+            raise self._unreachable(" ".join((status, *lines))[:200]) from exc
+        if int(status) >= 400:
             sentence = payload.get("error") if isinstance(payload, dict) else payload
             raise ProxyRefused(str(sentence), "autoregistry status")
         return payload
+
+    def _lines(
+        self, method: str, path: str, content: str = "", timeout: float | None = None
+    ) -> Iterator[str]:
+        """Yield the status, and then the lines of the response as they come. Raises ProxyUnreachable."""
+        try:
+            if self._containers is None or self.check_port():
+                with self._http.stream(
+                    method,
+                    path,
+                    content=content or None,
+                    headers={"Content-Type": "application/json"},
+                    timeout=httpx.Timeout(timeout, connect=_PROXY_CONNECT_SECONDS),
+                ) as response:
+                    yield str(response.status_code)
+                    yield from response.iter_lines()
+            else:
+                command = ["python", "-I", "-S", "-c", _REQUEST_SCRIPT, method, path, content]
+                yield from self._containers.exec_lines(PROXY, command, timeout)
+        except (httpx.HTTPError, DockerRefused) as exc:
+            raise self._unreachable(str(exc)) from exc
 
     def _unreachable(self, cause: str) -> AutoregistryError:
         if self._containers is not None:
@@ -160,7 +153,12 @@ def proxy_client() -> Client:
 
     It is closed when the command ends.
     """
-    return click.get_current_context().with_resource(_client())
+    if (options := serve_options()) is not None:
+        client = Client(None, options)
+    else:
+        containers = Containers(docker.daemon())
+        client = Client(containers, find_stack(containers).options)
+    return click.get_current_context().with_resource(client)
 
 
 def serve_options() -> Options | None:
@@ -172,14 +170,3 @@ def serve_options() -> Options | None:
 def start_command(current: CurrentStack) -> str:
     """Return the command that starts the stack."""
     return f"{current.compose_command} up -d" if current.compose_command else "autoregistry up"
-
-
-def _client() -> Client:
-    if (options := serve_options()) is not None:
-        return Client(None, options)
-    containers = Containers(docker.daemon())
-    return Client(containers, find_stack(containers).options)
-
-
-def _exec_command(method: str, path: str, body: str) -> list[str]:
-    return ["python", "-I", "-S", "-c", _REQUEST_SCRIPT, method, path, body]

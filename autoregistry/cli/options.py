@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import click
 
+from autoregistry.settings import Settings
 from autoregistry.stack.options import Options
 
 _DEFAULT_OPTIONS = Options()
 _Command = Callable[..., Any]
 _Decorator = Callable[[_Command], _Command]
 _SWITCHES = {
-    "watch": "Push as soon as Docker reports a build.",
-    "refresh": "Make the nodes pull images that have changed.",
-    "restart_workloads": "Restart workloads that run an old copy of a rebuilt image.",
-    "attach_all": "Attach every k3d cluster, including clusters that start later.",
+    field.name: field.metadata["help"] for field in fields(Settings) if field.type == "bool"
 }
 
 
@@ -31,23 +30,20 @@ def combined(*options: _Decorator) -> _Decorator:
     return add
 
 
-def _switch(name: str, text: str, default: bool | None) -> _Decorator:
+def _switch(name: str, text: str) -> _Decorator:
     flag = name.replace("_", "-")
     shown = flag if getattr(_DEFAULT_OPTIONS, name) else f"no-{flag}"
     text = f"{text} [default: {shown}]"
-    return click.option(f"--{flag}/--no-{flag}", default=default, help=text)
+    return click.option(f"--{flag}/--no-{flag}", default=None, help=text)
 
 
-serve_switches = combined(
-    *(_switch(name, text, getattr(_DEFAULT_OPTIONS, name)) for name, text in _SWITCHES.items())
-)
 stack_options = combined(
     click.option(
         "--port",
         type=click.IntRange(1, 65535),
         help=f"The port on this machine. Images are tagged localhost:PORT/... [default: {_DEFAULT_OPTIONS.port}]",
     ),
-    _switch("expose", "Publish the port on all addresses, not only on 127.0.0.1.", None),
+    _switch("expose", "Publish the port on all addresses, not only on 127.0.0.1."),
     click.option(
         "--registry-image",
         metavar="IMAGE",
@@ -58,7 +54,7 @@ stack_options = combined(
         metavar="IMAGE",
         help=f"The base of the proxy's image. [default: {_DEFAULT_OPTIONS.base_image}]",
     ),
-    *(_switch(name, text, None) for name, text in _SWITCHES.items()),
+    *(_switch(name, text) for name, text in _SWITCHES.items()),
     click.option(
         "--docker-socket",
         metavar="PATH",

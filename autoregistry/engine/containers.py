@@ -189,9 +189,11 @@ class Containers:
         text = (stream.decode(errors="replace") for stream in (out, err))
         return ExecResult(126 if code is None else code, *text)
 
-    def exec_lines(self, container: str, argv: Sequence[str]) -> Iterator[str]:
+    def exec_lines(
+        self, container: str, argv: Sequence[str], timeout: float | None = None
+    ) -> Iterator[str]:
         """Run a command in it, and yield the lines of its stdout until it ends."""
-        output = self._output(self._create_exec(container, argv, None), None)
+        output = self._output(self._create_exec(container, argv, None), timeout)
         yield from _lines(chunk for kind, chunk in output if kind != STDERR)
 
     def _create_exec(self, container: str, argv: Sequence[str], input: str | None) -> str:

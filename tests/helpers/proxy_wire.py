@@ -42,7 +42,7 @@ async def between(
     limits: Limits | None = None,
     backend: RawBackend | None = None,
     *,
-    allow_hosts: tuple[str, ...] = (),
+    allow_host: tuple[str, ...] = (),
 ) -> AsyncIterator[Wire]:
     async with (backend or RawBackend()).serving() as behind:
         wire = Wire(behind, FakeDocker())
@@ -53,7 +53,7 @@ async def between(
             state=state,
             watch=False,
             refresh=False,
-            allow_hosts=allow_hosts,
+            allow_host=allow_host,
             limits=limits or Limits(),
         )
         docker = app.Docker(wire.docker, wire.docker.follow, FakeNodes(), NONCE)

@@ -79,7 +79,7 @@ def check_framing(request: web.Request) -> None:
 
 def our_hosts(settings: Settings) -> frozenset[str]:
     """Return the host names that requests may use."""
-    named = [_name(name) for name in (*settings.names.all, *settings.allow_hosts)]
+    named = [_name(name) for name in (*settings.names.all, *settings.allow_host)]
     ours = {*named, "localhost", "host.k3d.internal", settings.container or ""}
     return frozenset(host.lower() for host in ours if host)
 

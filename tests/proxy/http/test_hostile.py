@@ -147,7 +147,7 @@ async def test_only_our_host_names_are_served(
     ],
 )
 async def test_allowed_host_names_are_served(tmp_path: Path, host: bytes, status: bytes) -> None:
-    async with between(tmp_path, allow_hosts=("Registry.Internal", "build.test:5000")) as wire:
+    async with between(tmp_path, allow_host=("Registry.Internal", "build.test:5000")) as wire:
         response = await wire.response_to(
             b"GET /v2/ HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
         )
