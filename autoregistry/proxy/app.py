@@ -47,7 +47,6 @@ from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.background import Background
 from autoregistry.proxy.http.server import SHUTDOWN_SECONDS, Endpoint, Server
 from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.docker import Images as AnyImages
 from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
@@ -74,7 +73,7 @@ _USER_AGENT = f"autoregistry/{__version__}"
 class Docker:
     """The parts of Docker that a proxy uses; tests replace them."""
 
-    images: AnyImages
+    images: Images
     events: DockerEventStream
     nodes: Nodes
     nonce: str

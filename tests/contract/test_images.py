@@ -15,7 +15,6 @@ from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.events import ContainerEvent, ImageEvent, follow_events
 from autoregistry.engine.images import Images
 from autoregistry.errors import DockerUnreachable, PushRefused
-from autoregistry.proxy.pull.docker import Images as AnyImages
 from dev import lab
 from tests.fakes.docker import FakeDocker
 from tests.integration.helpers.serving import build
@@ -26,7 +25,7 @@ NOWHERE = "127.0.0.1:9"
 
 @dataclass
 class Subject:
-    images: AnyImages
+    images: Images
     build: Callable[[str, str], object]
     events: Callable[[], Generator[ImageEvent | ContainerEvent | None, None, None]]
     """The events since the subject was created."""

@@ -15,6 +15,7 @@ import httpx
 
 from autoregistry.decision import LocalImage
 from autoregistry.engine.events import ContainerEvent, ImageEvent
+from autoregistry.engine.images import Images
 from autoregistry.engine.progress import Progress
 from autoregistry.errors import AutoregistryError, DockerUnreachable, PushRefused
 from tests.fakes.registry import digest_of
@@ -62,8 +63,8 @@ class FakeImage:
 
 
 @dataclass
-class FakeDocker:
-    """Implements the methods that the proxy uses (`Images` in `proxy/pull/docker.py`), and event streams."""
+class FakeDocker(Images):
+    """Implements the methods that the proxy uses, and event streams."""
 
     store: str = "containerd"
     images: dict[str, FakeImage] = field(default_factory=dict)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from autoregistry.decision import DockerState, LocalImage, Unreachable
+from autoregistry.engine.images import Images
 from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable
 from autoregistry.names import Image, RegistryNames
@@ -28,21 +29,6 @@ from autoregistry.settings import (
 Observe = Callable[[float, str], None]
 """Called with the seconds that a call took, and its result: `ok` or `failed`."""
 _T = TypeVar("_T")
-
-
-class Images(Protocol):
-    """The methods of `engine/images.py` that the proxy uses. All of them block."""
-
-    def ping(self) -> bool: ...
-    def daemon_identity(self) -> str: ...
-    def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None: ...
-    def digests(self, repositories: Iterable[str]) -> dict[str, set[str]]: ...
-    def sizes(self, registries: Iterable[str]) -> dict[str, int]: ...
-    def platforms(self, reference: str) -> list[str]: ...
-    def architecture(self) -> str: ...
-    def builders(self) -> list[str]: ...
-    def names_of(self, identity: str) -> list[str]: ...
-    def push(self, reference: str, on_progress: OnProgress, push_id: str = "") -> Progress: ...
 
 
 class AsyncDocker:

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.decision import Unreachable
+from autoregistry.engine.images import Images
 from autoregistry.engine.platforms import platform_mismatch
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.pull.docker import AsyncDocker, Images
+from autoregistry.proxy.pull.docker import AsyncDocker
 
 
 class PlatformCheck:
