@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -98,11 +97,6 @@ class Environment:
         """Return the environment of this daemon."""
         containers = Containers(daemon)
         return cls(daemon, containers, Nodes(containers))
-
-    @property
-    def k3d_variables(self) -> dict[str, str]:
-        """The environment variables for k3d, so that it uses the same daemon."""
-        return {**os.environ, **self.daemon.environment}
 
     def stack(self) -> CurrentStack:
         """Ask Docker for the stack of `up`."""

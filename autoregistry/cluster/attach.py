@@ -25,11 +25,7 @@ class Attachment:
     """Attaches clusters to one registry. `members` are the names of its containers."""
 
     def __init__(
-        self,
-        containers: Containers,
-        networks: Networks,
-        mirror: Mirror,
-        members: tuple[str, ...],
+        self, containers: Containers, networks: Networks, mirror: Mirror, members: tuple[str, ...]
     ) -> None:
         self._containers = containers
         self._networks = networks
@@ -38,14 +34,12 @@ class Attachment:
         self._mirror = mirror
         self._members = members
 
-    def running_nodes(self, cluster: str) -> list[Node]:
+    def _running_nodes(self, cluster: str) -> list[Node]:
         """Return the nodes that run. Raises ClusterRefused if there are none."""
-        running = [node for node in self._nodes.of(cluster) if node.is_running]
-        if not running:
-            raise ClusterRefused(
-                f"cluster {cluster} is not running", f"k3d cluster start {cluster}"
-            )
-        return running
+        if running := [node for node in self._nodes.of(cluster) if node.is_running]:
+            return running
+        start = f"k3d cluster start {cluster}"
+        raise ClusterRefused(f"cluster {cluster} is not running", start)
 
     def _require_attachable(self, nodes: list[Node]) -> None:
         """Raise ClusterRefused if a node's containerd does not read hosts.toml, or reads one that is the user's."""
@@ -66,15 +60,15 @@ class Attachment:
 
         Returns the result, and remarks for the user.
         """
-        running = self.running_nodes(cluster)
+        running = self._running_nodes(cluster)
         self._require_attachable(running)
         self.join(cluster)
-        remarks = [text for node in running for text in self._files.attach(node, self._mirror)]
+        result = [f"attached: {', '.join(node.name for node in running)}"]
+        for node in running:
+            result += self._files.attach(node, self._mirror)
         if replaced := announce(self._nodes, cluster, self._mirror):
-            remarks.insert(
-                0, f"Tilt and skaffold used the registry {replaced}; `detach` restores that"
-            )
-        return [f"attached: {', '.join(node.name for node in running)}", *remarks]
+            result.append(f"Tilt and skaffold used {replaced} as registry; `detach` restores that")
+        return result
 
     def rejoin(self) -> list[str]:
         """Join the networks that we are not on and whose nodes pull from us; return those networks.
@@ -85,13 +79,12 @@ class Attachment:
         shared = [c.joined if c.is_running else c.networks.keys() for c in ours]
         joined: list[str] = []
         for node in self._nodes.all() if ours else ():
-            is_joined = node.network in joined or all(
-                node.network in networks for networks in shared
-            )
+            network = node.network
+            is_joined = network in joined or all(network in networks for networks in shared)
             if node.is_running and not is_joined and self._pulls_from_us(node):
                 with suppress(AutoregistryError):  # tried again when a node starts
                     self.join(node.cluster)
-                    joined.append(node.network)
+                    joined.append(network)
         return joined
 
     def _pulls_from_us(self, node: Node) -> bool:
@@ -109,13 +102,10 @@ class Attachment:
 
     def _join(self, network: str, member: str) -> None:
         containers = self._containers.list("app=k3d")
-        if any(
-            member in (collision.owner, collision.holder) and collision.network == network
-            for collision in collisions(containers)
-        ):
-            with suppress(
-                DockerRefused
-            ):  # a refused `connect` left it half joined; the next one repairs it
+        conflicts = (c for c in collisions(containers) if member in (c.owner, c.holder))
+        if any(conflict.network == network for conflict in conflicts):
+            # A refused `connect` may have left it half joined, which the next one repairs.
+            with suppress(DockerRefused):
                 self._containers.disconnect(network, member)
         try:
             config = endpoint_config(self._networks, network, member, containers)
@@ -130,14 +120,14 @@ class Attachment:
         Returns remarks for the user about single nodes. Raises ClusterRefused if a node does not run, because its
         files cannot be changed then.
         """
-        nodes = self.running_nodes(cluster)
+        running = self._running_nodes(cluster)
         for node in self._nodes.of(cluster):
             if cause := node.unavailable_because:
                 start = f"k3d cluster start {cluster}"
                 fix = f"docker unpause {node.name}" if node.state == "paused" else start
                 raise ClusterRefused(f"{node.name} cannot be detached: {cause}", fix)
-        remarks = [text for node in nodes for text in self._files.detach(node, self._mirror)]
-        if any(node.is_server for node in nodes):
+        remarks = [text for node in running for text in self._files.detach(node, self._mirror)]
+        if any(node.role == "server" for node in running):
             withdraw(self._nodes, cluster)
         self.leave(cluster)
         return remarks

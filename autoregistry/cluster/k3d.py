@@ -32,13 +32,13 @@ def program() -> str:
     return path
 
 
-def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Run a command with its output shown. Raises ClusterRefused if it fails."""
-    ended = subprocess.run(argv, env=environment, check=False, stdin=subprocess.DEVNULL)
+def run(argv: Sequence[str], daemon: Mapping[str, str]) -> None:
+    """Run a command with its output shown, with the variables of a daemon. Raises ClusterRefused if it fails."""
+    variables = {**os.environ, **daemon}
+    ended = subprocess.run(argv, env=variables, check=False, stdin=subprocess.DEVNULL)
     if ended.returncode != 0:
-        raise ClusterRefused(
-            f"`k3d {' '.join(argv[1:4])}` failed, see above", "autoregistry doctor"
-        )
+        command = " ".join(argv[1:4])
+        raise ClusterRefused(f"`k3d {command}` failed, see above", "autoregistry doctor")
 
 
 def split_flags(flags: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -47,7 +47,7 @@ class Mirror:
     @classmethod
     def of(cls, port: int, container: str | None) -> Mirror:
         """Return the configuration for the registry on this port: by its container's name, or by the host alone."""
-        names, by_host = RegistryNames.local(port), host_endpoint(port)
+        names, by_host = RegistryNames.local(port), f"http://{HOST_NAME}:{port}"
         if container is None:
             return cls(names, (by_host,), Route.HOST)
         return cls(names, (f"http://{container}:5000", by_host))
@@ -59,13 +59,8 @@ class Mirror:
 
     def is_reached_by(self, name: str, endpoints: Iterable[str]) -> bool:
         """Return True if these endpoints of `name`, a current or an earlier name, lead to this registry."""
-        by_host = host_endpoint(name.rpartition(":")[2])
+        by_host = f"http://{HOST_NAME}:{name.rpartition(':')[2]}"
         return not {*self.endpoints, by_host}.isdisjoint(endpoints)
-
-
-def host_endpoint(port: int | str) -> str:
-    """Return the URL of a port of the host, as nodes reach it."""
-    return f"http://{HOST_NAME}:{port}"
 
 
 def registries_yaml(mirror: Mirror, others: dict[str, Any] | None = None) -> str:

@@ -47,10 +47,6 @@ class Node:
             return ""
         return "it is paused" if self.state == "paused" else "it is not running"
 
-    @property
-    def is_server(self) -> bool:
-        return self.role == "server"
-
 
 class Nodes:
     """The nodes of all k3d clusters of one Docker daemon."""
@@ -96,7 +92,9 @@ class Nodes:
 
     def kubectl(self, cluster: str, *words: str, input: str | None = None) -> str:
         """Run kubectl in a running server and return its output. Raises ClusterRefused."""
-        servers = [node.name for node in self.of(cluster) if node.is_server and node.is_running]
+        servers = [
+            node.name for node in self.of(cluster) if node.role == "server" and node.is_running
+        ]
         if not servers:
             raise ClusterRefused(
                 f"no server of cluster {cluster} is running", f"k3d cluster start {cluster}"

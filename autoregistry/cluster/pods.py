@@ -16,6 +16,7 @@ WAITING_REASONS = frozenset(
 )
 UNKNOWN = "unknown"
 """The digest of a mounted image: Kubernetes does not report it without the feature gate ImageVolumeWithDigest."""
+_Owners = dict[tuple[str, str, str], Any]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,17 +61,11 @@ class ContainerUse:
 def parse_container_uses(listing: dict[str, Any]) -> list[ContainerUse]:
     """Return what containers, also init containers, use in the output of `get pods,replicasets,jobs -A -o json`."""
     items = listing.get("items", [])
-    owners = {
-        (item["metadata"]["namespace"], item["kind"], item["metadata"]["name"]): item
-        for item in items
-        if item["kind"] != "Pod"
-    }
+    owners = {(i["metadata"]["namespace"], i["kind"], i["metadata"]["name"]): i for i in items}
     return [use for item in items if item["kind"] == "Pod" for use in _pod_uses(item, owners)]
 
 
-def _pod_uses(
-    pod: dict[str, Any], owners: dict[tuple[str, str, str], Any]
-) -> Iterator[ContainerUse]:
+def _pod_uses(pod: dict[str, Any], owners: _Owners) -> Iterator[ContainerUse]:
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
     if metadata.get("deletionTimestamp"):
         return
@@ -79,15 +74,15 @@ def _pod_uses(
         for kind in ("initContainerStatuses", "containerStatuses")
         for state in status.get(kind) or []
     }
-    volumes = {v["name"]: v["image"] for v in spec.get("volumes") or [] if v.get("image")}
+    mounted = {v["name"]: v["image"] for v in spec.get("volumes") or [] if v.get("image")}
     for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
         state = states.get(container["name"], {})
         digest = str(state.get("imageID", "")).rpartition("@")[2]
         images = [(container["image"], digest, container.get("imagePullPolicy", ""))]
         for mount in container.get("volumeMounts") or []:
-            if image := volumes.get(mount["name"]):
-                mounted = UNKNOWN if digest else ""
-                images.append((image.get("reference", ""), mounted, image.get("pullPolicy", "")))
+            if image := mounted.get(mount["name"]):
+                used = UNKNOWN if digest else ""
+                images.append((image.get("reference", ""), used, image.get("pullPolicy", "")))
         reason = state.get("state", {}).get("waiting", {}).get("reason", "")
         for reference, used, pull_policy in images:
             yield ContainerUse(
@@ -102,7 +97,7 @@ def _pod_uses(
             )
 
 
-def _workload(item: dict[str, Any], owners: dict[tuple[str, str, str], Any]) -> Workload:
+def _workload(item: dict[str, Any], owners: _Owners) -> Workload:
     namespace = item["metadata"]["namespace"]
     for owner in item["metadata"].get("ownerReferences") or []:
         if owner.get("controller"):

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 
 from autoregistry.cluster.nodes import Node, Nodes
-from autoregistry.cluster.pods import (
-    UNKNOWN,
-    ContainerUse,
-    Workload,
-    outdated_workloads,
-)
+from autoregistry.cluster.pods import UNKNOWN, ContainerUse, Workload, outdated_workloads
 from autoregistry.errors import AutoregistryError
 
 REPORTER = "autoregistry"
@@ -42,19 +37,17 @@ def outdated(
     Nodes that cannot list their images are left out. `with_unknown` includes pods that mount an image whose digest
     Kubernetes does not report. Raises ClusterRefused.
     """
-    uses = [
-        use
-        for use in nodes.container_uses(cluster)
-        if use.reference in references and (with_unknown or use.digest != UNKNOWN)
-    ]
-    current: dict[str, set[str]] = {}
+    uses = [use for use in nodes.container_uses(cluster) if use.reference in references]
+    if not with_unknown:
+        uses = [use for use in uses if use.digest != UNKNOWN]
+    current: dict[str, Set[str]] = {}
     for node in members:
-        if any(use.node == node.name for use in uses):
+        if digest:
+            current[node.name] = {digest}
+        elif any(use.node == node.name for use in uses):
             with suppress(AutoregistryError):  # it is slow, or stopping
-                images = {} if digest else nodes.images_on(node)
-                current[node.name] = (
-                    {digest} if digest else {d for r in references for d in images.get(r, ())}
-                )
+                images = nodes.images_on(node)
+                current[node.name] = {d for r in references for d in images.get(r, ())}
     return outdated_workloads(uses, current, namespace)
 
 

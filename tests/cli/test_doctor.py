@@ -109,7 +109,7 @@ LOG = "autoregistry logs --tail 20"
             id="the disk is full",
         ),
         pytest.param(
-            {"journal": "database is locked", "background": "node starts: KeyError: 'Id'"},
+            {"journal": "database is locked", "background": {"node starts": "KeyError: 'Id'"}},
             [
                 ("the proxy cannot write its journal: database is locked", LOG),
                 ("the proxy fails in its background work: node starts: KeyError: 'Id'", LOG),
@@ -132,7 +132,7 @@ def test_health_of_the_proxy_is_read_first_and_names_the_true_cause(
     node: Node,
     engine: FakeEngine,
     typed: Type,
-    health: dict[str, str],
+    health: dict[str, object],
     expected: list[tuple[str, str]],
 ) -> None:
     """Review 9: `doctor` proposed another port, which renames every image."""
@@ -148,6 +148,22 @@ def test_another_port_is_proposed_if_only_the_loop_is_broken(node: Node, typed: 
     [(sentence, hint)] = problems(typed)
     assert sentence == "Docker's localhost:5149 is not this proxy"
     assert hint.startswith("autoregistry up --port ")
+
+
+def test_health_is_read_even_if_the_containers_have_a_problem(
+    node: Node, engine: FakeEngine, typed: Type
+) -> None:
+    engine.containers["autoregistry-backend"]["State"] = {"Status": "exited"}
+    node.health |= {"backend": "does not answer", "loop": "Docker would push elsewhere"}
+
+    assert problems(typed)[:3] == [
+        ("container autoregistry-backend is exited", "autoregistry up"),
+        (
+            "the proxy cannot reach the backend: does not answer",
+            "docker logs autoregistry-backend",
+        ),
+        ("Docker would push elsewhere", LOG),
+    ]
 
 
 def test_older_proxy_without_some_fields_is_no_problem(node: Node, typed: Type) -> None:

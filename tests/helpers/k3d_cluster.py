@@ -28,7 +28,9 @@ class Node:
     cannot_reach: bool = False
     cannot_pull: bool = False
     proxies: str = "\n\n"
-    health: dict[str, str] = field(default_factory=lambda: dict.fromkeys(HEALTH, "ok"))
+    health: dict[str, object] = field(
+        default_factory=lambda: dict.fromkeys(HEALTH, "ok") | {"background": {}}
+    )
     """The health that the proxy in its container reports."""
 
     def run(self, argv: list[str]) -> tuple[int, str]:

@@ -13,17 +13,12 @@ class Check:
 
     about: str
     """The subject: `docker`, `port`, `stack`, a field of the proxy's health, `clusters`, or a cluster's name."""
-    is_well: bool
     sentence: str
     hint: str = ""
     """The command that fixes it."""
-
-
-def passed(about: str, sentence: str, hint: str = "") -> Check:
-    """Return a check without a problem."""
-    return Check(about, is_well=True, sentence=sentence, hint=hint)
+    is_well: bool = True
 
 
 def failed(about: str, sentence: str, hint: str) -> Check:
     """Return a problem, with the command that fixes it."""
-    return Check(about, is_well=False, sentence=sentence, hint=hint)
+    return Check(about, sentence, hint, is_well=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from autoregistry.cli.checks import SHOW_LOG, Check, failed, passed
+from autoregistry.cli.checks import SHOW_LOG, Check, failed
 from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cluster.addresses import collisions
 from autoregistry.cluster.config_map import (
@@ -79,7 +79,7 @@ class ClusterChecks:
     def _report(self, problems: Iterable[str], sentence: str, fix: str = "") -> Iterator[Check]:
         """Yield each problem; if there is none, the sentence."""
         checks = [failed(self._cluster.name, text, fix or self._attach) for text in problems]
-        yield from checks or ([passed(self._cluster.name, sentence)] if sentence else [])
+        yield from checks or ([Check(self._cluster.name, sentence)] if sentence else [])
 
     def _check_old_name(self) -> Check:
         """Check a cluster that does not reach us for nodes that use an earlier name of the registry."""
@@ -89,16 +89,15 @@ class ClusterChecks:
                 if ours.is_reached_by(old, urls):
                     text = f"its nodes use the registry's old name {old}; it is now {ours.name}"
                     return failed(name, text, self._attach)
-        return passed(name, "not attached: its nodes do not pull from this registry", self._attach)
+        return Check(name, "not attached: its nodes do not pull from this registry", self._attach)
 
     def _check_addresses(self, containers: list[Container]) -> Iterator[Check]:
         """Check that no two containers have the same address."""
         for collision in collisions(containers):
             if collision.network == self._network:
                 is_ours = collision.owner in _OURS or collision.holder in _OURS
-                yield from self._report(
-                    [str(collision)], "", self._attach if is_ours else self._restart
-                )
+                fix = self._attach if is_ours else self._restart
+                yield failed(self._cluster.name, str(collision), fix)
         stopped = [c for c in containers if c.error and not c.is_running and c.name not in _OURS]
         problems = [f"{c.name} is not running: {c.error}" for c in stopped]
         yield from self._report(problems, "", self._restart)
@@ -150,7 +149,7 @@ class ClusterChecks:
             argv = ["sh", "-c", _FETCH, "sh", f"{endpoint}/v2/"]
             ran = self._environment.containers.exec(node.name, argv, timeout=20)
             if ran.code == 0:
-                yield passed(self._cluster.name, f"{node.name} reaches {endpoint}")
+                yield Check(self._cluster.name, f"{node.name} reaches {endpoint}")
                 return
             causes.append((ran.stderr.strip().splitlines() or [f"{endpoint} does not answer"])[-1])
         yield from self._report([f"{node.name} cannot reach the registry: {'; '.join(causes)}"], "")

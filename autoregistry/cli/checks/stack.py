@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from autoregistry import __version__, api_paths
 from autoregistry.cli import docker
-from autoregistry.cli.checks import SHOW_LOG, Check, failed, passed
+from autoregistry.cli.checks import SHOW_LOG, Check, failed
 from autoregistry.cli.client import Client
 from autoregistry.cli.environment import Environment
 from autoregistry.engine.images import Images
@@ -25,7 +25,7 @@ _HEALTH_FIELDS = {
     "journal": ("can write its journal", "cannot write its journal", SHOW_LOG),
     "background": ("does its background work", "fails in its background work", SHOW_LOG),
 }
-_RESTART_SERVE = "autoregistry serve  (stop the running one first)"
+_SERVE_FIX = "autoregistry serve  (stop the running one and read its output)"
 
 
 def check_docker(environment: Environment) -> Check:
@@ -35,7 +35,7 @@ def check_docker(environment: Environment) -> Check:
     except AutoregistryError as exc:
         return failed("docker", exc.message, exc.hint)
     where = f"{info.store} image store, at {environment.daemon.host}"
-    return passed("docker", f"Docker {info.version} ({info.name}), {where}")
+    return Check("docker", f"Docker {info.version} ({info.name}), {where}")
 
 
 def check_port(environment: Environment, stack: CurrentStack) -> Iterator[Check]:
@@ -51,7 +51,7 @@ def check_port(environment: Environment, stack: CurrentStack) -> Iterator[Check]
         sentence = f"port {port} on {listener.address} is in use by {process}"
         yield failed("port", sentence, _another_port(environment))
     if not others:
-        yield passed("port", f"no other program uses port {port} on 127.0.0.1 or ::1")
+        yield Check("port", f"no other program uses port {port} on 127.0.0.1 or ::1")
 
 
 def check_containers(stack: CurrentStack) -> Iterator[Check]:
@@ -68,13 +68,13 @@ def check_containers(stack: CurrentStack) -> Iterator[Check]:
             yield failed("stack", sentence, "autoregistry up")
         else:
             suffix = f", version {__version__}" if name == PROXY else ""
-            yield passed("stack", f"{name} is running{suffix}")
+            yield Check("stack", f"{name} is running{suffix}")
 
 
 def check_health(
-    environment: Environment, stack: CurrentStack, serve: Options | None
+    environment: Environment, stack: CurrentStack, serve: Options | None, *, is_well: bool
 ) -> Iterator[Check]:
-    """Check what the proxy of the stack or of `serve` reports about itself, and the loop.
+    """Check what the proxy of the stack or of `serve` reports about itself, and the loop if all `is_well` so far.
 
     An older proxy does not report every field.
     """
@@ -86,14 +86,14 @@ def check_health(
         yield failed("stack", exc.message, exc.hint)
         return
     checks = [
-        failed(field, f"the proxy {problem}: {cause}", _RESTART_SERVE if serve else fix)
+        failed(field, f"the proxy {problem}: {cause}", _SERVE_FIX if serve else fix)
         if (cause := _cause(health[field]))
-        else passed(field, f"the proxy {well}")
+        else Check(field, f"the proxy {well}")
         for field, (well, problem, fix) in _HEALTH_FIELDS.items()
         if health.get(field, "unknown") != "unknown"
     ]
     yield from checks
-    is_well = all(check.is_well for check in checks)
+    is_well &= all(check.is_well for check in checks)
     # Another port helps only if nothing else is wrong. A `serve` has to move to where Docker is: into a container.
     other_port = "autoregistry up" if serve else _another_port(environment)
     if cause := _cause(health.get("loop")):
@@ -118,7 +118,7 @@ def _check_loop(environment: Environment, name: str, fix: str) -> Check:
         return failed("loop", f"Docker cannot reach {name}: {exc.message}", fix)
     if digest is None:
         return failed("loop", f"Docker reaches another registry at {name}", fix)
-    return passed("loop", f"an image was pushed automatically when Docker asked {name} for it")
+    return Check("loop", f"an image was pushed automatically when Docker asked {name} for it")
 
 
 def _another_port(environment: Environment) -> str:

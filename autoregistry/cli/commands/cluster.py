@@ -99,7 +99,7 @@ def _run_k3d_create(
         file.write_text(registries_yaml(mirror, registries))
         argv = [program, "cluster", "create", name, "--registry-config", str(file), *others]
         try:
-            k3d.run(argv, environment.k3d_variables)
+            k3d.run(argv, environment.daemon.environment)
         except KeyboardInterrupt:  # k3d leaves behind what it has created so far
             stderr.print(f"interrupted; removing what exists of cluster {name}")
             _delete(environment, program, name)
@@ -202,7 +202,7 @@ def _delete(environment: Environment, program: str, name: str) -> None:
     networks = {node.network for node in nodes} or {f"k3d-{name}"}
     if nodes:
         environment.attachment(environment.mirror()).leave(name)
-    k3d.run([program, "cluster", "delete", name], environment.k3d_variables)
+    k3d.run([program, "cluster", "delete", name], environment.daemon.environment)
     for container in _parts(_containers(environment, name)):
         environment.containers.remove(container.identity)
     for network in networks:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 from rich.text import Text
 
-from autoregistry.cli.checks import Check, failed, passed
+from autoregistry.cli.checks import Check, failed
 from autoregistry.cli.checks.cluster import ClusterChecks
 from autoregistry.cli.checks.stack import check_containers, check_docker, check_health, check_port
 from autoregistry.cli.client import Client
@@ -57,13 +57,14 @@ def _every_check(environment: Environment) -> Iterator[Check]:
     if serve is None:
         checks = [*check_port(environment, stack), *check_containers(stack)]
     else:
-        name = serve.name
-        checks = [passed("stack", f"`autoregistry serve` is running on this machine as {name}")]
+        sentence = f"`autoregistry serve` is running on this machine as {serve.name}"
+        checks = [Check("stack", sentence)]
     yield from checks
-    if all(check.is_well for check in checks):
-        yield from check_health(environment, stack, serve)
+    if serve or (stack.proxy and stack.proxy.is_running):
+        is_well = all(check.is_well for check in checks)
+        yield from check_health(environment, stack, serve, is_well=is_well)
     if not clusters:
-        yield passed("clusters", "no k3d cluster is running")
+        yield Check("clusters", "no k3d cluster is running")
     for cluster in clusters:
         try:
             yield from ClusterChecks(environment, cluster, stack).run()
