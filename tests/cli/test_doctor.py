@@ -56,7 +56,7 @@ def test_every_line_without_problems(
         ("background", "the proxy does its background work"),
         (
             "loop",
-            f"an image was pushed automatically when Docker asked localhost:{PORT} for it",
+            f"Docker reaches this registry at localhost:{PORT}: a test image was pushed on demand",
         ),
         (
             "dev",
@@ -66,7 +66,7 @@ def test_every_line_without_problems(
         ("dev", "the registry is on network k3d-dev"),
         ("dev", "k3d-dev-server-0 reaches http://autoregistry:5000"),
         ("dev", f"ConfigMap local-registry-hosting names localhost:{PORT}"),
-        ("dev", "k3d-dev-server-0 pulled an image that was not pushed"),
+        ("dev", "k3d-dev-server-0 pulled a test image that was pushed on demand"),
     ]
 
     assert json.loads(typed("doctor", "--json").stdout) == [
@@ -184,7 +184,7 @@ def test_stopped_container_is_started_by_up(node: Node, engine: FakeEngine, type
 def test_proxy_of_another_version_is_named(node: Node, engine: FakeEngine, typed: Type) -> None:
     engine.containers["autoregistry"]["Config"]["Labels"][VERSION] = "0.0.9"
 
-    sentence = f"autoregistry has version 0.0.9, and this command has version {__version__}"
+    sentence = f"autoregistry runs version 0.0.9, but this command is version {__version__}"
     assert problems(typed) == [(sentence, "autoregistry up")]
 
 
@@ -194,8 +194,8 @@ def test_node_that_pulls_from_elsewhere_is_named(node: Node, typed: Type) -> Non
 
     assert problems(typed) == [
         (
-            f"{SERVER} pulls {name} from http://other:5000, then http://autoregistry:5000,"
-            f" not http://autoregistry:5000, then http://host.k3d.internal:{PORT}",
+            f"{SERVER} pulls {name} from http://other:5000, then http://autoregistry:5000;"
+            f" expected http://autoregistry:5000, then http://host.k3d.internal:{PORT}",
             ATTACH,
         )
         for name in OURS.names.all
@@ -272,16 +272,16 @@ def test_route_of_up_is_proposed_if_it_has_the_same_name(node: Node, typed: Type
     [
         (
             None,
-            "there is no ConfigMap local-registry-hosting, so Tilt and skaffold find no registry",
+            "there is no ConfigMap local-registry-hosting, so Tilt and skaffold cannot find the registry",
         ),
         (
             Mirror.of(5000, "autoregistry"),
-            f"ConfigMap local-registry-hosting has host: localhost:5000, not localhost:{PORT}",
+            f"ConfigMap local-registry-hosting says host: localhost:5000; expected localhost:{PORT}",
         ),
         (
             Mirror(OURS.names, ("http://gone:5000",)),
-            "ConfigMap local-registry-hosting has hostFromClusterNetwork: gone:5000,"
-            " not autoregistry:5000",
+            "ConfigMap local-registry-hosting says hostFromClusterNetwork: gone:5000;"
+            " expected autoregistry:5000",
         ),
     ],
 )
@@ -320,7 +320,7 @@ def test_container_without_an_address_on_the_network_is_named(
     engine.containers["autoregistry"]["NetworkSettings"]["Networks"][NETWORK] = half
 
     assert problems(typed) == [
-        ("Docker lists autoregistry on network k3d-dev, but it has no address there", ATTACH)
+        ("autoregistry is listed on network k3d-dev, but has no address there", ATTACH)
     ]
 
 
@@ -385,7 +385,7 @@ def test_serve_on_the_host_needs_no_containers(engine: FakeEngine, typed: Type) 
 
     assert problems(typed) == []
     sentences = [check["sentence"] for check in json.loads(typed("doctor", "--json").stdout)]
-    assert f"`autoregistry serve` is running on this machine as localhost:{port}" in sentences
+    assert f"`autoregistry serve` serves localhost:{port} on this machine" in sentences
     assert f"{SERVER} reaches http://host.k3d.internal:{port}" in sentences
 
 

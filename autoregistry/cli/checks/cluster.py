@@ -111,8 +111,9 @@ class ClusterChecks:
             for name in mirror.names.all:
                 urls = tuple(self._cluster.files[node].get(name, ()))
                 if urls[: len(mirror.endpoints)] != mirror.endpoints:
-                    actual = ", then ".join(urls) or "nowhere"
-                    yield f"{node} pulls {name} from {actual}, not {wanted}"
+                    actual = ", then ".join(urls)
+                    text = f"pulls {name} from {actual}" if actual else f"has no mirror for {name}"
+                    yield f"{node} {text}; expected {wanted}"
 
     def _check_network(self, containers: list[Container], mirror: Mirror) -> Iterator[Check]:
         if mirror.route is Route.HOST:
@@ -122,9 +123,7 @@ class ClusterChecks:
         problems = [
             f"{n} is not on network {network}" for n in _OURS if n not in {c.name for c in ours}
         ]
-        problems += [
-            f"Docker lists {n} on network {network}, but it has no address there" for n in half
-        ]
+        problems += [f"{n} is listed on network {network}, but has no address there" for n in half]
         yield from self._report(problems, f"the registry is on network {network}")
 
     def _check_http_proxy(self, node: Node, mirror: Mirror) -> Iterator[Check]:
@@ -161,11 +160,11 @@ class ClusterChecks:
             yield exc.message
             return
         if not actual:
-            yield f"there is no ConfigMap {CONFIG_MAP}, so Tilt and skaffold find no registry"
+            yield f"there is no ConfigMap {CONFIG_MAP}, so Tilt and skaffold cannot find the registry"
             return
         for key, value in parse_config_map(config_map_yaml(mirror)).items():
             if actual.get(key) != value:
-                yield f"ConfigMap {CONFIG_MAP} has {key}: {actual.get(key)}, not {value}"
+                yield f"ConfigMap {CONFIG_MAP} says {key}: {actual.get(key)}; expected {value}"
                 return
 
     def _check_pull(self, node: Node, mirror: Mirror) -> Iterator[Check]:
@@ -175,7 +174,7 @@ class ClusterChecks:
         except AutoregistryError as exc:
             problems.append(exc.message)
         yield from self._report(
-            problems, f"{node.name} pulled an image that was not pushed", SHOW_LOG
+            problems, f"{node.name} pulled a test image that was pushed on demand", SHOW_LOG
         )
 
 

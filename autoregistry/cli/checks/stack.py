@@ -60,11 +60,11 @@ def check_containers(stack: CurrentStack) -> Iterator[Check]:
         if container is None:
             yield failed("stack", f"container {name} does not exist", "autoregistry up")
         elif not container.is_running or container.health not in ("healthy", ""):
-            state = f"{container.state} {container.health}".strip()
+            state = ", but ".join(filter(None, (container.state, container.health)))
             fix = f"docker logs {name}" if container.is_running else "autoregistry up"
             yield failed("stack", f"container {name} is {state}", fix)
         elif (version := container.labels.get(VERSION, __version__)) != __version__:
-            sentence = f"{name} has version {version}, and this command has version {__version__}"
+            sentence = f"{name} runs version {version}, but this command is version {__version__}"
             yield failed("stack", sentence, "autoregistry up")
         else:
             suffix = f", version {__version__}" if name == PROXY else ""
@@ -118,7 +118,9 @@ def _check_loop(environment: Environment, name: str, fix: str) -> Check:
         return failed("loop", f"Docker cannot reach {name}: {exc.message}", fix)
     if digest is None:
         return failed("loop", f"Docker reaches another registry at {name}", fix)
-    return Check("loop", f"an image was pushed automatically when Docker asked {name} for it")
+    return Check(
+        "loop", f"Docker reaches this registry at {name}: a test image was pushed on demand"
+    )
 
 
 def _another_port(environment: Environment) -> str:

@@ -147,7 +147,7 @@ def _attach(environment: Environment, name: str, mirror: Mirror) -> None:
         stderr.print(f"{name}  {text}")
     node = next(node for node in environment.nodes.of(name) if node.is_running)
     environment.check_pull(node, mirror.name)
-    stderr.print(f"{name}  checked: {node.name} pulled an image that was not pushed")
+    stderr.print(f"{name}  checked: {node.name} pulled a test image that was pushed on demand")
 
 
 @cluster.command()

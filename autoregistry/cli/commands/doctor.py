@@ -57,7 +57,7 @@ def _every_check(environment: Environment) -> Iterator[Check]:
     if serve is None:
         checks = [*check_port(environment, stack), *check_containers(stack)]
     else:
-        sentence = f"`autoregistry serve` is running on this machine as {serve.name}"
+        sentence = f"`autoregistry serve` serves {serve.name} on this machine"
         checks = [Check("stack", sentence)]
     yield from checks
     if serve or (stack.proxy and stack.proxy.is_running):

@@ -131,7 +131,7 @@ def test_generated_registries_file_works_with_k3d_alone(clusters: Clusters, tmp_
 
     wait_for(lambda: f"k3d-{OTHER}" not in networks(), "the network to go")
     assert results[f"the registry is on network k3d-{OTHER}"]
-    assert results[f"k3d-{OTHER}-server-0 pulled an image that was not pushed"]
+    assert results[f"k3d-{OTHER}-server-0 pulled a test image that was pushed on demand"]
 
 
 @OTHER_STORE
@@ -169,7 +169,7 @@ def test_cluster_can_use_serve_on_the_host_at_another_port(
         f"every node pulls localhost:{port} from http://host.k3d.internal:{port}",
         f"k3d-{OTHER}-server-0 reaches http://host.k3d.internal:{port}",
         f"ConfigMap local-registry-hosting names localhost:{port}",
-        f"k3d-{OTHER}-server-0 pulled an image that was not pushed",
+        f"k3d-{OTHER}-server-0 pulled a test image that was pushed on demand",
     ]
     assert OTHER not in [row["name"] for row in status["clusters"]]
 
