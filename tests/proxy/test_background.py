@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import suppress
 
 import pytest
 
+from autoregistry.errors import AutoregistryError
 from autoregistry.events import Event, Notice
 from autoregistry.proxy import background
 from autoregistry.proxy.background import Background
@@ -67,3 +70,64 @@ async def test_error_of_a_single_task_is_reported() -> None:
     await until(lambda: events)
 
     assert events == [Notice("internal error in push app:dev (ValueError: bad line)")]
+
+
+async def test_call_that_hangs_takes_two_threads_and_delays_no_other_name() -> None:
+    wakes, started = threading.Event(), []
+
+    def hang() -> None:
+        started.append("hung")
+        wakes.wait(20)
+
+    background = Background(lambda _: None)
+    for _ in range(300):
+        background.once("query", background.in_thread("hung", hang))
+    await until(lambda: len(started) == 2)
+
+    assert await background.in_thread("well", lambda: "answer") == "answer"
+    assert len(started) == 2
+    wakes.set()
+    await until(lambda: len(started) == 300)
+    await background.stop()
+
+
+async def test_cancelled_task_does_not_free_the_thread_that_goes_on() -> None:
+    wakes = threading.Event()
+    background = Background(lambda _: None)
+    for _ in range(2):
+        background.replace("query", background.in_thread("hung", wakes.wait, 20))
+        await asyncio.sleep(0.05)
+    third = background.once("third", background.in_thread("hung", lambda: None))
+    await asyncio.sleep(0.1)
+    was_done = third.done()
+    wakes.set()
+    await third
+    await background.stop()
+
+    assert not was_done
+
+
+async def test_internal_error_in_a_thread_is_reported_once_until_a_call_succeeds() -> None:
+    events: list[Event] = []
+    background = Background(events.append)
+
+    def fail() -> None:
+        raise KeyError("repoTags")
+
+    for function in (fail, fail, lambda: None, fail):
+        with suppress(AutoregistryError):
+            await background.in_thread("images of a", function)
+    await background.stop()
+
+    assert events == [Notice("internal error in images of a (KeyError: 'repoTags')")] * 2
+
+
+async def test_task_that_is_replaced_is_cancelled() -> None:
+    background = Background(lambda _: None)
+    first = background.replace("update of a", asyncio.sleep(60))
+    await asyncio.sleep(0)
+    second = background.replace("update of a", asyncio.sleep(0, "updated"))
+
+    assert await second == "updated"
+    assert first.cancelled()
+    await background.stop()
