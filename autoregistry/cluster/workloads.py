@@ -64,21 +64,13 @@ def restart(nodes: Nodes, cluster: str, workloads: Iterable[Workload]) -> dict[W
 
 
 def restart_outdated(
-    nodes: Nodes, registry: str, references: frozenset[str], excluded: set[str]
-) -> list[tuple[str, Workload]]:
-    """Restart what runs an old copy on attached nodes, except on `excluded` ones. Return cluster and workload.
-
-    Clusters whose API server does not answer are left out.
-    """
-    restarted = []
-    attached = [node for node in nodes.attached(registry) if node.name not in excluded]
-    for cluster, members in by_cluster(attached).items():
-        with suppress(AutoregistryError):
-            old = outdated(nodes, cluster, members, references)
-            workloads = [workload for workload in old if workload.is_restartable]
-            failed = restart(nodes, cluster, workloads)
-            restarted += [(cluster, w) for w in workloads if w not in failed]
-    return restarted
+    nodes: Nodes, cluster: str, members: Iterable[Node], references: frozenset[str]
+) -> list[Workload]:
+    """Restart what runs an old copy on these nodes. Return what was restarted. Raises ClusterRefused."""
+    old = outdated(nodes, cluster, members, references)
+    workloads = [workload for workload in old if workload.is_restartable]
+    failed = restart(nodes, cluster, workloads)
+    return [workload for workload in workloads if workload not in failed]
 
 
 def wake_pods(nodes: Nodes, cluster: str, waiting: Iterable[ContainerUse], digest: str) -> None:

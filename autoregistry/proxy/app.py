@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
 
 from autoregistry import __version__, api_paths
 from autoregistry.cluster.addresses import restore_addresses
@@ -52,6 +51,7 @@ from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
 from autoregistry.proxy.pull.state_folder import folder_for
 from autoregistry.proxy.pull.uploads import Uploads
+from autoregistry.proxy.watch.async_nodes import AsyncNodes
 from autoregistry.proxy.watch.auto_attach import AutoAttach
 from autoregistry.proxy.watch.builds import BuildWatcher
 from autoregistry.proxy.watch.docker_events import DockerEvents
@@ -82,8 +82,8 @@ class Docker:
     """Makes the daemon query a registry; None to skip the loopback check."""
     socket_refuses: Callable[[], bool] | None = None
     """Returns True if no process listens at Docker's local socket; None to skip the check."""
-    network_repair: Callable[[Settings, Emit], NetworkRepair] | None = None
-    auto_attach: Callable[[Settings, Emit], AutoAttach] | None = None
+    network_repair: Callable[[Settings, Emit, Background], NetworkRepair] | None = None
+    auto_attach: Callable[[Settings, Emit, Background], AutoAttach] | None = None
 
 
 def real_docker() -> Docker:
@@ -103,7 +103,9 @@ def real_docker() -> Docker:
     )
 
 
-def network_repair(daemon: Daemon, settings: Settings, emit: Emit) -> NetworkRepair:
+def network_repair(
+    daemon: Daemon, settings: Settings, emit: Emit, background: Background
+) -> NetworkRepair:
     """Return the repair of the networks of all clusters of this daemon, attached or not."""
     containers, networks = Containers(daemon), Networks(daemon)
     return NetworkRepair(
@@ -111,17 +113,20 @@ def network_repair(daemon: Daemon, settings: Settings, emit: Emit) -> NetworkRep
         partial(leave_deleted_clusters, containers, networks, (BACKEND, PROXY)),
         _attachment(daemon, settings).rejoin,
         emit,
+        background,
     )
 
 
-def auto_attach(daemon: Daemon, settings: Settings, emit: Emit) -> AutoAttach:
+def auto_attach(
+    daemon: Daemon, settings: Settings, emit: Emit, background: Background
+) -> AutoAttach:
     """Return the watcher that attaches every cluster that starts."""
     nodes = Nodes(Containers(daemon))
 
     def running_clusters() -> list[str]:
         return sorted({node.cluster for node in nodes.all() if node.is_running})
 
-    return AutoAttach(running_clusters, _attachment(daemon, settings).attach, emit)
+    return AutoAttach(running_clusters, _attachment(daemon, settings).attach, emit, background)
 
 
 def _attachment(daemon: Daemon, settings: Settings) -> Attachment:
@@ -130,13 +135,6 @@ def _attachment(daemon: Daemon, settings: Settings) -> Attachment:
     members = (BACKEND, settings.container) if settings.container else ()
     mirror = Mirror.of(settings.names.port, settings.container)
     return Attachment(containers, Networks(daemon), mirror, members)
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-_T = TypeVar("_T", bound=_Closable)
 
 
 class EventBus:
@@ -201,51 +199,35 @@ class Proxy:
 
     def _build_watchers(self, docker: Docker) -> None:
         """Work that no client waits for."""
-        settings, names, emit, nodes = (
-            self.settings,
-            self.settings.names,
-            self._bus.emit,
-            docker.nodes,
-        )
+        settings, names, emit = self.settings, self.settings.names, self._bus.emit
+        background = self._background
+        nodes = AsyncNodes(docker.nodes, names, background)
         self._events = DockerEvents(docker.events, self.journal, emit)
         self._refresher = NodeRefresher(
-            nodes, names, emit, self._background, restarts=settings.restart_workloads
+            nodes, names, emit, background, restarts=settings.restart_workloads
         )
-        self._closing(self._refresher)
-        self._bus.subscribe(self._closing(PodEvents(nodes, names)).handle)
-        self._platforms = self._closing(PlatformCheck(self._docker, nodes, names, emit))
-        self._held = self._closing(NodeInventory(nodes, names))
+        self._bus.subscribe(PodEvents(nodes, names, background).handle)
+        self._platforms = PlatformCheck(self._docker, nodes, names, emit, background)
+        self._held = NodeInventory(nodes, names)
         self._bus.subscribe(self._react)
         self._loopback: LoopbackCheck | None = None
         if docker.trigger_lookup is not None:
-            self._loopback = LoopbackCheck(docker.trigger_lookup, names.primary, emit)
+            self._loopback = LoopbackCheck(docker.trigger_lookup, names.primary, emit, background)
             self._bus.is_hidden = self._loopback.recognises
         if settings.watch:
             builds = BuildWatcher(
-                self._docker,
-                self.pushes,
-                self.journal,
-                names,
-                settings.skip,
-                emit,
-                self._background,
+                self._docker, self.pushes, self.journal, names, settings.skip, emit, background
             )
             self._events.subscribe(builds.handle)
         if settings.refresh:
-            starts = NodeStartWatcher(nodes, self._backend, self._refresher, names)
-            self._events.subscribe(self._closing(starts).handle)
+            starts = NodeStartWatcher(nodes, self._backend, self._refresher, names, background)
+            self._events.subscribe(starts.handle)
         self._repair: NetworkRepair | None = None
         if docker.network_repair is not None:
-            self._repair = self._closing(docker.network_repair(settings, emit))
+            self._repair = docker.network_repair(settings, emit, background)
             self._events.subscribe(self._repair.handle)
         if settings.attach_all and docker.auto_attach is not None:
-            attach = self._closing(docker.auto_attach(settings, emit))
-            self._events.subscribe(attach.handle)
-
-    def _closing(self, part: _T) -> _T:
-        """Close this part at the end."""
-        self.exits.callback(part.close)
-        return part
+            self._events.subscribe(docker.auto_attach(settings, emit, background).handle)
 
     def _react(self, event: Event) -> None:
         """Connect the parts: a changed tag goes to the nodes, a push is checked for its platform."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from autoregistry.cluster.nodes import Node, Nodes
@@ -34,14 +36,16 @@ class FakeNodes(Nodes):
     kubectl_calls: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     """(cluster, arguments of kubectl, input)"""
     pulled: list[tuple[str, str]] = field(default_factory=list)
-
     others: list[Node] = field(default_factory=list)
     """Nodes that are not attached."""
     silent: set[str] = field(default_factory=set)
     """Names of nodes that cannot list their images."""
-
     mute: set[str] = field(default_factory=set)
     """Names of nodes that hang when their endpoints are read."""
+    garbled: set[str] = field(default_factory=set)
+    """Names of nodes that print half a line instead of their images."""
+    before_endpoints: Callable[[str], None] = lambda _: None
+    """Called with the name of a node whose endpoints are read."""
     failures: int = 0
     """How often Docker fails to list the nodes."""
 
@@ -55,6 +59,7 @@ class FakeNodes(Nodes):
         return sorted(self.images)
 
     def endpoints(self, node: Node, name: str) -> list[str]:
+        self.before_endpoints(node.name)
         if node.name in self.mute:
             raise ClusterRefused(f"{node.name} did not answer when its mirrors were read")
         return ["http://autoregistry:5000/v2"] if node in self.images else []
@@ -62,6 +67,8 @@ class FakeNodes(Nodes):
     def images_on(self, node: Node) -> dict[str, frozenset[str]]:
         if node.name in self.silent:
             raise DockerRefused(f"{node.name} cannot list its images: deadline exceeded")
+        if node.name in self.garbled:
+            json.loads("")
         return self.images[node]
 
     def container_uses(self, cluster: str) -> list[ContainerUse]:

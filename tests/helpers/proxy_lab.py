@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from tests.fakes.docker import NONCE, FakeDocker
 from tests.fakes.nodes import FakeNodes
 from tests.fakes.registry import FakeRegistry
 from tests.helpers.plain_http import PLAIN
+from tests.helpers.waiting import until
 
 NAME = "localhost:5000"
 NODE_ACCEPT = ", ".join((*MANIFEST_TYPES, "*/*"))
@@ -44,7 +46,14 @@ class Lab:
             async with httpx.AsyncClient(
                 base_url=self.docker.proxy, trust_env=False, verify=PLAIN
             ) as self.client:
+                await until(self._has_started)
                 yield
+
+    def _has_started(self) -> bool:
+        """Return True once the nodes of the start are known: those that a test adds are none of them."""
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        has_listed = self.proxy._events.is_connected and "update of all nodes" not in names
+        return has_listed or self.docker.error is not None
 
     async def pull(
         self, name: str = "app:dev", method: str = "HEAD", agent: str = "containerd/2.3.7"

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
-from autoregistry.cluster.nodes import Node, Nodes
+from autoregistry.cluster.nodes import Node
 from autoregistry.errors import AutoregistryError
 from autoregistry.image_state import NodeState
 from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.watch.async_nodes import AsyncNodes, NodeImages, or_none
 
-NODE_THREADS = 4
 MAX_AGE_SECONDS = 2.0
-_T = TypeVar("_T")
+# A node that takes longer does not answer: the page and `images` must not wait for a node that hangs.
+READ_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +34,17 @@ class NodeCopy:
     """False if the node does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """One node and its state."""
-
-    cluster: str
-    node: str
-    state: NodeState
-
-
 class NodeInventory:
     """Reads the images of the nodes of every attached cluster."""
 
-    def __init__(self, nodes: Nodes, names: RegistryNames) -> None:
+    def __init__(self, nodes: AsyncNodes, names: RegistryNames) -> None:
         self._nodes = nodes
         self._names = names
-        self._threads = ThreadPoolExecutor(NODE_THREADS, "store")
         self._all: list[Node] = []
-        self._images: dict[Node, dict[str, frozenset[str]] | None] = {}
+        self._images: dict[Node, NodeImages | None] = {}
+        """The images of attached nodes; None for a node that does not answer."""
         self._updated_at = -MAX_AGE_SECONDS
         self._lock = asyncio.Lock()
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def invalidate(self) -> None:
         """Read the nodes again at the next update, because a node has pulled an image."""
@@ -70,33 +55,35 @@ class NodeInventory:
         async with self._lock:
             if time.monotonic() - self._updated_at < MAX_AGE_SECONDS:
                 return
-            listed = await self._run(self._list)
-            if listed is None:  # Docker does not answer: the same nodes, with unknown images
+            nodes = await or_none(self._nodes.all())
+            if nodes is None:  # Docker does not answer: the same nodes, with unknown images
                 self._images = dict.fromkeys(self._images)
             else:
-                self._all, attached = listed
-                reads = [self._run(partial(self._nodes.images_on, node)) for node in attached]
-                self._images = dict(zip(attached, await asyncio.gather(*reads), strict=True))
+                reads = await asyncio.gather(*(self._read(n) for n in nodes if n.is_running))
+                self._all, self._images = nodes, {n: held for read in reads for n, held in read}
             self._updated_at = time.monotonic()
 
-    def _list(self) -> tuple[list[Node], list[Node]]:
-        return self._nodes.all(), self._nodes.attached(self._names.primary)
-
-    async def _run(self, function: Callable[[], _T]) -> _T | None:
-        """Return the function's result, or None if the node or Docker does not answer."""
+    async def _read(self, node: Node) -> list[tuple[Node, NodeImages | None]]:
+        """Return a node with its images, or nothing if it is not attached."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
-        except AutoregistryError:
-            return None
+            async with asyncio.timeout(READ_SECONDS):
+                if not await self._nodes.is_attached(node):
+                    return []
+                return [(node, await self._nodes.images(node))]
+        except (AutoregistryError, TimeoutError):
+            return [(node, None)]
 
     def copies(self, image: Image, current: str) -> tuple[NodeCopy, ...]:
         """Return each node's copy of an image as of the last update; `current` is the registry's digest."""
         references = self._names.docker_references(image)
         return tuple(_copy(node, has, references, current) for node, has in self._images.items())
 
-    def nodes(self) -> list[NodeStatus]:
-        """Return every node of every cluster as of the last update."""
-        return [NodeStatus(node.cluster, node.name, self._state(node)) for node in self._all]
+    def states(self) -> list[dict[str, str]]:
+        """Return the state of every node of every cluster as of the last update."""
+        return [
+            {"cluster": node.cluster, "node": node.name, "state": self._state(node)}
+            for node in self._all
+        ]
 
     def _state(self, node: Node) -> NodeState:
         if node in self._images:
@@ -105,11 +92,9 @@ class NodeInventory:
 
 
 def _copy(
-    node: Node, has: dict[str, frozenset[str]] | None, references: tuple[str, ...], current: str
+    node: Node, has: NodeImages | None, references: tuple[str, ...], current: str
 ) -> NodeCopy:
-    digests: frozenset[str] = frozenset().union(
-        *((has or {}).get(reference, frozenset()) for reference in references)
-    )
+    digests = {digest for name in references for digest in (has or {}).get(name, ())}
     digest = current if current in digests else min(digests, default="")
     is_current = bool(digest) and digest == current
     return NodeCopy(node.cluster, node.name, digest, is_current, has is not None)

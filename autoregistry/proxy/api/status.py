@@ -111,7 +111,7 @@ class Status:
         if only is None:
             payload |= self._recent()
             payload["health"] = await self._health()
-            payload["nodes"] = [asdict(node) for node in self._nodes.nodes()]
+            payload["nodes"] = self._nodes.states()
             payload["free_bytes"] = self._free_bytes()
         payload["name"] = self._names.primary
         payload["names"] = list(self._names.all)

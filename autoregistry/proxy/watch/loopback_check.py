@@ -5,14 +5,13 @@ Docker may run in a virtual machine or a network namespace of its own. Its pushe
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from autoregistry.errors import DockerUnreachable, LoopbackBroken
 from autoregistry.events import Emit, Event, Notice, PullAnswered, PullSeen
+from autoregistry.proxy.background import Background
 from autoregistry.proxy.retry import retry
 
 PROBE_NAME = "autoregistry-probe"
@@ -22,10 +21,13 @@ LOOPBACK_RETRY_SECONDS = 5.0
 class LoopbackCheck:
     """One query by Docker, which must arrive here."""
 
-    def __init__(self, trigger_lookup: Callable[[str], None], name: str, emit: Emit) -> None:
+    def __init__(
+        self, trigger_lookup: Callable[[str], None], name: str, emit: Emit, background: Background
+    ) -> None:
         self._trigger_lookup = trigger_lookup
         self._name = name
         self._emit = emit
+        self._background = background
         self._nonce = secrets.token_hex(8)
         self._has_arrived = False
         self.broken: LoopbackBroken | None = None
@@ -43,21 +45,16 @@ class LoopbackCheck:
 
     async def run(self) -> None:
         """Make Docker query as soon as it can be reached."""
-        executor = ThreadPoolExecutor(1, "loopback-check")
 
         async def has_queried() -> bool | None:
             reference = f"{self._name}/{PROBE_NAME}:{self._nonce}"
-            loop = asyncio.get_running_loop()
             try:
-                await loop.run_in_executor(executor, self._trigger_lookup, reference)
+                await self._background.in_thread("loopback", self._trigger_lookup, reference)
             except DockerUnreachable:
                 return self._has_arrived or None
             return True
 
-        try:
-            await retry(has_queried, itertools.repeat(LOOPBACK_RETRY_SECONDS))
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+        await retry(has_queried, itertools.repeat(LOOPBACK_RETRY_SECONDS))
         if not self._has_arrived:
             self.broken = LoopbackBroken(
                 f"Docker's {self._name} is not this proxy: Docker would push elsewhere",

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from autoregistry.cluster.addresses import Collision
-from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
+from autoregistry.proxy.background import Background
+from autoregistry.proxy.watch.async_nodes import or_none
 from autoregistry.proxy.watch.docker_events import Connected, DockerEvent, NodeRemoved, NodeStarted
 
 _T = TypeVar("_T")
@@ -32,21 +32,14 @@ class NetworkRepair:
         leave_gone: Callable[[], list[str]],
         rejoin: Callable[[], list[str]],
         emit: Emit,
-        check_seconds: float = ADDRESS_CHECK_SECONDS,
+        background: Background,
     ) -> None:
         self._give_back = give_back
         self._leave_gone = leave_gone
         self._rejoin = rejoin
         self._emit = emit
-        self._check_seconds = check_seconds
+        self._background = background
         self._queue: asyncio.Queue[DockerEvent] = asyncio.Queue()
-        self._checking: asyncio.Task[None] | None = None
-        self._threads = ThreadPoolExecutor(2, "network-repair")
-
-    def close(self) -> None:
-        if self._checking is not None:
-            self._checking.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
@@ -58,9 +51,7 @@ class NetworkRepair:
         while True:
             event = await self._queue.get()
             if isinstance(event, Connected):
-                if self._checking is not None:
-                    self._checking.cancel()
-                self._checking = asyncio.create_task(self._check_addresses())
+                self._background.replace("check of addresses", self._check_addresses())
             if not isinstance(event, NodeStarted):
                 for network in await self._in_thread(self._leave_gone):
                     self._emit(Notice(f"left network {network}: its cluster was deleted"))
@@ -80,10 +71,8 @@ class NetworkRepair:
                         f"from {taken.holder}"
                     )
                 )
-            await asyncio.sleep(self._check_seconds)
+            await asyncio.sleep(ADDRESS_CHECK_SECONDS)
 
     async def _in_thread(self, work: Callable[[], list[_T]]) -> list[_T]:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except AutoregistryError:
-            return []  # Docker is busy, or another process was faster; a later event repairs it
+        """Return the results; none if Docker is busy, or another process was faster: a later event repairs it."""
+        return await or_none(self._background.in_thread("network repair", work)) or []

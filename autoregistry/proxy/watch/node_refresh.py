@@ -9,30 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from autoregistry.cluster.nodes import Node, Nodes
+from autoregistry.cluster.nodes import Node
 from autoregistry.cluster.pods import ContainerUse
-from autoregistry.cluster.workloads import restart_outdated, wake_pods
+from autoregistry.cluster.workloads import by_cluster, restart_outdated, wake_pods
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.image_state import RefreshState
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.background import Background
 from autoregistry.proxy.retry import retry
+from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 
 _T = TypeVar("_T")
 
-REFRESH_THREADS = 32
-# A node that hangs blocks at most this many threads, however many images change.
-PULLS_PER_NODE = 2
 # Several builds in a row cause one refresh, for the last of them.
 SETTLE_SECONDS = 0.1
 # A node that takes longer is reported, and nothing waits for it any more. Its pull continues.
@@ -43,24 +37,38 @@ NODE_LIST_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 RECHECK_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
+@dataclass(slots=True, weakref_slot=True)
+class _Tag:
+    """The newest known digest of a tag. It is forgotten with the last rollout that refers to it."""
+
+    newest: str | None = None
+    is_settling: bool = False
+
+
 @dataclass(slots=True)
 class _Rollout:
     """The refresh of all nodes for one digest of a tag."""
 
     image: Image
     digest: str
-    newest_at_start: str | None
-    """The newest known digest of the tag at the start. The rollout ends when a newer one is known."""
+    tag: _Tag
+    newest_at_start: str | None = field(init=False)
     states: dict[Node, RefreshState] = field(default_factory=dict)
     """The results so far, without nodes that are not attached."""
     reports: dict[Node, NodeRefreshed] = field(default_factory=dict)
     """The last report about each node."""
     clusters: set[str] = field(default_factory=set)
     """The clusters in which a node has the image, or a pod waits for it."""
-    uses: dict[str, asyncio.Task[list[ContainerUse]]] = field(default_factory=dict)
-    """The pods' images by cluster: requested once for all its nodes."""
     restarts_late_nodes: bool = False
     """True once the workloads have been restarted: a node that is refreshed after that needs another restart."""
+
+    def __post_init__(self) -> None:
+        self.newest_at_start = self.tag.newest
+
+    @property
+    def is_outdated(self) -> bool:
+        """Return True if a newer digest has become known. The rollout ends."""
+        return self.tag.newest != self.newest_at_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class NodeRefresher:
 
     def __init__(
         self,
-        nodes: Nodes,
+        nodes: AsyncNodes,
         names: RegistryNames,
         emit: Emit,
         background: Background,
@@ -89,32 +97,28 @@ class NodeRefresher:
         self._emit = emit
         self._background = background
         self._restarts = restarts
-        self._threads = ThreadPoolExecutor(REFRESH_THREADS, "node")
-        self._newest: dict[Image, str] = {}
-        self._settling: set[Image] = set()
+        self._tags: WeakValueDictionary[Image, _Tag] = WeakValueDictionary()
         self._locks: WeakValueDictionary[tuple[str, Image], asyncio.Lock] = WeakValueDictionary()
-        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(PULLS_PER_NODE)
-        )
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def changed(self, image: Image, digest: str) -> None:
         """Roll out this digest, which the registry now has under the tag, unless another one follows at once."""
-        self._newest[image] = digest
-        if image not in self._settling:
-            self._settling.add(image)
-            self._start(self._settle(image))
+        tag = self._tags.setdefault(image, _Tag())
+        tag.newest = digest
+        if not tag.is_settling:
+            tag.is_settling = True
+            self._start(self._settle(image, tag))
 
-    async def _settle(self, image: Image) -> None:
+    async def _settle(self, image: Image, tag: _Tag) -> None:
         await asyncio.sleep(SETTLE_SECONDS)
-        self._settling.discard(image)
-        await self.roll_out(image, self._newest[image])
+        tag.is_settling = False
+        await self.roll_out(image, tag.newest or "")
+
+    def _rollout(self, image: Image, digest: str) -> _Rollout:
+        return _Rollout(image, digest, self._tags.setdefault(image, _Tag()))
 
     async def roll_out(self, image: Image, digest: str, *, node: str = "") -> None:
         """Refresh all nodes, or only this one, and restart what runs an old copy if that is enabled."""
-        rollout = _Rollout(image, digest, self._newest.get(image))
+        rollout = self._rollout(image, digest)
         try:
             await self._refresh_nodes(rollout, lambda other: node in ("", other.name))
         finally:
@@ -131,16 +135,14 @@ class NodeRefresher:
         """
         results: dict[Node, tuple[NodeRefreshed, RefreshState]] = {}
         while True:
-            rollout = _Rollout(image, digest, self._newest.get(image))
+            rollout = self._rollout(image, digest)
             await self._refresh_nodes(rollout, lambda node: cluster in ("", node.cluster))
             for node, report in rollout.reports.items():
                 results[node] = (report, rollout.states.get(node, RefreshState.PENDING))
-            newest = self._newest.get(image)
-            if newest in (None, rollout.newest_at_start) or any(
-                state is RefreshState.PENDING for _, state in results.values()
-            ):
+            is_pending = any(state is RefreshState.PENDING for _, state in results.values())
+            if not rollout.is_outdated or is_pending:
                 return list(results.values())
-            digest = newest
+            digest = rollout.tag.newest or ""
 
     async def _refresh_nodes(self, rollout: _Rollout, is_included: Callable[[Node], bool]) -> None:
         nodes = [node for node in await self._list_nodes(rollout.image) if is_included(node)]
@@ -157,7 +159,7 @@ class NodeRefresher:
                 self._report(rollout, node, 0.0, node.unavailable_because)
 
     async def _list_nodes(self, image: Image) -> list[Node]:
-        nodes = await retry(lambda: self._try(self._nodes.all), NODE_LIST_PAUSES_SECONDS)
+        nodes = await retry(lambda: or_none(self._nodes.all()), NODE_LIST_PAUSES_SECONDS)
         if nodes is None:
             self._emit(Notice(f"Docker did not list the nodes. Run: autoregistry refresh {image}"))
         return nodes or []
@@ -171,7 +173,6 @@ class NodeRefresher:
         """Refresh a node again after each pause, until the result is final."""
         for pause in RECHECK_PAUSES_SECONDS:
             await asyncio.sleep(pause)
-            rollout.uses.pop(node.cluster, None)
             if await self._attempt(rollout, node):
                 return
 
@@ -188,7 +189,10 @@ class NodeRefresher:
             return True
         before = rollout.states[node]
         rollout.states[node] = RefreshState.CURRENT
-        if rollout.restarts_late_nodes and _is_refreshed(before, has_pulled=attempt.has_pulled):
+        # A node that had the image already needs a restart only if it had to pull: an earlier pull of its own had put
+        # the old image back.
+        is_refreshed = before is not RefreshState.CURRENT or attempt.has_pulled
+        if rollout.restarts_late_nodes and is_refreshed:
             self._start(self._restart_outdated(rollout))
         if attempt.has_pulled:
             self._report(rollout, node, time.monotonic() - began, "")
@@ -206,20 +210,17 @@ class NodeRefresher:
 
         Return None if the node is not attached, or a newer digest than that of the rollout is known.
         """
-        if not await self._call(self._nodes.endpoints, node, self._names.primary):
+        if not await self._nodes.is_attached(node):
             return None
         rollout.states.setdefault(node, RefreshState.PENDING)
         lock = self._locks.setdefault((node.name, rollout.image), asyncio.Lock())
-        async with lock, self._slots[node.name]:
-            if self._newest.get(rollout.image) != rollout.newest_at_start:
-                return None
-            return await self._pull_if_needed(rollout, node)
+        async with lock:
+            return None if rollout.is_outdated else await self._pull_if_needed(rollout, node)
 
     async def _pull_if_needed(self, rollout: _Rollout, node: Node) -> _Attempt:
-        digests = await self._call(self._nodes.images_on, node)
-        uses = self._start(
-            self._uses_on(node, rollout)
-        )  # not awaited yet: an old copy decides alone
+        digests = await self._nodes.images(node)
+        # Not awaited yet: an old copy decides alone.
+        uses = self._start(self._uses_on(node, rollout.image))
         copies = [r for r in self._names.docker_references(rollout.image) if r in digests]
         old = [reference for reference in copies if rollout.digest not in digests[reference]]
         waiting = [] if old else [use for use in await uses if use.waiting_because]
@@ -229,24 +230,18 @@ class NodeRefresher:
         if to_pull and rollout.states[node] is not RefreshState.FAILED:
             self._emit(NodeRefreshing(node.cluster, node.name, rollout.image))
         for reference in to_pull:
-            await self._call(self._nodes.pull, node, reference)
-        if waiting:
-            with suppress(AutoregistryError):  # they have been deleted, or start by themselves
-                await self._call(wake_pods, self._nodes, node.cluster, waiting, rollout.digest)
+            await self._nodes.pull(node, reference)
+        if waiting:  # unless they have been deleted, or start by themselves
+            await or_none(self._nodes.change(node.cluster, wake_pods, waiting, rollout.digest))
         starting = [use for use in await uses if not use.waiting_because]
         may_revert = any(not use.digest or not copies for use in starting)
         return _Attempt(has_pulled=bool(to_pull), is_final=not may_revert)
 
-    async def _uses_on(self, node: Node, rollout: _Rollout) -> list[ContainerUse]:
+    async def _uses_on(self, node: Node, image: Image) -> list[ContainerUse]:
         """Return the uses of the image by the node's pods; none if the cluster's API server does not answer."""
-        if node.cluster not in rollout.uses:
-            rollout.uses[node.cluster] = self._start(self._uses_in(node.cluster))
-        references = self._names.docker_references(rollout.image)
-        uses = await rollout.uses[node.cluster]
+        references = self._names.docker_references(image)
+        uses = await or_none(self._nodes.uses(node.cluster)) or []
         return [use for use in uses if use.node == node.name and use.reference in references]
-
-    async def _uses_in(self, cluster: str) -> list[ContainerUse]:
-        return await self._try(self._nodes.container_uses, cluster) or []
 
     def _report(self, rollout: _Rollout, node: Node, seconds: float, cause: str) -> None:
         event = NodeRefreshed(
@@ -256,40 +251,20 @@ class NodeRefresher:
         self._emit(event)
 
     async def _restart_outdated(self, rollout: _Rollout) -> None:
-        """Restart what runs an old copy, except on nodes that do not have the new one yet."""
-        behind = {n.name for n, state in rollout.states.items() if state != RefreshState.CURRENT}
+        """Restart what runs an old copy on the nodes that have the new one."""
+        current = [node for node, s in rollout.states.items() if s is RefreshState.CURRENT]
+        restarts = (self._restart_in(*members, rollout) for members in by_cluster(current).items())
+        await asyncio.gather(*restarts)
+
+    async def _restart_in(self, cluster: str, members: list[Node], rollout: _Rollout) -> None:
         references = frozenset(self._names.docker_references(rollout.image))
-        registry = self._names.primary
-        restarted = await self._try(restart_outdated, self._nodes, registry, references, behind)
-        for cluster, workload in restarted or []:
+        restart = self._nodes.change(cluster, restart_outdated, members, references)
+        for workload in await or_none(restart) or []:
             self._emit(WorkloadRestarted(cluster, str(workload), rollout.image))
 
     def _start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Start a task that goes on if nothing awaits it any more."""
         return self._background.once("refresh of nodes", work)
-
-    async def _try(self, function: Callable[..., _T], *args: Any) -> _T | None:  # noqa: ANN401  # as in `_call`
-        """Call a function in a thread. Return None if Docker or the cluster does not answer."""
-        try:
-            return await self._call(function, *args)
-        except AutoregistryError:
-            return None
-
-    async def _call(self, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401  # the function's own arguments
-        """Call a function, which blocks, in a thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(function, *args))
-
-
-def _is_refreshed(before: RefreshState, *, has_pulled: bool) -> bool:
-    """Return True if a successful attempt has changed the state of its node."""
-    match before:
-        case RefreshState.PENDING:  # its first attempt has ended
-            return True
-        case RefreshState.FAILED:  # it has recovered, perhaps by a pull of its own
-            return True
-        case _:  # it had the image: a pull means that an earlier one had put the old image back
-            return has_pulled
 
 
 def _cause(node: Node, message: str) -> str:

@@ -6,40 +6,36 @@ waits for this check.
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
-from autoregistry.cluster.nodes import Nodes
 from autoregistry.decision import Unreachable
 from autoregistry.engine.images import Images
 from autoregistry.engine.platforms import platform_mismatch
-from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.background import Background
 from autoregistry.proxy.pull.docker import AsyncDocker
+from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 
 
 class PlatformCheck:
     """Compares the platforms of images with that of the nodes."""
 
-    def __init__(self, docker: AsyncDocker, nodes: Nodes, names: RegistryNames, emit: Emit) -> None:
+    def __init__(
+        self,
+        docker: AsyncDocker,
+        nodes: AsyncNodes,
+        names: RegistryNames,
+        emit: Emit,
+        background: Background,
+    ) -> None:
         self._docker = docker
         self._nodes = nodes
         self._names = names
         self._emit = emit
-        self._threads = ThreadPoolExecutor(1, "platforms")
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._background = background
 
     def check(self, image: Image) -> None:
         """Emit a notice if no node can run the image. Call it in the event loop's thread."""
-        task = asyncio.create_task(self._check(image))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.once(f"platform check of {image}", self._check(image))
 
     async def _check(self, image: Image) -> None:
         if remark := await self.remark(image):
@@ -50,12 +46,7 @@ class PlatformCheck:
         mismatch = await self._docker.call(lambda images: self._mismatch(images, image))
         if isinstance(mismatch, Unreachable) or not mismatch:
             return ""
-        loop, registry = asyncio.get_running_loop(), self._names.primary
-        try:
-            nodes = await loop.run_in_executor(self._threads, self._nodes.attached, registry)
-        except AutoregistryError:
-            return ""
-        return mismatch if nodes else ""
+        return mismatch if await or_none(self._nodes.attached()) else ""
 
     def _mismatch(self, images: Images, image: Image) -> str:
         """Compare the image's platforms with Docker's, which the nodes share as containers of this Docker."""

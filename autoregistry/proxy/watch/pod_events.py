@@ -7,38 +7,29 @@ left out.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
-from autoregistry.cluster.nodes import Nodes
 from autoregistry.cluster.workloads import by_cluster, create_pod_event
-from autoregistry.errors import AutoregistryError
 from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.background import Background
+from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 
 FIRST_EVENT_SECONDS = 2.0
 NEXT_EVENT_SECONDS = 15.0
-# An image uses at most one of them, however often its push fails and however slow a cluster is.
-POD_EVENT_THREADS = 4
 
 
 class PodEvents:
-    """Follows pushes and writes Events: one at a time for each image, and only the newest."""
+    """Follows pushes and writes Events: one at a time for each image and cluster, and only the newest."""
 
-    def __init__(self, nodes: Nodes, names: RegistryNames) -> None:
+    def __init__(self, nodes: AsyncNodes, names: RegistryNames, background: Background) -> None:
         self._nodes = nodes
         self._names = names
-        self._threads = ThreadPoolExecutor(POD_EVENT_THREADS, "pod-events")
+        self._background = background
         self._percent: dict[Image, int] = {}
         self._pushing: dict[Image, asyncio.Task[None]] = {}
         self._next: dict[Image, tuple[str, str]] = {}
         """Reason and message of the next Event."""
-        self._writing: dict[Image, asyncio.Task[None]] = {}
-
-    def close(self) -> None:
-        for task in (*self._pushing.values(), *self._writing.values()):
-            task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._writing: set[Image] = set()
 
     def handle(self, event: Event) -> None:
         """Handle one event of the proxy, in the event loop's thread."""
@@ -47,7 +38,8 @@ class PodEvents:
                 self._next.pop(image, None)
                 self._percent[image] = 0
                 if image not in self._pushing:
-                    self._pushing[image] = asyncio.create_task(self._report_progress(image))
+                    progress = self._report_progress(image)
+                    self._pushing[image] = self._background.once(f"pod events of {image}", progress)
             case PushProgress(image, done, total) if total and image in self._percent:
                 self._percent[image] = 100 * done // total
             case PushFinished(image):
@@ -71,22 +63,21 @@ class PodEvents:
     def _write(self, image: Image, reason: str, message: str) -> None:
         self._next[image] = (reason, f"autoregistry: {message}")
         if image not in self._writing:
-            self._writing[image] = asyncio.create_task(self._write_all(image))
+            self._writing.add(image)
+            self._background.once(f"pod events of {image}", self._write_all(image))
 
     async def _write_all(self, image: Image) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while event := self._next.pop(image, None):
-                await loop.run_in_executor(self._threads, self._create, image, *event)
+                clusters = by_cluster(await or_none(self._nodes.attached()) or [])
+                await asyncio.gather(*(self._write_in(c, image, *event) for c in clusters))
         finally:
-            del self._writing[image]
+            self._writing.discard(image)
 
-    def _create(self, image: Image, reason: str, message: str) -> None:
-        """Create the Event on every pod that does not run the image yet."""
+    async def _write_in(self, cluster: str, image: Image, reason: str, message: str) -> None:
+        """Create the Event on every pod of a cluster that does not run the image yet."""
         references = self._names.docker_references(image)
-        with suppress(AutoregistryError):
-            for cluster in by_cluster(self._nodes.attached(self._names.primary)):
-                with suppress(AutoregistryError):
-                    for use in self._nodes.container_uses(cluster):
-                        if use.reference in references and not use.digest:
-                            create_pod_event(self._nodes, cluster, use, reason, message)
+        for use in await or_none(self._nodes.uses(cluster)) or []:
+            if use.reference in references and not use.digest:
+                change = self._nodes.change(cluster, create_pod_event, use, reason, message)
+                await or_none(change)

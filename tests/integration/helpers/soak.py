@@ -23,16 +23,13 @@ from typing import Any
 import httpx
 
 from autoregistry.names import MANIFEST_TYPES
-from autoregistry.proxy.watch import pod_events
 from autoregistry.settings import DOCKER_CALL_THREADS, DOCKER_LIST_THREADS, PUSH_THREADS
 from dev.lab import Docker, Registry, tool
 from tests.integration.helpers.serving import Serve, wait_for
 
 IMAGES = ("faults/one:dev", "faults/two:dev")
-# One loop, one follower of events, and short-lived threads.
-MOST_THREADS = (
-    PUSH_THREADS + DOCKER_CALL_THREADS + DOCKER_LIST_THREADS + pod_events.POD_EVENT_THREADS + 6
-)
+# One loop, one follower of events, and threads for work in the background.
+MOST_THREADS = PUSH_THREADS + DOCKER_CALL_THREADS + DOCKER_LIST_THREADS + 10
 MOST_SOCKETS_MORE = PUSH_THREADS + DOCKER_CALL_THREADS
 RECOVERY_SECONDS = 60.0
 # Docker retries an upload four times, after 5, 10, 15 and 20 s.

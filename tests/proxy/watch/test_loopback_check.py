@@ -7,6 +7,7 @@ import pytest
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Event, Notice, PullSeen
 from autoregistry.names import Manifest
+from autoregistry.proxy.background import Background
 from autoregistry.proxy.watch import loopback_check
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
 
@@ -22,7 +23,7 @@ async def test_query_that_arrives_is_not_reported() -> None:
         repository, _, nonce = reference.removeprefix("localhost:5000/").partition(":")
         assert check.recognises(PullSeen(Manifest(repository, nonce), "docker/28.5.2"))
 
-    check = LoopbackCheck(query, "localhost:5000", emitted.append)
+    check = LoopbackCheck(query, "localhost:5000", emitted.append, Background(emitted.append))
     await check.run()
 
     assert check.broken is None
@@ -31,7 +32,9 @@ async def test_query_that_arrives_is_not_reported() -> None:
 
 async def test_query_that_goes_elsewhere_is_one_named_error() -> None:
     emitted: list[Event] = []
-    check = LoopbackCheck(lambda _: None, "localhost:5000", emitted.append)
+    check = LoopbackCheck(
+        lambda _: None, "localhost:5000", emitted.append, Background(emitted.append)
+    )
     await check.run()
 
     assert check.broken is not None
@@ -49,14 +52,16 @@ async def test_query_is_repeated_while_docker_is_away(monkeypatch: pytest.Monkey
         if len(queries) < 3:
             raise DockerUnreachable("Docker does not answer")
 
-    check = LoopbackCheck(query, "localhost:5000", emitted.append)
+    check = LoopbackCheck(query, "localhost:5000", emitted.append, Background(emitted.append))
     await check.run()
 
     assert len(queries) == 3
 
 
 def test_other_pulls_are_not_taken_for_the_query() -> None:
-    check = LoopbackCheck(lambda _: None, "localhost:5000", _must_not_emit)
+    check = LoopbackCheck(
+        lambda _: None, "localhost:5000", _must_not_emit, Background(_must_not_emit)
+    )
 
     assert not check.recognises(PullSeen(Manifest(loopback_check.PROBE_NAME, "dev"), "x"))
     assert not check.recognises(Notice("x"))

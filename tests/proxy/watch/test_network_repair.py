@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+
+import pytest
 
 from autoregistry.cluster.addresses import Collision
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Event, Notice
+from autoregistry.proxy.background import Background
+from autoregistry.proxy.watch import network_repair
 from autoregistry.proxy.watch.docker_events import Connected, NodeRemoved, NodeStarted
 from autoregistry.proxy.watch.network_repair import NetworkRepair
 
 
-async def test_networks_are_repaired_after_each_event() -> None:
+async def test_networks_are_repaired_after_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = Collision("k3d-dev", "10.0.0.3", "server", "agent", is_by_chance=True)
     results: list[list[Collision] | None] = [[], [taken], None]
     calls: list[str] = []
@@ -38,16 +41,15 @@ async def test_networks_are_repaired_after_each_event() -> None:
         if len(notices) == len({"address given back", "network left", "network joined"}):
             everything.set()
 
-    repair = NetworkRepair(give_back, leave_gone, rejoin, emit, 0.01)
+    monkeypatch.setattr(network_repair, "ADDRESS_CHECK_SECONDS", 0.01)
+    background = Background(emit)
+    repair = NetworkRepair(give_back, leave_gone, rejoin, emit, background)
     for event in (Connected(0.0), NodeRemoved("old"), NodeStarted("server", "dev", "server")):
         repair.handle(event)
-    running = asyncio.create_task(repair.run())
+    background.permanently("network-repair", repair.run)
     async with asyncio.timeout(10):
         await everything.wait()
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
-    repair.close()
+    await background.stop()
 
     assert calls == ["leave", "rejoin", "leave", "rejoin"]
     assert set(notices) == {
@@ -57,7 +59,9 @@ async def test_networks_are_repaired_after_each_event() -> None:
     }
 
 
-async def test_addresses_are_checked_again_each_time_docker_is_connected() -> None:
+async def test_addresses_are_checked_again_each_time_docker_is_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     checks = 0
     rounds = asyncio.Semaphore(0)
     loop = asyncio.get_running_loop()
@@ -68,15 +72,14 @@ async def test_addresses_are_checked_again_each_time_docker_is_connected() -> No
         loop.call_soon_threadsafe(rounds.release)
         return []
 
-    repair = NetworkRepair(give_back, list, list, lambda _: None, 3600)
-    running = asyncio.create_task(repair.run())
+    monkeypatch.setattr(network_repair, "ADDRESS_CHECK_SECONDS", 3600)
+    background = Background(lambda _: None)
+    repair = NetworkRepair(give_back, list, list, lambda _: None, background)
+    background.permanently("network-repair", repair.run)
     async with asyncio.timeout(10):
         for _ in range(2):
             repair.handle(Connected(0.0))
             await rounds.acquire()
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
-    repair.close()
+    await background.stop()
 
     assert checks == 2

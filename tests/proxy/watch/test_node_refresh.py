@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,13 @@ import pytest
 from autoregistry import api_paths
 from autoregistry.cluster.pods import ContainerUse, Workload
 from autoregistry.engine.events import ContainerEvent
+from autoregistry.errors import ClusterRefused
 from autoregistry.events import Event, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.image_state import RefreshState
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.background import Background
 from autoregistry.proxy.watch import node_refresh
+from autoregistry.proxy.watch.async_nodes import AsyncNodes
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from tests.fakes.docker import MANIFEST_TYPE, FakeImage
 from tests.fakes.nodes import FakeNodes, node, waiting
@@ -42,10 +45,10 @@ async def lone() -> AsyncIterator[Lone]:
     lone = Lone()
     background = Background(lone.events.append)
     names = RegistryNames(NAME, ())
-    lone.refresher = NodeRefresher(lone.nodes, names, lone.events.append, background)
+    nodes = AsyncNodes(lone.nodes, names, background)
+    lone.refresher = NodeRefresher(nodes, names, lone.events.append, background)
     yield lone
     await background.stop()
-    lone.refresher.close()
 
 
 def _refreshed(lab: Lab | Lone) -> list[tuple[str, str]]:
@@ -125,6 +128,70 @@ async def test_node_that_hangs_is_reported_and_the_others_get_the_next_builds(
     assert [pulled for pulled in lab.nodes.pulled if pulled[0] == "b"] == [("b", APP)] * 3
 
 
+async def test_node_that_hangs_delays_no_other_node_however_many_images_change(lone: Lone) -> None:
+    """review 11: it took all 32 threads, and was queried once for each image."""
+    wakes = threading.Event()
+    queried: list[str] = []
+
+    def hang(name: str) -> None:
+        queried.append(name)
+        if name == "hung":
+            wakes.wait(20)
+            raise ClusterRefused("hung did not answer when its mirrors were read")
+
+    lone.nodes.before_endpoints = hang
+    images = [Image("app", f"v{number}") for number in range(64)]
+    old = {f"{NAME}/{image}": OLD for image in images}
+    lone.nodes.images = {node("hung"): old, node("healthy"): old}
+
+    for image in images:
+        lone.refresher.changed(image, "sha256:new")
+    await until(lambda: len(_refreshed(lone)) == len(images))
+    before = _refreshed(lone)
+    wakes.set()
+    await until(lambda: len(_refreshed(lone)) == 2 * len(images))
+
+    assert before == [("healthy", "")] * len(images)
+    assert set(_refreshed(lone)[len(images) :]) == {
+        ("hung", "did not answer when its mirrors were read")
+    }
+    assert max(map(queried.count, ("hung", "healthy"))) <= 4
+
+
+async def test_tag_is_forgotten_when_its_rollout_is_over(lone: Lone) -> None:
+    """review E: every tag that ever changed was kept."""
+    lone.nodes.images = {node("a"): {APP: OLD}}
+    lone.refresher.changed(IMAGE, "sha256:v2")
+    await until(lambda: _refreshed(lone))
+    await asyncio.sleep(0.1)
+    gc.collect()
+
+    assert len(lone.refresher._tags) == 0
+
+
+async def test_internal_error_in_a_node_is_a_failure_of_that_node(
+    lone: Lone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """review 10: `crictl` that prints half a line ended the refresh of the node silently."""
+    monkeypatch.setattr(node_refresh, "RECHECK_PAUSES_SECONDS", (0.05,) * 100)
+    lone.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
+    lone.nodes.garbled.add("a")
+
+    results = await lone.refresher.refresh(IMAGE, "sha256:v2")
+    await asyncio.sleep(0.2)
+    lone.nodes.garbled.clear()
+    await until(lambda: ("a", APP) in lone.nodes.pulled)
+
+    cause = "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
+    assert {r.node: (state, r.cause) for r, state in results} == {
+        "a": (RefreshState.FAILED, f"internal error ({cause})"),
+        "b": (RefreshState.CURRENT, ""),
+    }
+    assert [Notice(f"internal error in images of a ({cause})")] == [
+        event for event in lone.events if isinstance(event, Notice)
+    ]
+
+
 async def test_node_that_hangs_does_not_delay_the_next_build_on_other_nodes(lab: Lab) -> None:
     lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
     lab.nodes.hung = {"a": (wakes := threading.Event())}
@@ -196,13 +263,13 @@ async def test_workloads_on_a_node_that_recovers_while_another_is_slow_are_resta
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True)
     lab.docker.build(APP, "v2")
-    lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
     lab.nodes.silent.add("a")
     lab.nodes.hung = {"b": (wakes := threading.Event())}
     lab.nodes.pods = [
         ContainerUse(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")
     ]
     async with lab.serving():
+        lab.nodes.images = {node("a"): {APP: OLD}, node("b"): {APP: OLD}}
         await lab.pull()
         await until(lambda: _refreshed(lab))
         lab.nodes.silent.clear()
@@ -312,10 +379,9 @@ async def test_node_whose_mirrors_cannot_be_read_is_reported(lab: Lab) -> None:
 
 async def test_node_that_starts_pulls_what_has_changed_in_the_meantime(lab: Lab) -> None:
     changed, same, unknown = (f"{NAME}/{name}:dev" for name in ("changed", "same", "unknown"))
-    lab.docker.build(changed, "v2")
-    current = frozenset({lab.docker.build(same, "v1").digest})
-    for name in ("changed:dev", "same:dev"):
-        await lab.pull(name)
+    new, current = FakeImage("v2"), frozenset({FakeImage("v1").digest})
+    lab.registry.put("changed", "dev", MANIFEST_TYPE, new.manifest)
+    lab.registry.put("same", "dev", MANIFEST_TYPE, FakeImage("v1").manifest)
     held = {changed: OLD, same: current, unknown: OLD, "docker.io/library/busybox:latest": OLD}
     lab.nodes.images = {node("a"): held, node("b"): {changed: OLD}}
 
@@ -354,10 +420,10 @@ async def test_workloads_with_an_old_copy_are_restarted_if_that_is_enabled(idle_
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True)
     built = lab.docker.build(APP, "v2")
-    lab.nodes.images = {node("a"): {APP: frozenset({built.digest})}}
     workload = Workload("shop", "Deployment", "app")
     lab.nodes.pods = [ContainerUse(workload, "app-1", "a", APP, "sha256:old", "IfNotPresent")]
     async with lab.serving():
+        lab.nodes.images = {node("a"): {APP: frozenset({built.digest})}}
         await lab.pull()
         await until(lambda: lab.nodes.kubectl_calls)
 
@@ -371,16 +437,16 @@ async def test_workloads_with_an_old_copy_are_restarted_if_that_is_enabled(idle_
 async def test_workloads_on_a_late_node_are_restarted_after_its_pull(
     idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.3)
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True)
     lab.docker.build(APP, "v2")
-    lab.nodes.images = {node("a"): {APP: OLD}}
     lab.nodes.hung = {"a": (wakes := threading.Event())}
     lab.nodes.pods = [
         ContainerUse(Workload("shop", "Deployment", "app"), "app-1", "a", APP, "sha256:x", "")
     ]
     async with lab.serving():
+        lab.nodes.images = {node("a"): {APP: OLD}}
         await lab.pull()
         await until(lambda: _refreshed(lab) == [("a", "not finished after 0 s")])
         await asyncio.sleep(0.2)
@@ -399,10 +465,10 @@ async def test_workloads_are_restarted_again_only_if_an_earlier_pull_put_the_old
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True)
     built = lab.docker.build(APP, "v2")
-    lab.nodes.images = {node("a"): {APP: frozenset({built.digest})}}
     starting = replace(waiting("a", APP), waiting_because="")
     lab.nodes.pods = [starting, replace(starting, digest="sha256:x")]
     async with lab.serving():
+        lab.nodes.images = {node("a"): {APP: frozenset({built.digest})}}
         await lab.pull()
         await until(lambda: lab.nodes.kubectl_calls)
         await asyncio.sleep(0.3)
@@ -417,7 +483,7 @@ async def test_workloads_are_restarted_again_only_if_an_earlier_pull_put_the_old
 async def test_requested_refresh_restarts_nothing(
     idle_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(node_refresh, "LATE_SECONDS", 0.3)
     lab = idle_lab
     lab.settings = replace(lab.settings, restart_workloads=True, refresh=False)
     lab.nodes.hung = {"a": (wakes := threading.Event())}

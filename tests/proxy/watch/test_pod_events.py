@@ -11,7 +11,9 @@ import pytest
 
 from autoregistry.events import PushFailed, PushFinished, PushStarted
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.watch.pod_events import POD_EVENT_THREADS, PodEvents
+from autoregistry.proxy.background import THREADS_PER_NAME, Background
+from autoregistry.proxy.watch.async_nodes import AsyncNodes
+from autoregistry.proxy.watch.pod_events import PodEvents
 from tests.fakes.nodes import FakeNodes, node, waiting
 from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.waiting import until
@@ -35,6 +37,11 @@ class SlowForBroken(FakeNodes):
         return [json.loads(text)["message"] for _, _, text in self.kubectl_calls]
 
 
+def _pod_events(nodes: FakeNodes) -> tuple[PodEvents, Background]:
+    names, background = RegistryNames(NAME, ()), Background(lambda _: None)
+    return PodEvents(AsyncNodes(nodes, names, background), names, background), background
+
+
 async def test_image_that_fails_repeatedly_does_not_delay_the_events_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -42,9 +49,9 @@ async def test_image_that_fails_repeatedly_does_not_delay_the_events_of_another(
     server = node("k3d-dev-server-0")
     nodes = SlowForBroken({server: {}})
     nodes.pods = [waiting(server.name, f"{NAME}/{image}") for image in (BROKEN, SHORT)]
-    pod_events = PodEvents(nodes, RegistryNames(NAME, ()))
+    pod_events, background = _pod_events(nodes)
 
-    for number in range(2 * POD_EVENT_THREADS):
+    for number in range(2 * THREADS_PER_NAME):
         pod_events.handle(PushStarted(BROKEN, "sha256:aa", "missing"))
         await asyncio.sleep(0)  # long enough for the first Event
         await asyncio.sleep(0)
@@ -55,7 +62,7 @@ async def test_image_that_fails_repeatedly_does_not_delay_the_events_of_another(
     nodes.release.set()
     pod_events.handle(PushFailed(BROKEN, "the last cause"))
     await until(lambda: len(nodes.messages()) == 3)
-    pod_events.close()
+    await background.stop()
     assert nodes.messages()[-1].endswith("the last cause")
 
 
@@ -63,7 +70,7 @@ async def test_failure_that_is_outdated_before_it_is_written_is_dropped() -> Non
     server = node("k3d-dev-server-0")
     nodes = SlowForBroken({server: {}})
     nodes.pods = [waiting(server.name, f"{NAME}/{BROKEN}")]
-    pod_events = PodEvents(nodes, RegistryNames(NAME, ()))
+    pod_events, background = _pod_events(nodes)
 
     pod_events.handle(PushFailed(BROKEN, "disk full"))
     await asyncio.sleep(0)  # the first Event is being written
@@ -72,7 +79,7 @@ async def test_failure_that_is_outdated_before_it_is_written_is_dropped() -> Non
     nodes.release.set()
     await until(lambda: nodes.messages() != [])
     await asyncio.sleep(0.2)
-    pod_events.close()
+    await background.stop()
 
     assert nodes.messages() == [f"autoregistry: {BROKEN} could not be pushed: disk full"]
 
