@@ -67,14 +67,16 @@ STATE_OF_VERDICT = {
 }
 
 _PUSH_IT = "autoregistry push {image}"
+_BUILD = "docker build -t {registry}/{image} ."
+_WAITS = ("the next pull waits until Docker has pushed the image", _PUSH_IT)
 _NEXT_PULL = {
     ImageState.IN_STEP: ("the next pull is answered immediately", ""),
     ImageState.NODES_BEHIND: (
         "a node with an older copy does not pull again by itself (imagePullPolicy: IfNotPresent)",
         "autoregistry restart {image}",
     ),
-    ImageState.BEHIND: ("the next pull waits until Docker has pushed the image", _PUSH_IT),
-    ImageState.ONLY_IN_DOCKER: ("the next pull waits until Docker has pushed the image", _PUSH_IT),
+    ImageState.BEHIND: _WAITS,
+    ImageState.ONLY_IN_DOCKER: _WAITS,
     ImageState.ONLY_IN_REGISTRY: ("the next pull gets the registry's image", ""),
     ImageState.PUSHED_MANUALLY: (
         "the next pull gets the manually pushed image, until Docker's image changes",
@@ -87,13 +89,10 @@ _NEXT_PULL = {
     ImageState.STALE: ("the next pull fails with this reason until the push succeeds", _PUSH_IT),
     ImageState.UNREADABLE: (
         "the next pull fails until the registry can read the image or it is pushed again",
-        _PUSH_IT,
+        _BUILD,
     ),
-    ImageState.NOWHERE: (
-        "the next pull fails with 404 (not found)",
-        "docker build -t {registry}/{image} .",
-    ),
-    ImageState.DOCKER_UNREACHABLE: ("the next pull gets the registry's image", "docker info"),
+    ImageState.NOWHERE: ("the next pull fails with 404 (not found)", _BUILD),
+    ImageState.DOCKER_UNREACHABLE: ("the next pull gets what the registry has", "docker info"),
 }
 
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from autoregistry.decision import RegistryImage, Unreachable, Verdict
+from autoregistry.decision import RegistryImage, Unreachable, Unreadable, Verdict
 from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import STATE_OF_VERDICT, ImageState
 from autoregistry.names import Image, RegistryNames, parse_image
@@ -127,14 +127,19 @@ class Inventory:
 
 def state_of(facts: Comparison, copies: tuple[NodeCopy, ...]) -> tuple[ImageState, str]:
     """Return the state of an image and the sentence that explains it."""
-    old = [copy.node for copy in copies if copy.digest and not copy.is_current]
-    reason = facts.verdict.value
-    failure = facts.record.stale_because
+    reason, failure = facts.verdict.value, facts.record.stale_because
     if facts.verdict.must_push and failure not in (None, CUT_OFF, NEWER_BUILD):
         return ImageState.STALE, f"{reason}, and it could not be pushed: {failure}"
-    if facts.verdict is Verdict.ONLY_IN_REGISTRY and not isinstance(facts.registry, RegistryImage):
-        return ImageState.NOWHERE, "neither Docker nor the registry has it"
+    if facts.verdict in (Verdict.ONLY_IN_REGISTRY, Verdict.DOCKER_UNREACHABLE):
+        if facts.registry is Unreadable.TAG:
+            docker = (
+                "Docker has no such image" if facts.local is None else "Docker cannot be reached"
+            )
+            return ImageState.UNREADABLE, f"{docker}, and the registry cannot read this tag"
+        if facts.local is None and facts.registry is None:
+            return ImageState.NOWHERE, "neither Docker nor the registry has it"
     state = STATE_OF_VERDICT[facts.verdict]
+    old = [copy.node for copy in copies if copy.digest and not copy.is_current]
     if not old or facts.verdict.must_push or not isinstance(facts.registry, RegistryImage):
         return state, reason
     old_copies = f"an older copy is on {', '.join(old)}"

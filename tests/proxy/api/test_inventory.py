@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from autoregistry.decision import LocalImage, RegistryImage, TagRecord, Unreachable, Verdict
+from autoregistry.decision import (
+    LocalImage,
+    RegistryImage,
+    TagRecord,
+    Unreachable,
+    Unreadable,
+    Verdict,
+)
 from autoregistry.image_state import ImageState
 from autoregistry.proxy.api.inventory import state_of
 from autoregistry.proxy.api.node_inventory import NodeCopy
@@ -57,6 +64,21 @@ OLD_COPY = "an older copy is on k3d-dev-server-0"
             Comparison(None, None, Verdict.ONLY_IN_REGISTRY, TagRecord()),
             ImageState.NOWHERE,
             "neither Docker nor the registry has it",
+        ),
+        (
+            Comparison(None, Unreadable.TAG, Verdict.ONLY_IN_REGISTRY, TagRecord()),
+            ImageState.UNREADABLE,
+            "Docker has no such image, and the registry cannot read this tag",
+        ),
+        (
+            Comparison(UNREACHABLE, Unreadable.TAG, Verdict.DOCKER_UNREACHABLE, TagRecord()),
+            ImageState.UNREADABLE,
+            "Docker cannot be reached, and the registry cannot read this tag",
+        ),
+        (
+            Comparison(UNREACHABLE, None, Verdict.DOCKER_UNREACHABLE, TagRecord()),
+            ImageState.DOCKER_UNREACHABLE,
+            Verdict.DOCKER_UNREACHABLE.value,
         ),
         (
             Comparison(LOCAL, OTHER, Verdict.DIFFERS, TagRecord(stale_because=CUT_OFF)),
