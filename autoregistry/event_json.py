@@ -62,16 +62,11 @@ def _value(name: str, payload: dict[str, Any]) -> object:
                 raise ValueError(value)
             return image
         case "manifest":
-            return _manifest(str(value), payload.get("namespace"))
+            repository, at, reference = str(value).partition("@")
+            if not at:
+                repository, _, reference = str(value).rpartition(":")
+            namespace = payload.get("namespace")
+            return Manifest(repository, Digest(reference) if at else reference, namespace)
         case "answer":
             return _ANSWERS[value]
-        case _:
-            return value
-
-
-def _manifest(text: str, namespace: str | None) -> Manifest:
-    repository, at, digest = text.partition("@")
-    if at:
-        return Manifest(repository, Digest(digest), namespace)
-    repository, _, tag = text.rpartition(":")
-    return Manifest(repository, tag, namespace)
+    return value

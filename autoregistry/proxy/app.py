@@ -181,8 +181,8 @@ class Proxy:
         """One pull: journal, backend, Docker, pushes."""
         settings, names, emit = self.settings, self.settings.names, self._bus.emit
         self._history = History()
-        self._stream = EventStream(self._history, __version__)
-        self._metrics = Metrics(__version__)
+        self._stream = EventStream(self._history)
+        self._metrics = Metrics()
         self._bus.subscribe(self._stream.emit)
         self._bus.subscribe(self._metrics.take)
         state = folder_for(names.primary, settings.state)
@@ -256,9 +256,9 @@ class Proxy:
             self._held,
             self._stream,
             self._history,
-            names,
-            settings.state.expanduser(),
-            __version__,
+            settings,
+            self.journal,
+            self._background,
             self._loopback,
         )
         actions = Actions(

@@ -182,6 +182,25 @@ def test_status_fits_80_columns(up: FakeEngine, typed: Type) -> None:
     assert max(len(line) for line in lines) <= 80
 
 
+def test_status_shows_a_journal_and_background_work_that_fail(up: FakeEngine, typed: Type) -> None:
+    health = {
+        **HEALTH,
+        "journal": "database or disk is full",
+        "background": {"network-repair": "KeyError: 'Id'"},
+    }
+    up.run = lambda argv: (
+        (0, f"200\n{json.dumps(health)}") if argv[-2].endswith("/health") else _ran(argv)
+    )
+
+    lines = typed("status").stdout.splitlines()
+
+    assert lines[4:6] == [
+        "✗ proxy's journal      database or disk is full",
+        "✗ background           network-repair: KeyError: 'Id'",
+    ]
+    assert json.loads(typed("status", "--json").stdout)["proxy"] == health
+
+
 def test_status_without_a_stack_names_the_command(typed: Type) -> None:
     lines = typed("status").stdout.splitlines()
 

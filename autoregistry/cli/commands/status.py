@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from autoregistry.cli.client import Client, serve_options, start_command
 from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cli.output import stdout
 from autoregistry.engine.containers import Container, Containers
-from autoregistry.engine.daemon import Daemon, DaemonInfo
+from autoregistry.engine.daemon import Daemon
 from autoregistry.errors import DockerRefused, ProxyUnreachable
 from autoregistry.image_state import NodeState
 from autoregistry.stack.current import CurrentStack, find_stack
@@ -24,6 +25,8 @@ from autoregistry.stack.options import Options
 
 _REGISTRY_DATA = "/var/lib/registry"
 _SHOWN_PUSHES = 5
+_PARTS = ("docker", "backend", "journal")
+_DOCKER = ("identity", "name", "version", "store")
 _SERVE = "autoregistry serve"
 _MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
 
@@ -105,21 +108,22 @@ def read_status(daemon: Daemon) -> StackStatus:
         client = Client(None, serve)
     elif current.proxy is not None and current.proxy.is_running:
         client = Client(containers, current.options)
-    health, nodes, pushes = _read_proxy(client)
-    clusters = Environment.of(daemon).clusters()
+    health, proxy = _read_proxy(client)
+    nodes = list(proxy.get("nodes") or [])
+    clusters = cluster_rows(Environment(daemon, containers, Nodes(containers)))
     return StackStatus(
         name=(serve or current.options).name,
         published=list(current.proxy.ports.get("5000/tcp", ())) if current.proxy else [],
         run_by=_SERVE if serve is not None else _run_by(current),
         start=_serve_command(serve, clusters) if serve else start_command(current),
         version=__version__,
-        docker=_docker(daemon, info),
+        docker={"host": daemon.host, **{key: getattr(info, key) for key in _DOCKER}},
         containers=[_container(PROXY, current.proxy), _container(BACKEND, current.backend)],
         proxy=health,
         clusters=clusters,
-        nodes=nodes,
+        nodes=[n for n in nodes if n["state"] == NodeState.NO_ANSWER] + stopped_nodes(nodes),
         disk_bytes=_disk_bytes(containers, current.backend),
-        pushes=pushes,
+        pushes=list(proxy.get("pushes") or [])[:_SHOWN_PUSHES],
     )
 
 
@@ -129,24 +133,14 @@ def _serve_command(serve: Options, clusters: list[Cluster]) -> str:
     return f"{_SERVE} --listen {address}:{serve.port}"
 
 
-def _read_proxy(
-    client: Client | None,
-) -> tuple[dict[str, Any] | None, list[dict[str, str]], list[dict[str, Any]]]:
-    """Return the health of the proxy, the nodes that are stopped or do not answer, and the last pushes."""
-    if client is None:
-        return None, [], []
-    with client:
-        try:
+def _read_proxy(client: Client | None) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return the health of the proxy, None if it does not answer, and its status, empty if that cannot be read."""
+    health, payload = None, {}
+    if client is not None:
+        with client, suppress(ProxyUnreachable):
             health = dict(client.get_json(api_paths.HEALTH))
-        except ProxyUnreachable:
-            return None, [], []
-        try:
             payload = client.get_json(api_paths.STATUS)
-        except ProxyUnreachable:
-            payload = {}
-    nodes = list(payload.get("nodes") or [])
-    silent = [node for node in nodes if node["state"] == NodeState.NO_ANSWER]
-    return health, silent + stopped_nodes(nodes), list(payload.get("pushes") or [])[:_SHOWN_PUSHES]
+    return health, payload
 
 
 def stopped_nodes(nodes: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -159,16 +153,6 @@ def _run_by(current: CurrentStack) -> str:
     if not current.containers:
         return ""
     return "docker compose" if current.compose_command else "autoregistry"
-
-
-def _docker(daemon: Daemon, info: DaemonInfo) -> dict[str, str]:
-    return {
-        "host": daemon.host,
-        "identity": info.identity,
-        "name": info.name,
-        "version": info.version,
-        "store": info.store,
-    }
 
 
 def _container(name: str, container: Container | None) -> ContainerStatus:
@@ -202,10 +186,11 @@ def _lines(status: StackStatus) -> list[Text]:
         words = (container.state, container.health, container.image)
         text = ", ".join(word for word in words if word)
         rows.append(_row(container.name, text, is_ok=container.is_healthy))
-    for part in ("docker", "backend"):
-        health = str((status.proxy or {}).get(part, "ok"))
-        if health != "ok":
-            rows.append(_row(f"proxy's {part}", health, is_ok=False))
+    proxy = status.proxy or {}
+    health = [(f"proxy's {part}", proxy.get(part, "ok")) for part in _PARTS]
+    for name, error in proxy.get("background", {}).items():
+        health.append(("background", f"{name}: {error}"))
+    rows += [_row(part, str(state), is_ok=False) for part, state in health if state != "ok"]
     if status.run_by == "docker compose":
         rows.append(_row("run by", status.run_by))
     rows += [_cluster_row(cluster) for cluster in status.clusters]

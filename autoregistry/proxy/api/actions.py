@@ -15,8 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
-from autoregistry.decision import LocalImage, Unreachable, Unreadable, Verdict
+from autoregistry.decision import Unreachable, Unreadable, Verdict
 from autoregistry.errors import BackendUnreachable
+from autoregistry.event_json import to_json
 from autoregistry.image_state import PushState
 from autoregistry.names import Image, RegistryNames
 from autoregistry.proxy.api.history import History
@@ -83,41 +84,42 @@ class Actions:
         payload = {"images": states, "unmatched": unmatched, "last_event_id": last}
         return web.json_response(payload, headers=NO_STORE)
 
-    async def _push(
-        self, image: Image, seconds: float, is_named: bool
-    ) -> dict[str, Any] | None:  # private
+    async def _push(self, image: Image, seconds: float, is_named: bool) -> dict[str, Any] | None:
         """Return the state of the push after at most this time, or None if Docker has no such image.
 
         An image that the user has named in full replaces a manual push. One that only matches a pattern does not.
         """
-        payload = {"image": str(image), "cause": "", "remark": ""}
+        remark = ""
+
+        def result(state: PushState, cause: str = "") -> dict[str, Any]:
+            return {"image": str(image), "state": state, "cause": cause, "remark": remark}
+
         try:
             facts = await self._pushes.compare(image, is_asked=is_named)
             if is_named and facts.verdict is Verdict.PUSHED_MANUALLY:
                 self._pushes.report(image, time.time())
                 facts = await self._pushes.compare(image)
         except BackendUnreachable as exc:
-            return {**payload, "state": PushState.FAILED, "cause": exc.message}
+            return result(PushState.FAILED, exc.message)
         if isinstance(facts.local, Unreachable):
-            return {**payload, "state": PushState.FAILED, "cause": "Docker does not answer"}
-        if not isinstance(facts.local, LocalImage):
+            return result(PushState.FAILED, "Docker does not answer")
+        if facts.local is None:
             return None
-        payload["remark"] = await self._platforms.remark(image)
+        remark = await self._platforms.remark(image)
         if facts.verdict is Verdict.UNREADABLE:
-            return {**payload, "state": PushState.FAILED, "cause": facts.verdict.value}
+            return result(PushState.FAILED, facts.verdict.value)
         if facts.verdict in (Verdict.PUSHED_MANUALLY, Verdict.UNDECIDED):
-            return {**payload, "state": PushState.KEPT, "cause": facts.verdict.value}
+            return result(PushState.KEPT, facts.verdict.value)
         if not facts.verdict.must_push:
-            return {**payload, "state": PushState.IN_STEP}
+            return result(PushState.IN_STEP)
         flight = self._pushes.flight(image, facts.local.identity, facts.verdict)
         if seconds:
             await asyncio.wait({flight}, timeout=seconds)
         if not flight.done():
-            return {**payload, "state": PushState.PUSHING}
-        result = flight.result()
-        if result.error is not None:
-            return {**payload, "state": PushState.FAILED, "cause": result.error.message}
-        return {**payload, "state": PushState.PUSHED, "sentence": str(result)}
+            return result(PushState.PUSHING)
+        if (error := flight.result().error) is not None:
+            return result(PushState.FAILED, error.message)
+        return {**result(PushState.PUSHED), "sentence": str(flight.result())}
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Serve `{"image": "shop/api:dev"}`: nodes that have an old copy, or wait for the image, pull it.
@@ -137,16 +139,7 @@ class Actions:
             return _error(404, f"the registry has no {image}")
         is_dry = body.get("dry_run") is True
         results = [] if is_dry else await self._refresher.refresh(image, digest, cluster=cluster)
-        nodes = [
-            {
-                "cluster": report.cluster,
-                "node": report.node,
-                "seconds": report.seconds,
-                "cause": report.cause,
-                "state": state,
-            }
-            for report, state in results
-        ]
+        nodes = [{**to_json(report), "state": state} for report, state in results]
         payload = {"image": str(image), "digest": digest, "nodes": nodes}
         return web.json_response(payload, headers=NO_STORE)
 

@@ -12,11 +12,12 @@ import json
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from aiohttp import web
 
+from autoregistry import __version__
 from autoregistry.event_json import to_json
 from autoregistry.events import (
     Answer,
@@ -39,22 +40,14 @@ MAX_RECENT = 4000
 UNREAD_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """An encoded event and its position in the order of all events, which has no gaps."""
-
-    n: int
-    text: bytes
-
-
 class EventStream:
     """Sends every event to all connected clients."""
 
-    def __init__(self, history: History, version: str) -> None:
+    def __init__(self, history: History) -> None:
         self._history = history
-        self._version = version
-        self._recent: deque[_Message] = deque(maxlen=MAX_RECENT)
-        self._progress: dict[Image, _Message] = {}
+        # Encoded events with their positions in the order of all events, which has no gaps.
+        self._recent: deque[tuple[int, bytes]] = deque(maxlen=MAX_RECENT)
+        self._progress: dict[Image, tuple[int, bytes]] = {}
         self.running: dict[Image, dict[str, Any]] = {}
         """The latest payload of each running push."""
         self._n = 0
@@ -70,10 +63,10 @@ class EventStream:
         self._track(event, payload)
         self._n += 1
         if isinstance(event, PushProgress):
-            self._progress[event.image] = _Message(self._n, _encode(payload))
+            self._progress[event.image] = (self._n, _encode(payload))
         else:
-            payload = self._history.add(payload).payload if _is_kept(event) else payload
-            self._recent.append(_Message(self._n, _encode(payload)))
+            payload = self._history.add(payload) if _is_kept(event) else payload
+            self._recent.append((self._n, _encode(payload)))
         self._has_news.set()
         self._has_news = asyncio.Event()
 
@@ -118,17 +111,17 @@ class EventStream:
     async def _send(self, response: web.StreamResponse, after: EventId | None) -> None:
         # No await between these reads, so that no event is missed or sent twice.
         cursor = self._n
-        missed = [e for e in self._history.entries if after is not None and e.id > after]
+        missed = [e.payload for e in self._history.entries if after is not None and e.id > after]
         hello = {
             "type": "hello",
-            "version": self._version,
+            "version": __version__,
             "id": str(self._history.last),
             "is_complete": after is None or self._history.is_complete_since(after),
         }
-        running = [message.text for message in self._progress.values()]
+        running = [text for _, text in self._progress.values()]
         await _write(response, b"retry: 1000\n\n")
-        for entry in missed:  # encoded as it is sent: many clients may have missed much
-            await _write(response, _encode(entry.payload))
+        for payload in missed:  # encoded as it is sent: many clients may have missed much
+            await _write(response, _encode(payload))
         for text in (*running, _encode(hello)):
             await _write(response, text)
         while not self._is_closed:
@@ -139,28 +132,21 @@ class EventStream:
                 except TimeoutError:
                     await _write(response, b": still here\n\n")
                 continue
-            news = []
-            for message in reversed(self._recent):
-                if message.n <= cursor:
-                    break
-                news.append(message)
+            news = list(takewhile(lambda item: item[0] > cursor, reversed(self._recent)))  # noqa: B023  # used at once
             if len(news) == MAX_RECENT:
                 return  # it has missed some, and gets them when it reconnects
-            news += [message for message in self._progress.values() if message.n > cursor]
+            news += [item for item in self._progress.values() if item[0] > cursor]
             cursor = self._n
-            for message in sorted(news, key=lambda message: message.n):
-                await _write(response, message.text)
+            for _, text in sorted(news):
+                await _write(response, text)
 
 
 def _is_kept(event: Event) -> bool:
-    """Return False for progress, for requests, and for requests of our own pushes."""
+    """Return False for requests that are not answered yet, those of our own pushes, and pulls of nodes that begin."""
     match event:
-        case PullAnswered(answer=answer):
-            return answer is not Answer.OWN_PUSH
-        case PullSeen() | PushProgress() | NodeRefreshing():
+        case PullSeen() | NodeRefreshing() | PullAnswered(answer=Answer.OWN_PUSH):
             return False
-        case _:
-            return True
+    return True
 
 
 def _encode(payload: dict[str, Any]) -> bytes:

@@ -13,8 +13,7 @@ import sqlite3
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.state_file import StateFile
@@ -23,8 +22,7 @@ MAX_ENTRIES = 2000
 SAVE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class EventId:
+class EventId(NamedTuple):
     """The run of the proxy, and the number of the event in it."""
 
     boot: int
@@ -41,8 +39,7 @@ class EventId:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One event as it is sent."""
 
     id: EventId
@@ -54,35 +51,31 @@ class History:
 
     def __init__(self) -> None:
         self.entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
-        self._unwritten: deque[Entry] = deque(maxlen=MAX_ENTRIES)
+        self.last = EventId(time.time_ns() // 1_000_000, 0)
+        self._written = EventId(0, 0)
+        """The last entry in the file."""
         self._file: StateFile | None = None
         self._generation = 0
-        self._n = 0
-        self._boot = time.time_ns() // 1_000_000
 
     def open(self, file: StateFile) -> None:
-        """Load the entries of earlier runs from the journal's file."""
-        current = list(self.entries)
+        """Put the entries of earlier runs, from the journal's file, before those of this one."""
+        early = list(self.entries)
         self.entries.clear()
         self._file, self._generation = file, file.generation
         for boot, n, text in file.read("SELECT boot, n, said FROM events ORDER BY boot, n"):
             with suppress(ValueError):
                 self.entries.append(Entry(EventId(boot, n), json.loads(text)))
-        if self.entries and not current:  # the clock may have been set back
-            self._boot = max(self._boot, self.entries[-1].id.boot + 1)
-        self.entries.extend(current)
+                self._written = EventId(boot, n)
+        # The clock may have been set back since the last run.
+        self.last = EventId(max(self.last.boot, self._written.boot + 1), 0)
+        for entry in early:
+            self.add(entry.payload)
 
-    @property
-    def last(self) -> EventId:
-        return EventId(self._boot, self._n)
-
-    def add(self, payload: dict[str, Any]) -> Entry:
-        """Give an event an id and keep it."""
-        self._n += 1
-        entry = Entry(self.last, {**payload, "id": str(self.last)})
-        self.entries.append(entry)
-        self._unwritten.append(entry)
-        return entry
+    def add(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Keep an event, and return it with its id."""
+        self.last = EventId(self.last.boot, self.last.n + 1)
+        self.entries.append(Entry(self.last, {**payload, "id": str(self.last)}))
+        return self.entries[-1].payload
 
     def is_complete_since(self, after: EventId) -> bool:
         """Return True if no event after this one has been dropped."""
@@ -94,15 +87,14 @@ class History:
         if self._file is None or not self._file.ensure_open():
             return
         if self._generation != self._file.generation:  # a new file has none of them
-            self._generation, self._unwritten = self._file.generation, self.entries.copy()
-        if self._unwritten and self._file.write(self._write):
-            self._unwritten.clear()
+            self._generation, self._written = self._file.generation, EventId(0, 0)
+        if self.entries and self.entries[-1].id > self._written and self._file.write(self._write):
+            self._written = self.entries[-1].id
 
     def _write(self, db: sqlite3.Connection) -> None:
-        rows = [(e.id.boot, e.id.n, json.dumps(e.payload)) for e in self._unwritten]
-        oldest = self.entries[0].id
-        db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", rows)
-        db.execute("DELETE FROM events WHERE (boot, n) < (?, ?)", (oldest.boot, oldest.n))
+        new = ((*e.id, json.dumps(e.payload)) for e in self.entries if e.id > self._written)
+        db.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", new)
+        db.execute("DELETE FROM events WHERE (boot, n) < (?, ?)", self.entries[0].id)
 
 
 async def save_regularly(journal: Journal, history: History) -> None:

@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
+from autoregistry import __version__
 from autoregistry.events import (
     Answer,
     Event,
@@ -40,11 +41,11 @@ _RESPONSE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 class Metrics:
     """Counts events, and serves `/_autoregistry/metrics`."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         build = Info("autoregistry_build", "The running version.", registry=self._registry)
-        build.info({"version": version})
+        build.info({"version": __version__})
         self._pulls = self._histogram(
             "pull_seconds", "Time from a manifest request to its response.", _PULL_BUCKETS, "answer"
         )
@@ -102,8 +103,6 @@ class Metrics:
                 self._restarts.inc()
             case Notice():
                 self._notices.inc()
-            case _:
-                pass
 
     def docker_asked(self, seconds: float, result: str) -> None:
         """Record a response of Docker; `result` is `ok` or `failed`."""

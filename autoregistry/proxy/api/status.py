@@ -5,23 +5,26 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from autoregistry import __version__
 from autoregistry.decision import Unreachable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import next_pull
-from autoregistry.names import RegistryNames, parse_image
+from autoregistry.names import parse_image
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.node_inventory import NodeInventory
 from autoregistry.proxy.backend.client import Backend
+from autoregistry.proxy.backend.messages import BackendRequest
+from autoregistry.proxy.background import Background
 from autoregistry.proxy.pull.docker import AsyncDocker
+from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
-from autoregistry.settings import is_check
+from autoregistry.settings import Settings, is_check
 
 HEALTH_SECONDS = 2.0
 STATUS_PULLS = 200
@@ -42,9 +45,9 @@ class Status:
         nodes: NodeInventory,
         stream: EventStream,
         history: History,
-        names: RegistryNames,
-        state: Path,
-        version: str,
+        settings: Settings,
+        journal: Journal,
+        background: Background,
         loopback: LoopbackCheck | None,
     ) -> None:
         self._docker = docker
@@ -53,30 +56,33 @@ class Status:
         self._nodes = nodes
         self._stream = stream
         self._history = history
-        self._names = names
-        self._state = state
-        self._version = version
+        self._names = settings.names
+        self._state = settings.state.expanduser()
+        self._journal = journal
+        self._background = background
         self._loopback = loopback
         self._daemon = ""
         """Docker's own ID: commands compare it with that of their Docker."""
 
     async def health(self, _: web.Request) -> web.Response:
-        """Return 200 while the proxy serves; the JSON has the health of Docker and of the backend."""
+        """Return 200 while the proxy serves; the JSON has the health of each part."""
         return web.json_response(await self._health(), headers=NO_STORE)
 
-    async def _health(self) -> dict[str, str]:
+    async def _health(self) -> dict[str, Any]:
         docker = await self._docker.call(lambda images: images.ping())
         if not self._daemon and docker is True:
             daemon = await self._docker.call(lambda images: images.daemon_identity())
             self._daemon = "" if isinstance(daemon, Unreachable) else daemon
         broken = self._loopback.broken if self._loopback else None
         return {
-            "version": self._version,
+            "version": __version__,
             "daemon": self._daemon,
             "docker": "does not answer" if isinstance(docker, Unreachable) else "ok",
             "backend": await self._backend_health(),
             "loop": broken.message if broken else "ok",
             "disk": _disk_health(self._free_bytes()),
+            "journal": self._journal.failure or "ok",
+            "background": self._background.failing,
         }
 
     async def _backend_health(self) -> str:

@@ -40,7 +40,10 @@ class Stage:
             "free_bytes": 41_200_000_000,
             "pulls": [],
             "running": [],
-            "health": dict.fromkeys(("docker", "backend", "loop", "disk"), "ok"),
+            "health": {
+                **dict.fromkeys(("docker", "backend", "loop", "disk", "journal"), "ok"),
+                "background": {},
+            },
         }
 
     def cluster(self, cluster: str, *nodes: str, state: str = "ok") -> None:

@@ -219,3 +219,26 @@ async def test_last_known_state_stays_while_the_registry_is_away(tab: Tab, stage
     assert banner.startswith("The registry at http://backend:5000 does not answer")
     assert "This page shows the state at" in banner
     assert await tab.evaluate("document.querySelectorAll('#images tbody tr').length") == 8
+
+
+@pytest.mark.parametrize(
+    ("health", "start"),
+    [
+        ({"journal": "disk is full"}, "The journal cannot be written (disk is full)."),
+        (
+            {"background": {"network-repair": "KeyError: 'Id'"}},
+            "Background work fails and is restarted: network-repair (KeyError: 'Id').",
+        ),
+    ],
+    ids=["journal", "background"],
+)
+async def test_banner_names_a_journal_and_background_work_that_fail(
+    tab: Tab, stage: Stage, health: dict[str, Any], start: str
+) -> None:
+    await _open(tab, stage)
+    stage.status["health"] |= health
+
+    await tab.evaluate(SHOW_PAGE)
+    banner = await tab.until("document.querySelector('#banner:not([hidden])')?.textContent", "it")
+
+    assert banner.startswith(start)

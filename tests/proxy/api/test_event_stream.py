@@ -6,8 +6,11 @@ import asyncio
 import json
 import re
 import socket
+import sqlite3
+import threading
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +18,15 @@ import pytest
 
 from autoregistry.event_json import from_json, to_json
 from autoregistry.events import Event, PushProgress, PushStarted
-from autoregistry.proxy.api import event_stream
+from autoregistry.proxy.api import event_stream, node_inventory
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
+from autoregistry.proxy.pull.state_file import STATE_FILE
 from autoregistry.settings import CHECK
 from tests.fakes.nodes import node
 from tests.helpers.proxy_lab import NAME, Lab
 from tests.helpers.sample_events import EVENTS, IMAGE
+from tests.helpers.waiting import until
 
 APP = f"{NAME}/app:dev"
 
@@ -79,7 +84,7 @@ async def test_a_pull_is_reported_from_its_request_to_its_push(lab: Lab) -> None
 
 
 def test_a_running_push_has_its_latest_progress() -> None:
-    stream = EventStream(History(), "1")
+    stream = EventStream(History())
     stream.emit(PushStarted(IMAGE, "sha256:one", "missing"))
     for done in (1, 50, 99):
         stream.emit(PushProgress(IMAGE, done, 100, 0, 1))
@@ -238,6 +243,61 @@ async def test_health_reports_a_nearly_full_disk(lab: Lab, monkeypatch: pytest.M
 
     assert plenty["health"]["disk"] == "ok"
     assert re.fullmatch(r"only [0-9.]+ GB free", little["disk"])
+
+
+async def test_health_reports_a_journal_that_cannot_be_written(lab: Lab) -> None:
+    """review 3: the only notice scrolled by long before, and health did not report it."""
+
+    async def journal() -> str:
+        return str((await lab.client.get("/_autoregistry/health")).json()["journal"])
+
+    before = await journal()
+    lab.docker.build(APP, "v1")
+    with closing(sqlite3.connect(lab.settings.state / STATE_FILE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await lab.pull()
+        locked = await journal()
+        other.rollback()
+    await until(lambda: not lab.proxy.journal.failure)
+
+    assert (before, locked, await journal()) == ("ok", "database is locked", "ok")
+
+
+async def test_health_reports_background_work_that_fails(lab: Lab) -> None:
+    """review 10: work that had ended with an internal error was not seen anywhere."""
+
+    async def fail() -> None:
+        raise KeyError("Actor")
+
+    before = (await lab.client.get("/_autoregistry/health")).json()["background"]
+    lab.proxy._background.permanently("docker-events", fail)
+    await asyncio.sleep(0.1)
+    after = (await lab.client.get("/_autoregistry/health")).json()["background"]
+
+    assert (before, after) == ({}, {"docker-events": "KeyError: 'Actor'"})
+
+
+async def test_node_that_hangs_does_not_delay_the_status_for_long(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_inventory, "READ_SECONDS", 0.3)
+    wakes = threading.Event()
+    lab.nodes.images = {node("hung"): {}, node("healthy"): {}}
+
+    def hang(name: str) -> None:
+        if name == "hung":
+            wakes.wait(20)
+
+    lab.nodes.before_endpoints = hang
+    began = time.monotonic()
+
+    payload = (await lab.client.get("/_autoregistry/status")).json()
+    took = time.monotonic() - began
+    wakes.set()
+
+    states = {entry["node"]: entry["state"] for entry in payload["nodes"]}
+    assert states == {"hung": "does not answer", "healthy": "ok"}
+    assert took < 15
 
 
 async def test_a_requested_push_and_a_pull_share_one_push(lab: Lab) -> None:

@@ -102,7 +102,7 @@ async def test_clients_cannot_create_series(lab: Lab) -> None:
 
 @pytest.mark.parametrize("label", ["image", "client", "node", "cluster"])
 async def test_names_from_outside_are_never_labels(lab: Lab, label: str) -> None:
-    metrics = Metrics("1.0")
+    metrics = Metrics()
     for event in EVENTS:
         metrics.take(event)
     lab.docker.build(APP, "v1")
