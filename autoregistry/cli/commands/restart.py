@@ -48,11 +48,8 @@ def refresh(images: tuple[str, ...], cluster: str | None) -> None:
     parsed = _parse(images, names)
     _attached_nodes(environment, names, cluster)
     client = proxy_client()
-    failed = [image for image in parsed if not _refresh(client, image, cluster)]
-    if failed:
-        raise ClusterRefused(
-            f"not every node has {', '.join(map(str, failed))}", "autoregistry doctor"
-        )
+    if failed := [str(image) for image in parsed if not _refresh(client, image, cluster)]:
+        raise ClusterRefused(f"not every node has {', '.join(failed)}", "autoregistry doctor")
 
 
 @click.command()
@@ -81,16 +78,9 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
         if not dry_run and not _refresh(client, image, cluster):
             raise ClusterRefused(f"not every node could pull {image}", "autoregistry doctor")
         references = frozenset(names.docker_references(image))
+        find = partial(outdated, environment.nodes, namespace=namespace, digest=digest)
         old = {
-            name: outdated(
-                environment.nodes,
-                name,
-                members,
-                references,
-                namespace=namespace,
-                digest=digest,
-                with_unknown=True,
-            )
+            name: find(name, members, references=references, with_unknown=True)
             for name, members in by_cluster(nodes).items()
         }
         for name, workloads in old.items():
@@ -107,11 +97,9 @@ def _registry_names(environment: Environment) -> RegistryNames:
 def _parse(texts: Iterable[str], names: RegistryNames) -> list[Image]:
     images = []
     for text in texts:
-        image = names.parse_user_input(text)
-        if image is None:
-            raise SettingInvalid(
-                f"{text} is not an image of {names.primary}", "autoregistry images"
-            )
+        if (image := names.parse_user_input(text)) is None:
+            message = f"{text} is not an image of {names.primary}"
+            raise SettingInvalid(message, "autoregistry images")
         images.append(image)
     return images
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 from rich.text import Text
 
 from autoregistry import __version__, api_paths
-from autoregistry.cli import docker
 from autoregistry.cli.client import Client, serve_options, start_command
 from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cli.output import stdout
 from autoregistry.engine.containers import Container, Containers
-from autoregistry.engine.daemon import Daemon
 from autoregistry.errors import DockerRefused, ProxyUnreachable
 from autoregistry.image_state import NodeState
 from autoregistry.stack.current import CurrentStack, find_stack
@@ -31,52 +28,6 @@ _SERVE = "autoregistry serve"
 _MARKS = {True: Text("✓", "green"), False: Text("✗", "red")}
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerStatus:
-    """One of the two containers."""
-
-    name: str
-    state: str
-    """Docker's state, or `absent`."""
-    health: str
-    image: str
-    version: str
-
-    @property
-    def is_healthy(self) -> bool:
-        return self.state == "running" and self.health in ("healthy", "")
-
-
-@dataclass(frozen=True, slots=True)
-class StackStatus:
-    """Everything that `status` shows; the fields are the keys of `--json`."""
-
-    name: str
-    """The registry's name in image references."""
-    published: list[str]
-    run_by: str
-    """`autoregistry`, `docker compose`, `autoregistry serve`, or empty."""
-    start: str
-    """The command that starts it."""
-    version: str
-    docker: dict[str, str]
-    containers: list[ContainerStatus]
-    proxy: dict[str, Any] | None
-    """The health of the proxy; None if it does not answer."""
-    clusters: list[Cluster]
-    """Every k3d cluster of this Docker, attached or not."""
-    nodes: list[dict[str, str]]
-    """The nodes of attached clusters that are stopped, or do not answer."""
-    disk_bytes: int | None
-    pushes: list[dict[str, Any]]
-
-    @property
-    def is_up(self) -> bool:
-        return self.proxy is not None and (
-            self.run_by == _SERVE or all(container.is_healthy for container in self.containers)
-        )
-
-
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(*, as_json: bool) -> None:
@@ -89,18 +40,17 @@ def status(*, as_json: bool) -> None:
       autoregistry status
       autoregistry status --json
     """
-    result = read_status(docker.daemon())
+    result, clusters = _read_status(Environment.current())
     if as_json:
-        clusters = [cluster.to_json() for cluster in result.clusters]
-        stdout.print(json.dumps({**asdict(result), "clusters": clusters}, indent=2))
-    else:
-        for line in _lines(result):
-            stdout.print(line)
+        stdout.print(json.dumps(result, indent=2))
+        return
+    for line in _lines(result, clusters):
+        stdout.print(line)
 
 
-def read_status(daemon: Daemon) -> StackStatus:
-    """Read the status from Docker and from the proxy. Raises DockerUnreachable."""
-    containers = Containers(daemon)
+def _read_status(environment: Environment) -> tuple[dict[str, Any], list[Cluster]]:
+    """Return what `--json` prints, and the clusters. Raises DockerUnreachable."""
+    daemon, containers = environment.daemon, environment.containers
     info, current = daemon.info(), find_stack(containers)
     serve = serve_options()
     client = None
@@ -110,21 +60,22 @@ def read_status(daemon: Daemon) -> StackStatus:
         client = Client(containers, current.options)
     health, proxy = _read_proxy(client)
     nodes = list(proxy.get("nodes") or [])
-    clusters = cluster_rows(Environment(daemon, containers, Nodes(containers)))
-    return StackStatus(
-        name=(serve or current.options).name,
-        published=list(current.proxy.ports.get("5000/tcp", ())) if current.proxy else [],
-        run_by=_SERVE if serve is not None else _run_by(current),
-        start=_serve_command(serve, clusters) if serve else start_command(current),
-        version=__version__,
-        docker={"host": daemon.host, **{key: getattr(info, key) for key in _DOCKER}},
-        containers=[_container(PROXY, current.proxy), _container(BACKEND, current.backend)],
-        proxy=health,
-        clusters=clusters,
-        nodes=[n for n in nodes if n["state"] == NodeState.NO_ANSWER] + stopped_nodes(nodes),
-        disk_bytes=_disk_bytes(containers, current.backend),
-        pushes=list(proxy.get("pushes") or [])[:_SHOWN_PUSHES],
-    )
+    clusters = environment.clusters()
+    result = {
+        "name": (serve or current.options).name,
+        "published": list(current.proxy.ports.get("5000/tcp", ())) if current.proxy else [],
+        "run_by": _SERVE if serve is not None else _run_by(current),
+        "start": _serve_command(serve, clusters) if serve else start_command(current),
+        "version": __version__,
+        "docker": {"host": daemon.host, **{key: getattr(info, key) for key in _DOCKER}},
+        "containers": [_container(PROXY, current.proxy), _container(BACKEND, current.backend)],
+        "proxy": health,
+        "clusters": [cluster.to_json() for cluster in clusters],
+        "nodes": [n for n in nodes if n["state"] == NodeState.NO_ANSWER] + stopped_nodes(nodes),
+        "disk_bytes": _disk_bytes(containers, current.backend),
+        "pushes": list(proxy.get("pushes") or [])[:_SHOWN_PUSHES],
+    }
+    return result, clusters
 
 
 def _serve_command(serve: Options, clusters: list[Cluster]) -> str:
@@ -155,11 +106,11 @@ def _run_by(current: CurrentStack) -> str:
     return "docker compose" if current.compose_command else "autoregistry"
 
 
-def _container(name: str, container: Container | None) -> ContainerStatus:
+def _container(name: str, container: Container | None) -> dict[str, str]:
     if container is None:
-        return ContainerStatus(name, "absent", "", "", "")
-    version = container.labels.get(VERSION, "")
-    return ContainerStatus(name, container.state, container.health, container.image, version)
+        return {"name": name, "state": "absent", "health": "", "image": "", "version": ""}
+    facts = {key: getattr(container, key) for key in ("state", "health", "image")}
+    return {"name": name, **facts, "version": container.labels.get(VERSION, "")}
 
 
 def _disk_bytes(containers: Containers, backend: Container | None) -> int | None:
@@ -174,32 +125,33 @@ def _disk_bytes(containers: Containers, backend: Container | None) -> int | None
     return int(size) * 1024 if result.code == 0 and size.isdecimal() else None
 
 
-def _lines(status: StackStatus) -> list[Text]:
+def _lines(status: dict[str, Any], clusters: list[Cluster]) -> list[Text]:
     """Return the status as lines of at most 80 columns, if the names are short enough."""
-    daemon, is_serve = status.docker, status.run_by == _SERVE
-    where = _SERVE if is_serve else f"on {', '.join(status.published) or 'no port'}"
+    daemon, proxy, is_serve = status["docker"], status["proxy"], status["run_by"] == _SERVE
+    where = _SERVE if is_serve else f"on {', '.join(status['published']) or 'no port'}"
     rows = [
-        _row("registry", f"{status.name}  {where}"),
+        _row("registry", f"{status['name']}  {where}"),
         _row("Docker", f"{daemon['version']}, {daemon['store']} store, {daemon['host']}"),
     ]
-    for container in () if is_serve else status.containers:
-        words = (container.state, container.health, container.image)
-        text = ", ".join(word for word in words if word)
-        rows.append(_row(container.name, text, is_ok=container.is_healthy))
-    proxy = status.proxy or {}
-    health = [(f"proxy's {part}", proxy.get(part, "ok")) for part in _PARTS]
-    for name, error in proxy.get("background", {}).items():
+    is_up = proxy is not None
+    for container in () if is_serve else status["containers"]:
+        text = ", ".join(filter(None, (container[k] for k in ("state", "health", "image"))))
+        is_healthy = container["state"] == "running" and container["health"] in ("healthy", "")
+        rows.append(_row(container["name"], text, is_ok=is_healthy))
+        is_up = is_up and is_healthy
+    health = [(f"proxy's {part}", (proxy or {}).get(part, "ok")) for part in _PARTS]
+    for name, error in (proxy or {}).get("background", {}).items():
         health.append(("background", f"{name}: {error}"))
     rows += [_row(part, str(state), is_ok=False) for part, state in health if state != "ok"]
-    if status.run_by == "docker compose":
-        rows.append(_row("run by", status.run_by))
-    rows += [_cluster_row(cluster) for cluster in status.clusters]
-    rows += [_row(node["node"], node["state"], is_ok=False) for node in status.nodes]
-    if status.disk_bytes is not None:
-        rows.append(_row("disk", f"{status.disk_bytes / 1e6:.1f} MB"))
-    rows += [_row("pushed", _push(push)) for push in status.pushes]
-    if not status.is_up:
-        rows.append(Text(f"the registry is not working; run: {status.start}", "yellow"))
+    if status["run_by"] == "docker compose":
+        rows.append(_row("run by", status["run_by"]))
+    rows += map(_cluster_row, clusters)
+    rows += [_row(node["node"], node["state"], is_ok=False) for node in status["nodes"]]
+    if status["disk_bytes"] is not None:
+        rows.append(_row("disk", f"{status['disk_bytes'] / 1e6:.1f} MB"))
+    rows += [_row("pushed", _push(push)) for push in status["pushes"]]
+    if not is_up:
+        rows.append(Text(f"the registry is not working; run: {status['start']}", "yellow"))
     return rows
 
 
