@@ -34,13 +34,13 @@ from autoregistry.events import (
     PushStarted,
 )
 from autoregistry.names import Image
+from autoregistry.proxy.api import page
 from autoregistry.proxy.api.actions import Actions
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History, save_regularly
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.metrics import Metrics
 from autoregistry.proxy.api.node_inventory import NodeInventory
-from autoregistry.proxy.api.page import Page
 from autoregistry.proxy.api.status import Status
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.background import Background
@@ -191,9 +191,9 @@ class Proxy:
         self._history.open(self.journal.file)
         self.exits.callback(self._history.save)
         idle = settings.limits.idle_seconds
-        self._backend = Backend(settings.backend, self._metrics.backend_asked, idle)
+        self._backend = Backend(settings.backend, partial(self._metrics.asked, "backend"), idle)
         self.exits.push_async_callback(self._backend.close)
-        self._docker = AsyncDocker(docker.images, names, self._metrics.docker_asked)
+        self._docker = AsyncDocker(docker.images, names, partial(self._metrics.asked, "docker"))
         self.exits.callback(self._docker.close)
         self.pushes = Pushes(self._docker, self._backend, self.journal, emit)
 
@@ -276,7 +276,6 @@ class Proxy:
         self._add_gauges()
 
     def _pages(self, status: Status, actions: Actions) -> dict[tuple[str, str], Endpoint]:
-        page = Page()
         return {
             ("GET", "/"): page.root,
             ("GET", api_paths.PREFIX): page.redirect,

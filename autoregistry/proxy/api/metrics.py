@@ -7,6 +7,7 @@ value, because a client could then create any number of series.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import (
@@ -46,26 +47,24 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         build = Info("autoregistry_build", "The running version.", registry=self._registry)
         build.info({"version": __version__})
-        self._pulls = self._histogram(
-            "pull_seconds", "Time from a manifest request to its response.", _PULL_BUCKETS, "answer"
+        counter = partial(Counter, namespace="autoregistry", registry=self._registry)
+        histogram = partial(Histogram, namespace="autoregistry", registry=self._registry)
+        about = "Time from a manifest request to its response."
+        self._pulls = histogram("pull_seconds", about, ["answer"], buckets=_PULL_BUCKETS)
+        about = "Duration of successful pushes by Docker."
+        self._pushes = histogram("push_seconds", about, buckets=_PUSH_BUCKETS)
+        self._pushed_bytes = counter("pushed_bytes", "Bytes of layers pushed by Docker.")
+        self._failures = counter("push_failures", "Failed pushes.")
+        self._manual_pushes = counter("hand_pushes", "Tags set by pushes of other clients.")
+        about = "Duration of pulls by refreshed nodes."
+        self._refreshes = histogram(
+            "node_refresh_seconds", about, ["result"], buckets=_PUSH_BUCKETS
         )
-        self._pushes = self._histogram(
-            "push_seconds", "Duration of successful pushes by Docker.", _PUSH_BUCKETS
-        )
-        self._pushed_bytes = self._counter("pushed_bytes", "Bytes of layers pushed by Docker.")
-        self._failures = self._counter("push_failures", "Failed pushes.")
-        self._manual_pushes = self._counter("hand_pushes", "Tags set by pushes of other clients.")
-        self._refreshes = self._histogram(
-            "node_refresh_seconds", "Duration of pulls by refreshed nodes.", _PUSH_BUCKETS, "result"
-        )
-        self._restarts = self._counter("workload_restarts", "Restarted workloads.")
-        self._notices = self._counter("notices", "Warnings to the user.")
-        self._responses = self._histogram(
-            "question_seconds",
-            "Response time of Docker and of the backend.",
-            _RESPONSE_BUCKETS,
-            "to",
-            "result",
+        self._restarts = counter("workload_restarts", "Restarted workloads.")
+        self._notices = counter("notices", "Warnings to the user.")
+        about = "Response time of Docker and of the backend."
+        self._responses = histogram(
+            "question_seconds", about, ["to", "result"], buckets=_RESPONSE_BUCKETS
         )
         for answer in Answer:  # so that the rate of a series without events is 0, not absent
             if answer.status is None or answer in (Answer.PUSHING, Answer.PUSH_FAILED):
@@ -74,16 +73,6 @@ class Metrics:
             self._refreshes.labels(result)
             for to in ("docker", "backend"):
                 self._responses.labels(to, result)
-
-    def _histogram(
-        self, name: str, about: str, buckets: tuple[float, ...], *labels: str
-    ) -> Histogram:
-        return Histogram(
-            f"autoregistry_{name}", about, labels, buckets=buckets, registry=self._registry
-        )
-
-    def _counter(self, name: str, about: str) -> Counter:
-        return Counter(f"autoregistry_{name}", about, registry=self._registry)
 
     def take(self, event: Event) -> None:
         """Count an event."""
@@ -104,17 +93,14 @@ class Metrics:
             case Notice():
                 self._notices.inc()
 
-    def docker_asked(self, seconds: float, result: str) -> None:
-        """Record a response of Docker; `result` is `ok` or `failed`."""
-        self._responses.labels("docker", result).observe(seconds)
-
-    def backend_asked(self, seconds: float, result: str) -> None:
-        """Record a response of the backend; `seconds` is the time until it began."""
-        self._responses.labels("backend", result).observe(seconds)
+    def asked(self, to: str, seconds: float, result: str) -> None:
+        """Record a response of `docker` or `backend`: the seconds until it began, and `ok` or `failed`."""
+        self._responses.labels(to, result).observe(seconds)
 
     def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read at each scrape."""
-        Gauge(f"autoregistry_{name}", about, registry=self._registry).set_function(value)
+        gauge = Gauge(name, about, namespace="autoregistry", registry=self._registry)
+        gauge.set_function(value)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Serve `GET /_autoregistry/metrics` in the format that the client prefers."""

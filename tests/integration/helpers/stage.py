@@ -14,7 +14,7 @@ from aiohttp import web
 
 from autoregistry import api_paths
 from autoregistry.image_state import ImageState, next_pull
-from autoregistry.proxy.api.page import Page
+from autoregistry.proxy.api.page import page
 
 NAME = "localhost:5000"
 BOOT = 1_700_000_000_000
@@ -125,7 +125,7 @@ class Stage:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         app = web.Application()
-        app.router.add_get(api_paths.PAGE, Page().page)
+        app.router.add_get(api_paths.PAGE, page)
         app.router.add_get(api_paths.STATUS, self._status)
         app.router.add_get(api_paths.EVENTS, self._events)
         runner = web.AppRunner(app, shutdown_timeout=1)
