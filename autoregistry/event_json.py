@@ -28,16 +28,11 @@ def to_json(event: Event) -> dict[str, Any]:
     payload: dict[str, Any] = {"type": _TYPES[type(event)]}
     for field in fields(event):
         value = getattr(event, field.name)
-        match value:
-            case Image():
-                value = str(value)
-            case Manifest(namespace=namespace):
-                value = str(value)
-                if namespace is not None:
-                    payload["namespace"] = namespace
-            case Answer():
-                value = value.word
-        payload[field.name] = value
+        if isinstance(value, Manifest) and value.namespace is not None:
+            payload["namespace"] = value.namespace
+        if isinstance(value, Image | Manifest):
+            value = str(value)
+        payload[field.name] = value.word if isinstance(value, Answer) else value
     return payload
 
 

@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -33,24 +34,16 @@ MAX_PATTERNS = 100
 MAX_WAIT_SECONDS = 30.0
 
 
+@dataclass(slots=True, eq=False)
 class Actions:
     """Serves the POST requests."""
 
-    def __init__(
-        self,
-        inventory: Inventory,
-        pushes: Pushes,
-        refresher: NodeRefresher,
-        platforms: PlatformCheck,
-        history: History,
-        names: RegistryNames,
-    ) -> None:
-        self._inventory = inventory
-        self._pushes = pushes
-        self._refresher = refresher
-        self._platforms = platforms
-        self._history = history
-        self._names = names
+    inventory: Inventory
+    pushes: Pushes
+    refresher: NodeRefresher
+    platforms: PlatformCheck
+    history: History
+    names: RegistryNames
 
     async def push(self, request: web.Request) -> web.Response:
         """Serve `{"images": [patterns], "wait": seconds}`: start or join the pushes, and return their states.
@@ -67,12 +60,12 @@ class Actions:
         seconds = (
             float(max(0, min(wait, MAX_WAIT_SECONDS))) if isinstance(wait, int | float) else 0.0
         )
-        last = str(self._history.last)
+        last = str(self.history.last)
         # Docker takes seconds to list hundreds of images, and an exact name does not need the list.
         existing: list[Image] = []
         if any(map(is_pattern, patterns)):
-            existing = sorted(await self._inventory.docker_images())
-        matches = {p: matching_images(p, existing, self._names) for p in patterns}
+            existing = sorted(await self.inventory.docker_images())
+        matches = {p: matching_images(p, existing, self.names) for p in patterns}
         named = {i for p, images in matches.items() if not is_pattern(p) for i in images}
         if body.get("keep_manual") is True:  # a button, not a name that the user has typed
             named.clear()
@@ -95,24 +88,24 @@ class Actions:
             return {"image": str(image), "state": state, "cause": cause, "remark": remark}
 
         try:
-            facts = await self._pushes.compare(image, is_asked=is_named)
+            facts = await self.pushes.compare(image, is_asked=is_named)
             if is_named and facts.verdict is Verdict.PUSHED_MANUALLY:
-                self._pushes.report(image, time.time())
-                facts = await self._pushes.compare(image)
+                self.pushes.report(image, time.time())
+                facts = await self.pushes.compare(image)
         except BackendUnreachable as exc:
             return result(PushState.FAILED, exc.message)
         if isinstance(facts.local, Unreachable):
             return result(PushState.FAILED, "Docker does not answer")
         if facts.local is None:
             return None
-        remark = await self._platforms.remark(image)
+        remark = await self.platforms.remark(image)
         if facts.verdict is Verdict.UNREADABLE:
             return result(PushState.FAILED, facts.verdict.value)
         if facts.verdict in (Verdict.PUSHED_MANUALLY, Verdict.UNDECIDED):
             return result(PushState.KEPT, facts.verdict.value)
         if not facts.verdict.must_push:
             return result(PushState.IN_STEP)
-        flight = self._pushes.flight(image, facts.local.identity, facts.verdict)
+        flight = self.pushes.flight(image, facts.local.identity, facts.verdict)
         if seconds:
             await asyncio.wait({flight}, timeout=seconds)
         if not flight.done():
@@ -128,17 +121,17 @@ class Actions:
         """
         body = await _json_body(request)
         name, cluster = body.get("image"), body.get("cluster", "")
-        image = self._names.parse_user_input(name) if isinstance(name, str) else None
+        image = self.names.parse_user_input(name) if isinstance(name, str) else None
         if image is None or not isinstance(cluster, str):
             return _error(400, 'image must be a name: {"image": "shop/api:dev"}')
         try:
-            digest = _expected_digest(await self._pushes.compare(image))
+            digest = _expected_digest(await self.pushes.compare(image))
         except BackendUnreachable as exc:
             return _error(502, exc.message)
         if digest is None:
             return _error(404, f"the registry has no {image}")
         is_dry = body.get("dry_run") is True
-        results = [] if is_dry else await self._refresher.refresh(image, digest, cluster=cluster)
+        results = [] if is_dry else await self.refresher.refresh(image, digest, cluster=cluster)
         nodes = [{**to_json(report), "state": state} for report, state in results]
         payload = {"image": str(image), "digest": digest, "nodes": nodes}
         return web.json_response(payload, headers=NO_STORE)

@@ -45,25 +45,17 @@ class ImageRow:
     pulled_at: float | None
 
 
+@dataclass(slots=True, eq=False)
 class Inventory:
     """Reads the three stores."""
 
-    def __init__(
-        self,
-        docker: AsyncDocker,
-        backend: Backend,
-        pushes: Pushes,
-        journal: Journal,
-        nodes: NodeInventory,
-        names: RegistryNames,
-    ) -> None:
-        self._docker = docker
-        self._backend = backend
-        self._pushes = pushes
-        self._journal = journal
-        self._nodes = nodes
-        self._names = names
-        self._reading: asyncio.Task[list[ImageRow]] | None = None
+    docker: AsyncDocker
+    backend: Backend
+    pushes: Pushes
+    journal: Journal
+    nodes: NodeInventory
+    names: RegistryNames
+    _reading: asyncio.Task[list[ImageRow]] | None = None
 
     async def rows(self) -> list[ImageRow]:
         """Return every image that Docker or the registry has under our names. Raises BackendUnreachable."""
@@ -83,19 +75,19 @@ class Inventory:
 
     async def docker_images(self) -> dict[Image, int]:
         """Return the sizes of Docker's images under our names; empty if Docker does not answer."""
-        images = await self._docker.list_images()
+        images = await self.docker.list_images()
         return {} if isinstance(images, Unreachable) else images
 
     async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[ImageRow]:
-        await self._nodes.update()
+        await self.nodes.update()
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
         async def one(image: Image) -> ImageRow:
-            dates, size = self._journal.dates(image), sizes.get(image, 0)
+            dates, size = self.journal.dates(image), sizes.get(image, 0)
             async with slots:
-                facts = await self._pushes.compare(image, is_asked=False)
+                facts = await self.pushes.compare(image, is_asked=False)
             docker, digest = facts.docker_identity, facts.registry_digest
-            copies = self._nodes.copies(image, digest)
+            copies = self.nodes.copies(image, digest)
             state, because = state_of(facts, copies)
             return ImageRow(str(image), docker, digest, copies, state, because, size, *dates)
 
@@ -115,13 +107,13 @@ class Inventory:
         return set().union(*await asyncio.gather(*(tags(str(name)) for name in names)))
 
     async def _list(self, target: str) -> dict[str, list[str]]:
-        async with await self._backend.ask(target) as response:
+        async with await self.backend.ask(target) as response:
             if response.status != 200:
                 return defaultdict(list)
             try:
                 listed: dict[str, list[str]] = json.loads(await response.buffer())
             except ValueError as exc:
-                raise BackendUnreachable(f"{self._backend.url} is not a registry") from exc
+                raise BackendUnreachable(f"{self.backend.url} is not a registry") from exc
             return listed
 
 

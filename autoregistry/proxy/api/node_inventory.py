@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoregistry.cluster.nodes import Node
 from autoregistry.errors import AutoregistryError
@@ -34,17 +34,17 @@ class NodeCopy:
     """False if the node does not answer."""
 
 
+@dataclass(slots=True, eq=False)
 class NodeInventory:
     """Reads the images of the nodes of every attached cluster."""
 
-    def __init__(self, nodes: AsyncNodes, names: RegistryNames) -> None:
-        self._nodes = nodes
-        self._names = names
-        self._all: list[Node] = []
-        self._images: dict[Node, NodeImages | None] = {}
-        """The images of attached nodes; None for a node that does not answer."""
-        self._updated_at = -MAX_AGE_SECONDS
-        self._lock = asyncio.Lock()
+    nodes: AsyncNodes
+    names: RegistryNames
+    _all: list[Node] = field(default_factory=list)
+    _images: dict[Node, NodeImages | None] = field(default_factory=dict)
+    """The images of attached nodes; None for a node that does not answer."""
+    _updated_at: float = -MAX_AGE_SECONDS
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def invalidate(self) -> None:
         """Read the nodes again at the next update, because a node has pulled an image."""
@@ -55,7 +55,7 @@ class NodeInventory:
         async with self._lock:
             if time.monotonic() - self._updated_at < MAX_AGE_SECONDS:
                 return
-            nodes = await or_none(self._nodes.all())
+            nodes = await or_none(self.nodes.all())
             if nodes is None:  # Docker does not answer: the same nodes, with unknown images
                 self._images = dict.fromkeys(self._images)
             else:
@@ -67,16 +67,24 @@ class NodeInventory:
         """Return a node with its images, or nothing if it is not attached."""
         try:
             async with asyncio.timeout(READ_SECONDS):
-                if not await self._nodes.is_attached(node):
+                if not await self.nodes.is_attached(node):
                     return []
-                return [(node, await self._nodes.images(node))]
+                return [(node, await self.nodes.images(node))]
         except (AutoregistryError, TimeoutError):
             return [(node, None)]
 
     def copies(self, image: Image, current: str) -> tuple[NodeCopy, ...]:
         """Return each node's copy of an image as of the last update; `current` is the registry's digest."""
-        references = self._names.docker_references(image)
-        return tuple(_copy(node, has, references, current) for node, has in self._images.items())
+        references = self.names.docker_references(image)
+        copies = []
+        for node, held in self._images.items():
+            digests = {digest for name in references for digest in (held or {}).get(name, ())}
+            digest = current if current in digests else min(digests, default="")
+            is_current = bool(digest) and digest == current
+            copies.append(
+                NodeCopy(node.cluster, node.name, digest, is_current, is_known=held is not None)
+            )
+        return tuple(copies)
 
     def states(self) -> list[dict[str, str]]:
         """Return the state of every node of every cluster as of the last update."""
@@ -89,12 +97,3 @@ class NodeInventory:
         if node in self._images:
             return NodeState.NO_ANSWER if self._images[node] is None else NodeState.OK
         return NodeState.NOT_ATTACHED if node.is_running else NodeState.STOPPED
-
-
-def _copy(
-    node: Node, has: NodeImages | None, references: tuple[str, ...], current: str
-) -> NodeCopy:
-    digests = {digest for name in references for digest in (has or {}).get(name, ())}
-    digest = current if current in digests else min(digests, default="")
-    is_current = bool(digest) and digest == current
-    return NodeCopy(node.cluster, node.name, digest, is_current, has is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import web
@@ -19,7 +19,6 @@ from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.node_inventory import NodeInventory
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.messages import BackendRequest
 from autoregistry.proxy.background import Background
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import Journal
@@ -34,46 +33,33 @@ MIN_FREE_BYTES = 2_000_000_000
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
+@dataclass(slots=True, eq=False)
 class Status:
     """Serves `/_autoregistry/health` and `/_autoregistry/status`."""
 
-    def __init__(
-        self,
-        docker: AsyncDocker,
-        backend: Backend,
-        inventory: Inventory,
-        nodes: NodeInventory,
-        stream: EventStream,
-        history: History,
-        settings: Settings,
-        journal: Journal,
-        background: Background,
-        loopback: LoopbackCheck | None,
-    ) -> None:
-        self._docker = docker
-        self._backend = backend
-        self._inventory = inventory
-        self._nodes = nodes
-        self._stream = stream
-        self._history = history
-        self._names = settings.names
-        self._state = settings.state.expanduser()
-        self._journal = journal
-        self._background = background
-        self._loopback = loopback
-        self._daemon = ""
-        """Docker's own ID: commands compare it with that of their Docker."""
+    docker: AsyncDocker
+    backend: Backend
+    inventory: Inventory
+    nodes: NodeInventory
+    stream: EventStream
+    history: History
+    settings: Settings
+    journal: Journal
+    background: Background
+    loopback: LoopbackCheck | None
+    _daemon: str = ""
+    """Docker's own ID: commands compare it with that of their Docker."""
 
     async def health(self, _: web.Request) -> web.Response:
         """Return 200 while the proxy serves; the JSON has the health of each part."""
         return web.json_response(await self._health(), headers=NO_STORE)
 
     async def _health(self) -> dict[str, Any]:
-        docker = await self._docker.call(lambda images: images.ping())
+        docker = await self.docker.call(lambda images: images.ping())
         if not self._daemon and docker is True:
-            daemon = await self._docker.call(lambda images: images.daemon_identity())
+            daemon = await self.docker.call(lambda images: images.daemon_identity())
             self._daemon = "" if isinstance(daemon, Unreachable) else daemon
-        broken = self._loopback.broken if self._loopback else None
+        broken = self.loopback.broken if self.loopback else None
         return {
             "version": __version__,
             "daemon": self._daemon,
@@ -81,13 +67,13 @@ class Status:
             "backend": await self._backend_health(),
             "loop": broken.message if broken else "ok",
             "disk": _disk_health(self._free_bytes()),
-            "journal": self._journal.failure or "ok",
-            "background": self._background.failing,
+            "journal": self.journal.failure or "ok",
+            "background": self.background.failing,
         }
 
     async def _backend_health(self) -> str:
         try:
-            async with await self._backend.ask("/v2/", silence=HEALTH_SECONDS):
+            async with await self.backend.ask("/v2/", silence=HEALTH_SECONDS):
                 return "ok"
         except BackendUnreachable as exc:
             return exc.message
@@ -95,45 +81,45 @@ class Status:
     def _free_bytes(self) -> int | None:
         """Return the free space where the journal is: usually the disk of Docker's and the registry's volumes."""
         try:
-            return shutil.disk_usage(self._state).free
+            return shutil.disk_usage(self.settings.state.expanduser()).free
         except OSError:
             return None
 
     async def status(self, request: web.Request) -> web.Response:
         """Return everything that the page and `images` show, or with `?image=shop/api:dev` one row."""
-        last = str(self._history.last)
+        last = str(self.history.last)
         payload: dict[str, Any] = {"at": time.time(), "last_event_id": last}
         only = parse_image(request.query.get("image", ""))
         try:
-            rows = [await self._inventory.row(only)] if only else await self._inventory.rows()
+            rows = [await self.inventory.row(only)] if only else await self.inventory.rows()
             payload["images"] = [asdict(row) for row in rows]
             payload["is_compared"] = True
             if only:
-                sentence, command = next_pull(rows[0].state, rows[0].image, self._names.primary)
+                sentence, command = next_pull(
+                    rows[0].state, rows[0].image, self.settings.names.primary
+                )
                 payload["next"] = {"sentence": sentence, "command": command}
         except BackendUnreachable:
             payload |= {"images": [], "is_compared": False}
-            await self._nodes.update()
+            await self.nodes.update()
         if only is None:
             payload |= self._recent()
             payload["health"] = await self._health()
-            payload["nodes"] = self._nodes.states()
+            payload["nodes"] = self.nodes.states()
             payload["free_bytes"] = self._free_bytes()
-        payload["name"] = self._names.primary
-        payload["names"] = list(self._names.all)
+        payload["name"] = self.settings.names.primary
+        payload["names"] = list(self.settings.names.all)
         return web.json_response(payload, headers=NO_STORE)
 
     def _recent(self) -> dict[str, Any]:
         """Return the last pulls and pushes, newest first, and the running pushes."""
-        newest = [entry.payload for entry in reversed(self._history.entries)]
+        newest = [entry.payload for entry in reversed(self.history.entries)]
         pulls = [event for event in newest if event["type"] == "pull-answered"]
-        pulls = [event for event in pulls if not is_check(event["manifest"])]
         pushes = [event for event in newest if event["type"] == "push-finished"]
-        pushes = [event for event in pushes if not is_check(event["image"])]
         return {
-            "pulls": pulls[:STATUS_PULLS],
-            "pushes": pushes[:STATUS_PUSHES],
-            "running": [e for e in self._stream.running.values() if not is_check(str(e["image"]))],
+            "pulls": [e for e in pulls if not is_check(e["manifest"])][:STATUS_PULLS],
+            "pushes": [e for e in pushes if not is_check(e["image"])][:STATUS_PUSHES],
+            "running": [e for e in self.stream.running.values() if not is_check(str(e["image"]))],
         }
 
 

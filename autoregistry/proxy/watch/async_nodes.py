@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from autoregistry.cluster.nodes import Node, Nodes
@@ -31,25 +32,25 @@ async def or_none(work: Awaitable[_T]) -> _T | None:
         return None
 
 
+@dataclass(slots=True, eq=False)
 class AsyncNodes:
     """Queries and changes the nodes of all clusters. Every method raises AutoregistryError."""
 
-    def __init__(self, nodes: Nodes, names: RegistryNames, background: Background) -> None:
-        self._nodes = nodes
-        self._names = names
-        self._background = background
-        self._next: dict[str, asyncio.Task[Any]] = {}
-        """The queries that have not begun."""
+    nodes: Nodes
+    names: RegistryNames
+    background: Background
+    _next: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+    """The queries that have not begun."""
 
     async def all(self) -> list[Node]:
         """Return every server and agent, running or not."""
-        return await self._query("list of nodes", self._nodes.all)
+        return await self._query("list of nodes", self.nodes.all)
 
     async def is_attached(self, node: Node) -> bool:
         """Return True if a running node pulls from this registry."""
-        registry = self._names.primary
+        registry = self.names.primary
         return bool(
-            await self._query(f"mirrors of {node.name}", self._nodes.endpoints, node, registry)
+            await self._query(f"mirrors of {node.name}", self.nodes.endpoints, node, registry)
         )
 
     async def attached(self) -> list[Node]:
@@ -60,20 +61,20 @@ class AsyncNodes:
 
     async def images(self, node: Node) -> NodeImages:
         """Return the images of a node."""
-        return await self._query(f"images of {node.name}", self._nodes.images_on, node)
+        return await self._query(f"images of {node.name}", self.nodes.images_on, node)
 
     async def uses(self, cluster: str) -> list[ContainerUse]:
         """Return the images that the cluster's pods use or wait for."""
-        return await self._query(f"pods of {cluster}", self._nodes.container_uses, cluster)
+        return await self._query(f"pods of {cluster}", self.nodes.container_uses, cluster)
 
     async def pull(self, node: Node, reference: str) -> None:
         """Make the node pull, even if it has a copy."""
-        await self._background.in_thread(f"pulls of {node.name}", self._nodes.pull, node, reference)
+        await self.background.in_thread(f"pulls of {node.name}", self.nodes.pull, node, reference)
 
     async def change(self, cluster: str, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401  # the function's own arguments
         """Call a function of `cluster/workloads.py` with the nodes, the cluster and these arguments."""
         name = f"changes of {cluster}"
-        return await self._background.in_thread(name, function, self._nodes, cluster, *args)
+        return await self.background.in_thread(name, function, self.nodes, cluster, *args)
 
     async def _query(self, name: str, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401
         """Share a call with all who query the same before it begins: later, its result may be out of date."""
@@ -89,4 +90,4 @@ class AsyncNodes:
             del self._next[name]
             return function(*args)
 
-        return await self._background.in_thread(name, call)
+        return await self.background.in_thread(name, call)

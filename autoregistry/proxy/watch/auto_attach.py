@@ -6,6 +6,7 @@ A cluster that is starting is tried again until its API server answers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from autoregistry.cluster.nodes import ROLES
 from autoregistry.errors import AutoregistryError
@@ -19,34 +20,28 @@ ATTACH_PAUSES_SECONDS = (2.0,) * 44
 LIST_PAUSES_SECONDS = (2.0,) * 10
 
 
+@dataclass(slots=True, eq=False)
 class AutoAttach:
     """Attaches the clusters that run when Docker is connected, and each one of which a node starts later."""
 
-    def __init__(
-        self,
-        running_clusters: Callable[[], list[str]],
-        attach: Callable[[str], object],
-        emit: Emit,
-        background: Background,
-    ) -> None:
-        self._running_clusters = running_clusters
-        self._attach = attach
-        self._emit = emit
-        self._background = background
-        self._attaching: dict[str, bool] = {}
-        """The clusters that are being attached. True if a node has started meanwhile: it needs one more round."""
+    running_clusters: Callable[[], list[str]]
+    attach: Callable[[str], object]
+    emit: Emit
+    background: Background
+    _attaching: dict[str, bool] = field(default_factory=dict)
+    """The clusters that are being attached. True if a node has started meanwhile: it needs one more round."""
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
         match event:
             case Connected():
-                self._background.replace("attaching running clusters", self._attach_running())
+                self.background.replace("attaching running clusters", self._attach_running())
             case NodeStarted(_, cluster, role) if cluster and role in ROLES:
                 self._start(cluster)
 
     async def _attach_running(self) -> None:
         def running() -> Awaitable[list[str] | None]:
-            return or_none(self._background.in_thread("list of clusters", self._running_clusters))
+            return or_none(self.background.in_thread("list of clusters", self.running_clusters))
 
         for cluster in await retry(running, LIST_PAUSES_SECONDS) or []:
             self._start(cluster)
@@ -55,7 +50,7 @@ class AutoAttach:
         is_running = cluster in self._attaching
         self._attaching[cluster] = is_running
         if not is_running:
-            self._background.once(f"attaching {cluster}", self._until_attached(cluster))
+            self.background.once(f"attaching {cluster}", self._until_attached(cluster))
 
     async def _until_attached(self, cluster: str) -> None:
         cause = ""
@@ -64,7 +59,7 @@ class AutoAttach:
             nonlocal cause
             self._attaching[cluster] = False
             try:
-                await self._background.in_thread(f"attaching {cluster}", self._attach, cluster)
+                await self.background.in_thread(f"attaching {cluster}", self.attach, cluster)
             except AutoregistryError as exc:
                 cause = exc.message
                 return None
@@ -74,4 +69,4 @@ class AutoAttach:
         await retry(is_attached, ATTACH_PAUSES_SECONDS)
         del self._attaching[cluster]
         result = f"could not be attached: {cause}" if cause else "is attached"
-        self._emit(Notice(f"cluster {cluster} {result}"))
+        self.emit(Notice(f"cluster {cluster} {result}"))

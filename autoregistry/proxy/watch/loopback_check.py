@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from autoregistry.errors import DockerUnreachable, LoopbackBroken
 from autoregistry.events import Emit, Event, Notice, PullAnswered, PullSeen
@@ -18,20 +19,18 @@ PROBE_NAME = "autoregistry-probe"
 LOOPBACK_RETRY_SECONDS = 5.0
 
 
+@dataclass(slots=True, eq=False)
 class LoopbackCheck:
     """One query by Docker, which must arrive here."""
 
-    def __init__(
-        self, trigger_lookup: Callable[[str], None], name: str, emit: Emit, background: Background
-    ) -> None:
-        self._trigger_lookup = trigger_lookup
-        self._name = name
-        self._emit = emit
-        self._background = background
-        self._nonce = secrets.token_hex(8)
-        self._has_arrived = False
-        self.broken: LoopbackBroken | None = None
-        """Set if Docker's pushes would not reach this proxy."""
+    trigger_lookup: Callable[[str], None]
+    name: str
+    emit: Emit
+    background: Background
+    _nonce: str = field(default_factory=secrets.token_hex)
+    _has_arrived: bool = False
+    broken: LoopbackBroken | None = None
+    """Set if Docker's pushes would not reach this proxy."""
 
     def recognises(self, event: Event) -> bool:
         """Return True for events of the check's own query, which are not shown."""
@@ -47,9 +46,9 @@ class LoopbackCheck:
         """Make Docker query as soon as it can be reached."""
 
         async def has_queried() -> bool | None:
-            reference = f"{self._name}/{PROBE_NAME}:{self._nonce}"
+            reference = f"{self.name}/{PROBE_NAME}:{self._nonce}"
             try:
-                await self._background.in_thread("loopback", self._trigger_lookup, reference)
+                await self.background.in_thread("loopback", self.trigger_lookup, reference)
             except DockerUnreachable:
                 return self._has_arrived or None
             return True
@@ -57,7 +56,7 @@ class LoopbackCheck:
         await retry(has_queried, itertools.repeat(LOOPBACK_RETRY_SECONDS))
         if not self._has_arrived:
             self.broken = LoopbackBroken(
-                f"Docker's {self._name} is not this proxy: Docker would push elsewhere",
+                f"Docker's {self.name} is not this proxy: Docker would push elsewhere",
                 "autoregistry up  (it runs the proxy where Docker is)",
             )
-            self._emit(Notice(f"{self.broken.message}; hint: {self.broken.hint}"))
+            self.emit(Notice(f"{self.broken.message}; hint: {self.broken.hint}"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from autoregistry.cluster.addresses import Collision
@@ -23,23 +24,16 @@ ADDRESS_CHECKS = 15
 ADDRESS_CHECK_SECONDS = 4.0
 
 
+@dataclass(slots=True, eq=False)
 class NetworkRepair:
     """Repairs networks when Docker is connected, and when a node starts or is removed."""
 
-    def __init__(
-        self,
-        give_back: Callable[[], list[Collision]],
-        leave_gone: Callable[[], list[str]],
-        rejoin: Callable[[], list[str]],
-        emit: Emit,
-        background: Background,
-    ) -> None:
-        self._give_back = give_back
-        self._leave_gone = leave_gone
-        self._rejoin = rejoin
-        self._emit = emit
-        self._background = background
-        self._queue: asyncio.Queue[DockerEvent] = asyncio.Queue()
+    give_back: Callable[[], list[Collision]]
+    leave_gone: Callable[[], list[str]]
+    rejoin: Callable[[], list[str]]
+    emit: Emit
+    background: Background
+    _queue: asyncio.Queue[DockerEvent] = field(default_factory=asyncio.Queue)
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
@@ -51,21 +45,21 @@ class NetworkRepair:
         while True:
             event = await self._queue.get()
             if isinstance(event, Connected):
-                self._background.replace("check of addresses", self._check_addresses())
+                self.background.replace("check of addresses", self._check_addresses())
             if not isinstance(event, NodeStarted):
-                for network in await self._in_thread(self._leave_gone):
-                    self._emit(Notice(f"left network {network}: its cluster was deleted"))
+                for network in await self._in_thread(self.leave_gone):
+                    self.emit(Notice(f"left network {network}: its cluster was deleted"))
             # Not when a node is removed: the other nodes of its cluster follow, and the network was just left.
             if not isinstance(event, NodeRemoved):
-                for network in await self._in_thread(self._rejoin):
-                    self._emit(
+                for network in await self._in_thread(self.rejoin):
+                    self.emit(
                         Notice(f"joined network {network}: its nodes pull from this registry")
                     )
 
     async def _check_addresses(self) -> None:
         for _ in range(ADDRESS_CHECKS):
-            for taken in await self._in_thread(self._give_back):
-                self._emit(
+            for taken in await self._in_thread(self.give_back):
+                self.emit(
                     Notice(
                         f"{taken.owner} runs again: it has its address {taken.address} back "
                         f"from {taken.holder}"
@@ -75,4 +69,4 @@ class NetworkRepair:
 
     async def _in_thread(self, work: Callable[[], list[_T]]) -> list[_T]:
         """Return the results; none if Docker is busy, or another process was faster: a later event repairs it."""
-        return await or_none(self._background.in_thread("network repair", work)) or []
+        return await or_none(self.background.in_thread("network repair", work)) or []

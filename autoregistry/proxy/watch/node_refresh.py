@@ -52,7 +52,7 @@ class _Rollout:
     image: Image
     digest: str
     tag: _Tag
-    newest_at_start: str | None = field(init=False)
+    newest_at_start: str | None
     states: dict[Node, RefreshState] = field(default_factory=dict)
     """The results so far, without nodes that are not attached."""
     reports: dict[Node, NodeRefreshed] = field(default_factory=dict)
@@ -62,43 +62,25 @@ class _Rollout:
     restarts_late_nodes: bool = False
     """True once the workloads have been restarted: a node that is refreshed after that needs another restart."""
 
-    def __post_init__(self) -> None:
-        self.newest_at_start = self.tag.newest
-
     @property
     def is_outdated(self) -> bool:
         """Return True if a newer digest has become known. The rollout ends."""
         return self.tag.newest != self.newest_at_start
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """The result of an attempt that did not fail."""
-
-    has_pulled: bool
-    is_final: bool
-    """False if a pull that is still running may put the old image back."""
-
-
+@dataclass(slots=True, eq=False)
 class NodeRefresher:
     """Refreshes the nodes after a tag of the registry has changed."""
 
-    def __init__(
-        self,
-        nodes: AsyncNodes,
-        names: RegistryNames,
-        emit: Emit,
-        background: Background,
-        *,
-        restarts: bool = False,
-    ) -> None:
-        self._nodes = nodes
-        self._names = names
-        self._emit = emit
-        self._background = background
-        self._restarts = restarts
-        self._tags: WeakValueDictionary[Image, _Tag] = WeakValueDictionary()
-        self._locks: WeakValueDictionary[tuple[str, Image], asyncio.Lock] = WeakValueDictionary()
+    nodes: AsyncNodes
+    names: RegistryNames
+    emit: Emit
+    background: Background
+    restarts: bool = False
+    _tags: WeakValueDictionary[Image, _Tag] = field(default_factory=WeakValueDictionary)
+    _locks: WeakValueDictionary[tuple[str, Image], asyncio.Lock] = field(
+        default_factory=WeakValueDictionary
+    )
 
     def changed(self, image: Image, digest: str) -> None:
         """Roll out this digest, which the registry now has under the tag, unless another one follows at once."""
@@ -114,7 +96,8 @@ class NodeRefresher:
         await self.roll_out(image, tag.newest or "")
 
     def _rollout(self, image: Image, digest: str) -> _Rollout:
-        return _Rollout(image, digest, self._tags.setdefault(image, _Tag()))
+        tag = self._tags.setdefault(image, _Tag())
+        return _Rollout(image, digest, tag, tag.newest)
 
     async def roll_out(self, image: Image, digest: str, *, node: str = "") -> None:
         """Refresh all nodes, or only this one, and restart what runs an old copy if that is enabled."""
@@ -122,8 +105,8 @@ class NodeRefresher:
         try:
             await self._refresh_nodes(rollout, lambda other: node in ("", other.name))
         finally:
-            rollout.restarts_late_nodes = self._restarts
-        if self._restarts:
+            rollout.restarts_late_nodes = self.restarts
+        if self.restarts:
             await self._restart_outdated(rollout)
 
     async def refresh(
@@ -159,9 +142,9 @@ class NodeRefresher:
                 self._report(rollout, node, 0.0, node.unavailable_because)
 
     async def _list_nodes(self, image: Image) -> list[Node]:
-        nodes = await retry(lambda: or_none(self._nodes.all()), NODE_LIST_PAUSES_SECONDS)
+        nodes = await retry(lambda: or_none(self.nodes.all()), NODE_LIST_PAUSES_SECONDS)
         if nodes is None:
-            self._emit(Notice(f"Docker did not list the nodes. Run: autoregistry refresh {image}"))
+            self.emit(Notice(f"Docker did not list the nodes. Run: autoregistry refresh {image}"))
         return nodes or []
 
     async def _refresh_node(self, rollout: _Rollout, node: Node) -> None:
@@ -180,23 +163,24 @@ class NodeRefresher:
         """Make a node pull if it needs to, and report the result. Return True if it is final."""
         began = time.monotonic()
         try:
-            attempt = await self._pull_in_turn(rollout, node)
+            result = await self._pull_in_turn(rollout, node)
         except AutoregistryError as exc:
             self._fail(rollout, node, time.monotonic() - began, _cause(node, exc.message))
             return False
-        if attempt is None:
+        if result is None:
             rollout.states.pop(node, None)
             return True
+        has_pulled, is_final = result
         before = rollout.states[node]
         rollout.states[node] = RefreshState.CURRENT
         # A node that had the image already needs a restart only if it had to pull: an earlier pull of its own had put
         # the old image back.
-        is_refreshed = before is not RefreshState.CURRENT or attempt.has_pulled
+        is_refreshed = before is not RefreshState.CURRENT or has_pulled
         if rollout.restarts_late_nodes and is_refreshed:
             self._start(self._restart_outdated(rollout))
-        if attempt.has_pulled:
+        if has_pulled:
             self._report(rollout, node, time.monotonic() - began, "")
-        return attempt.is_final
+        return is_final
 
     def _fail(self, rollout: _Rollout, node: Node, seconds: float, cause: str) -> None:
         """Note a failure, and report it unless the previous attempt failed with the same cause."""
@@ -205,42 +189,43 @@ class NodeRefresher:
         if not has_failed or rollout.reports[node].cause != cause:
             self._report(rollout, node, seconds, cause)
 
-    async def _pull_in_turn(self, rollout: _Rollout, node: Node) -> _Attempt | None:
-        """Make a node pull if it needs to. Raises AutoregistryError.
+    async def _pull_in_turn(self, rollout: _Rollout, node: Node) -> tuple[bool, bool] | None:
+        """Make a node pull if it needs to. Return `(has_pulled, is_final)`. Raises AutoregistryError.
 
         Return None if the node is not attached, or a newer digest than that of the rollout is known.
         """
-        if not await self._nodes.is_attached(node):
+        if not await self.nodes.is_attached(node):
             return None
         rollout.states.setdefault(node, RefreshState.PENDING)
         lock = self._locks.setdefault((node.name, rollout.image), asyncio.Lock())
         async with lock:
             return None if rollout.is_outdated else await self._pull_if_needed(rollout, node)
 
-    async def _pull_if_needed(self, rollout: _Rollout, node: Node) -> _Attempt:
-        digests = await self._nodes.images(node)
+    async def _pull_if_needed(self, rollout: _Rollout, node: Node) -> tuple[bool, bool]:
+        """Return `(has_pulled, is_final)`: not final if a pull that is still running may put the old image back."""
+        digests = await self.nodes.images(node)
         # Not awaited yet: an old copy decides alone.
         uses = self._start(self._uses_on(node, rollout.image))
-        copies = [r for r in self._names.docker_references(rollout.image) if r in digests]
+        copies = [r for r in self.names.docker_references(rollout.image) if r in digests]
         old = [reference for reference in copies if rollout.digest not in digests[reference]]
         waiting = [] if old else [use for use in await uses if use.waiting_because]
         if copies or waiting:
             rollout.clusters.add(node.cluster)
         to_pull = old or sorted({use.reference for use in waiting})
         if to_pull and rollout.states[node] is not RefreshState.FAILED:
-            self._emit(NodeRefreshing(node.cluster, node.name, rollout.image))
+            self.emit(NodeRefreshing(node.cluster, node.name, rollout.image))
         for reference in to_pull:
-            await self._nodes.pull(node, reference)
+            await self.nodes.pull(node, reference)
         if waiting:  # unless they have been deleted, or start by themselves
-            await or_none(self._nodes.change(node.cluster, wake_pods, waiting, rollout.digest))
+            await or_none(self.nodes.change(node.cluster, wake_pods, waiting, rollout.digest))
         starting = [use for use in await uses if not use.waiting_because]
         may_revert = any(not use.digest or not copies for use in starting)
-        return _Attempt(has_pulled=bool(to_pull), is_final=not may_revert)
+        return bool(to_pull), not may_revert
 
     async def _uses_on(self, node: Node, image: Image) -> list[ContainerUse]:
         """Return the uses of the image by the node's pods; none if the cluster's API server does not answer."""
-        references = self._names.docker_references(image)
-        uses = await or_none(self._nodes.uses(node.cluster)) or []
+        references = self.names.docker_references(image)
+        uses = await or_none(self.nodes.uses(node.cluster)) or []
         return [use for use in uses if use.node == node.name and use.reference in references]
 
     def _report(self, rollout: _Rollout, node: Node, seconds: float, cause: str) -> None:
@@ -248,7 +233,7 @@ class NodeRefresher:
             node.cluster, node.name, rollout.image, rollout.digest, seconds, cause
         )
         rollout.reports[node] = event
-        self._emit(event)
+        self.emit(event)
 
     async def _restart_outdated(self, rollout: _Rollout) -> None:
         """Restart what runs an old copy on the nodes that have the new one."""
@@ -257,14 +242,14 @@ class NodeRefresher:
         await asyncio.gather(*restarts)
 
     async def _restart_in(self, cluster: str, members: list[Node], rollout: _Rollout) -> None:
-        references = frozenset(self._names.docker_references(rollout.image))
-        restart = self._nodes.change(cluster, restart_outdated, members, references)
+        references = frozenset(self.names.docker_references(rollout.image))
+        restart = self.nodes.change(cluster, restart_outdated, members, references)
         for workload in await or_none(restart) or []:
-            self._emit(WorkloadRestarted(cluster, str(workload), rollout.image))
+            self.emit(WorkloadRestarted(cluster, str(workload), rollout.image))
 
     def _start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Start a task that goes on if nothing awaits it any more."""
-        return self._background.once("refresh of nodes", work)
+        return self.background.once("refresh of nodes", work)
 
 
 def _cause(node: Node, message: str) -> str:

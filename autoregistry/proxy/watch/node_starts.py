@@ -7,6 +7,8 @@ Images that the node does not hold are left to its pods.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from autoregistry.decision import RegistryImage
 from autoregistry.names import RegistryNames
 from autoregistry.proxy.backend.client import Backend
@@ -20,38 +22,31 @@ from autoregistry.proxy.watch.node_refresh import NodeRefresher
 NODE_START_PAUSES_SECONDS = (2.0,) * 14
 
 
+@dataclass(slots=True, eq=False)
 class NodeStartWatcher:
     """Updates the attached nodes when Docker is connected, and each node that starts later."""
 
-    def __init__(
-        self,
-        nodes: AsyncNodes,
-        backend: Backend,
-        refresher: NodeRefresher,
-        names: RegistryNames,
-        background: Background,
-    ) -> None:
-        self._nodes = nodes
-        self._backend = backend
-        self._refresher = refresher
-        self._names = names
-        self._background = background
+    nodes: AsyncNodes
+    backend: Backend
+    refresher: NodeRefresher
+    names: RegistryNames
+    background: Background
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
         match event:
             case Connected():
-                self._background.replace("update of all nodes", self._update_all())
+                self.background.replace("update of all nodes", self._update_all())
             case NodeStarted(name, cluster) if cluster:
                 self._start(name)
 
     def _start(self, name: str) -> None:
         # The node or the registry may still be starting.
         update = retry(lambda: or_none(self._update(name)), NODE_START_PAUSES_SECONDS)
-        self._background.replace(f"update of {name}", update)
+        self.background.replace(f"update of {name}", update)
 
     async def _update_all(self) -> None:
-        attached = retry(lambda: or_none(self._nodes.attached()), NODE_START_PAUSES_SECONDS)
+        attached = retry(lambda: or_none(self.nodes.attached()), NODE_START_PAUSES_SECONDS)
         for node in await attached or []:
             self._start(node.name)
 
@@ -60,12 +55,12 @@ class NodeStartWatcher:
 
         Return None if the node is not attached, or has not started yet. Raises AutoregistryError.
         """
-        node = next((n for n in await self._nodes.all() if n.name == name and n.is_running), None)
-        if node is None or not await self._nodes.is_attached(node):
+        node = next((n for n in await self.nodes.all() if n.name == name and n.is_running), None)
+        if node is None or not await self.nodes.is_attached(node):
             return None
-        for reference, digests in (await self._nodes.images(node)).items():
-            if image := self._names.parse(reference):
-                current = await self._backend.state(image.repository, image.tag)
+        for reference, digests in (await self.nodes.images(node)).items():
+            if image := self.names.parse(reference):
+                current = await self.backend.state(image.repository, image.tag)
                 if isinstance(current, RegistryImage) and current.digest not in digests:
-                    await self._refresher.roll_out(image, current.digest, node=name)
+                    await self.refresher.roll_out(image, current.digest, node=name)
         return True

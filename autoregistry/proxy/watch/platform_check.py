@@ -6,6 +6,8 @@ waits for this check.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from autoregistry.decision import Unreachable
 from autoregistry.engine.images import Images
 from autoregistry.engine.platforms import platform_mismatch
@@ -16,40 +18,33 @@ from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 
 
+@dataclass(slots=True, eq=False)
 class PlatformCheck:
     """Compares the platforms of images with that of the nodes."""
 
-    def __init__(
-        self,
-        docker: AsyncDocker,
-        nodes: AsyncNodes,
-        names: RegistryNames,
-        emit: Emit,
-        background: Background,
-    ) -> None:
-        self._docker = docker
-        self._nodes = nodes
-        self._names = names
-        self._emit = emit
-        self._background = background
+    docker: AsyncDocker
+    nodes: AsyncNodes
+    names: RegistryNames
+    emit: Emit
+    background: Background
 
     def check(self, image: Image) -> None:
         """Emit a notice if no node can run the image. Call it in the event loop's thread."""
-        self._background.once(f"platform check of {image}", self._check(image))
+        self.background.once(f"platform check of {image}", self._check(image))
 
     async def _check(self, image: Image) -> None:
         if remark := await self.remark(image):
-            self._emit(Notice(f"{image}  {remark}"))
+            self.emit(Notice(f"{image}  {remark}"))
 
     async def remark(self, image: Image) -> str:
         """Return why no attached node can run the image. Empty if one can, there is none, or that is not known."""
-        mismatch = await self._docker.call(lambda images: self._mismatch(images, image))
+        mismatch = await self.docker.call(lambda images: self._mismatch(images, image))
         if isinstance(mismatch, Unreachable) or not mismatch:
             return ""
-        return mismatch if await or_none(self._nodes.attached()) else ""
+        return mismatch if await or_none(self.nodes.attached()) else ""
 
     def _mismatch(self, images: Images, image: Image) -> str:
         """Compare the image's platforms with Docker's, which the nodes share as containers of this Docker."""
-        listings = map(images.platforms, self._names.docker_references(image))
+        listings = map(images.platforms, self.names.docker_references(image))
         platforms = next((listing for listing in listings if listing), [])
         return platform_mismatch(platforms, images.architecture())

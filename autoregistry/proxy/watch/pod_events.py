@@ -7,6 +7,7 @@ left out.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 
 from autoregistry.cluster.workloads import by_cluster, create_pod_event
 from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
@@ -18,28 +19,28 @@ FIRST_EVENT_SECONDS = 2.0
 NEXT_EVENT_SECONDS = 15.0
 
 
+@dataclass(slots=True, eq=False)
 class PodEvents:
     """Follows pushes and writes Events: one at a time for each image and cluster, and only the newest."""
 
-    def __init__(self, nodes: AsyncNodes, names: RegistryNames, background: Background) -> None:
-        self._nodes = nodes
-        self._names = names
-        self._background = background
-        self._percent: dict[Image, int] = {}
-        self._pushing: dict[Image, asyncio.Task[None]] = {}
-        self._next: dict[Image, tuple[str, str]] = {}
-        """Reason and message of the next Event."""
-        self._writing: set[Image] = set()
+    nodes: AsyncNodes
+    names: RegistryNames
+    background: Background
+    _percent: dict[Image, int] = field(default_factory=dict)
+    """The progress of each running push."""
+    _next: dict[Image, tuple[str, str]] = field(default_factory=dict)
+    """Reason and message of the next Event."""
+    _writing: set[Image] = field(default_factory=set)
 
     def handle(self, event: Event) -> None:
         """Handle one event of the proxy, in the event loop's thread."""
         match event:
             case PushStarted(image):
                 self._next.pop(image, None)
-                self._percent[image] = 0
-                if image not in self._pushing:
+                if image not in self._percent:
                     progress = self._report_progress(image)
-                    self._pushing[image] = self._background.once(f"pod events of {image}", progress)
+                    self.background.replace(f"progress of {image} in pod events", progress)
+                self._percent[image] = 0
             case PushProgress(image, done, total) if total and image in self._percent:
                 self._percent[image] = 100 * done // total
             case PushFinished(image):
@@ -51,33 +52,31 @@ class PodEvents:
     def _end(self, image: Image) -> None:
         self._next.pop(image, None)
         self._percent.pop(image, None)
-        if task := self._pushing.pop(image, None):
-            task.cancel()
 
     async def _report_progress(self, image: Image) -> None:
         await asyncio.sleep(FIRST_EVENT_SECONDS)
-        while True:
-            self._write(image, "Pushing", f"pushing {image}, {self._percent.get(image, 0)} %")
+        while image in self._percent:
+            self._write(image, "Pushing", f"pushing {image}, {self._percent[image]} %")
             await asyncio.sleep(NEXT_EVENT_SECONDS)
 
     def _write(self, image: Image, reason: str, message: str) -> None:
         self._next[image] = (reason, f"autoregistry: {message}")
         if image not in self._writing:
             self._writing.add(image)
-            self._background.once(f"pod events of {image}", self._write_all(image))
+            self.background.once(f"pod events of {image}", self._write_all(image))
 
     async def _write_all(self, image: Image) -> None:
         try:
             while event := self._next.pop(image, None):
-                clusters = by_cluster(await or_none(self._nodes.attached()) or [])
+                clusters = by_cluster(await or_none(self.nodes.attached()) or [])
                 await asyncio.gather(*(self._write_in(c, image, *event) for c in clusters))
         finally:
             self._writing.discard(image)
 
     async def _write_in(self, cluster: str, image: Image, reason: str, message: str) -> None:
         """Create the Event on every pod of a cluster that does not run the image yet."""
-        references = self._names.docker_references(image)
-        for use in await or_none(self._nodes.uses(cluster)) or []:
+        references = self.names.docker_references(image)
+        for use in await or_none(self.nodes.uses(cluster)) or []:
             if use.reference in references and not use.digest:
-                change = self._nodes.change(cluster, create_pod_event, use, reason, message)
-                await or_none(change)
+                event = self.nodes.change(cluster, create_pod_event, use, reason, message)
+                await or_none(event)

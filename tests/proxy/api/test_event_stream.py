@@ -21,7 +21,7 @@ from autoregistry.events import Event, PushProgress, PushStarted
 from autoregistry.proxy.api import event_stream, node_inventory
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
-from autoregistry.proxy.pull.state_file import STATE_FILE
+from autoregistry.proxy.pull.state_folder import STATE_FILE, folder_for
 from autoregistry.settings import CHECK
 from tests.fakes.nodes import node
 from tests.helpers.proxy_lab import NAME, Lab
@@ -253,7 +253,8 @@ async def test_health_reports_a_journal_that_cannot_be_written(lab: Lab) -> None
 
     before = await journal()
     lab.docker.build(APP, "v1")
-    with closing(sqlite3.connect(lab.settings.state / STATE_FILE)) as other:
+    folder = folder_for(lab.settings.names.primary, lab.settings.state)
+    with closing(sqlite3.connect(folder / STATE_FILE)) as other:
         other.execute("BEGIN IMMEDIATE")
         await lab.pull()
         locked = await journal()
