@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from autoregistry.cluster.nodes import Node, Nodes
 from autoregistry.cluster.pods import ContainerUse
@@ -79,15 +80,21 @@ class AsyncNodes:
     async def _query(self, name: str, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401
         """Share a call with all who query the same before it begins: later, its result may be out of date."""
         if name not in self._next:
-            self._next[name] = asyncio.create_task(self._call_next(name, function, *args))
-        result: _T = await asyncio.shield(self._next[name])
-        return result
+            call = self._call_next(name, partial(function, *args))
+            self._next[name] = self.background.once(name, call)
+        result = await asyncio.shield(self._next[name])
+        if isinstance(result, AutoregistryError):
+            raise result
+        return cast("_T", result)
 
-    async def _call_next(self, name: str, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401
+    async def _call_next(self, name: str, function: Callable[[], _T]) -> _T | AutoregistryError:
         await asyncio.sleep(GATHER_SECONDS)
 
         def call() -> _T:
             del self._next[name]
-            return function(*args)
+            return function()
 
-        return await self.background.in_thread(name, call)
+        try:
+            return await self.background.in_thread(name, call)
+        except AutoregistryError as exc:
+            return exc
