@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 from autoregistry.decision import NOT_READ, Base, TagRecord
@@ -44,29 +44,25 @@ CREATE TABLE IF NOT EXISTS events (
     PRIMARY KEY (boot, n)
 ) WITHOUT ROWID;
 """
-# Version 0.1 had one table `tags`, which knew only if the last push was manual and what Docker had then.
-_OLD_ROWS = (
-    "SELECT repository, tag, by_hand, docker_had, stale_because, pushed_at, pulled_at FROM tags"
-)
+# Version 0.1 knew only if the last push was manual and what Docker had then: the first digest that is seen counts.
+_MIGRATION = """
+INSERT OR IGNORE INTO tag_records SELECT repository, tag, IIF(by_hand, docker_had, NULL), IIF(by_hand, ?, NULL),
+    IIF(by_hand, pushed_at, NULL), NULL, stale_because, pushed_at, pulled_at FROM tags
+"""
 
 
 @dataclass(slots=True)
 class _Row:
     """A row of `tag_records` without its key."""
 
-    docker_identity: str | None = None
-    registry_digest: str | None = None
-    manual_at: float | None = None
-    reported_at: float | None = None
-    stale_because: str | None = None
+    record: TagRecord = field(default_factory=TagRecord)
     pushed_at: float | None = None
     pulled_at: float | None = None
 
-    def record(self) -> TagRecord:
-        base = None
-        if self.registry_digest is not None:
-            base = Base(self.docker_identity, self.registry_digest, self.manual_at)
-        return TagRecord(base, self.reported_at, self.stale_because)
+    def columns(self) -> tuple[object, ...]:
+        base = astuple(self.record.base) if self.record.base else (None, None, None)
+        record = self.record
+        return (*base, record.reported_at, record.stale_because, self.pushed_at, self.pulled_at)
 
 
 class Journal:
@@ -95,18 +91,21 @@ class Journal:
 
     def record(self, image: Image) -> TagRecord:
         """Return what the journal knows about a tag."""
-        return row.record() if (row := self._rows.get(image)) else TagRecord()
+        return self._rows.get(image, _Row()).record
 
-    def set_agreed(self, image: Image, docker_identity: str, registry_digest: str) -> None:
-        """Record that the registry was found to have Docker's image. Written later."""
-        base = Base(docker_identity, registry_digest)
-        row = self._rows.get(image)
-        if row is None or row.record() != TagRecord(base):
-            self._set_base(image, base, at_once=False)
+    def set_found(
+        self, image: Image, docker_identity: str | None, registry_digest: str, *, is_same: bool
+    ) -> None:
+        """Record that both sides were found to have the same, or to differ on purpose. Written later."""
+        base = self.record(image).base
+        manual_at = base.manual_at if base and not is_same else None
+        record = TagRecord(Base(docker_identity, registry_digest, manual_at))
+        if record != self.record(image):
+            self._change(image, record, at_once=False)
 
     def set_pushed(self, image: Image, docker_identity: str, registry_digest: str) -> None:
         """Record that a push has brought the registry to what Docker has."""
-        self._set_base(image, Base(docker_identity, registry_digest), pushed_at=time.time())
+        self._change(image, TagRecord(Base(docker_identity, registry_digest)), time.time())
 
     def set_pushed_manually(
         self, image: Image, docker_identity: str | None, registry_digest: str
@@ -116,36 +115,26 @@ class Journal:
         `docker_identity` is NOT_READ if Docker could not be reached, and None if it had no such image.
         """
         now = time.time()
-        self._set_base(image, Base(docker_identity, registry_digest, now), pushed_at=now)
-
-    def set_difference(
-        self, image: Image, docker_identity: str | None, registry_digest: str
-    ) -> None:
-        """Record that the registry was found to have another image on purpose. Written later."""
-        row = self._rows.get(image)
-        manual_at = row.manual_at if row and row.manual_at else time.time()
-        base = Base(docker_identity, registry_digest, manual_at)
-        if row is None or row.record() != TagRecord(base):
-            self._set_base(image, base, at_once=False)
+        self._change(image, TagRecord(Base(docker_identity, registry_digest, now)), now)
 
     def set_reported(self, image: Image, at: float) -> None:
         """Record that Docker has reported this name at that time (seconds since the epoch).
 
         A report that is older than a manual push changes nothing.
         """
-        row = self._rows.get(image)
-        if row and row.manual_at and 0 < at <= row.manual_at:
-            return
-        self._change(image, reported_at=at)
+        record = self.record(image)
+        if not (record.base and record.base.manual_at and 0 < at <= record.base.manual_at):
+            self._change(image, replace(record, reported_at=at))
 
     def set_stale(self, image: Image, because: str) -> None:
         """Record that the registry's image is older than Docker's, and must not be served until that changes."""
-        self._change(image, stale_because=because)
+        self._change(image, replace(self.record(image), stale_because=because))
 
     def clear_stale(self, image: Image) -> None:
         """Record that nothing is left to push."""
-        if (row := self._rows.get(image)) and (row.stale_because or row.reported_at):
-            self._change(image, stale_because=None, reported_at=None)
+        record = self.record(image)
+        if record.stale_because or record.reported_at:
+            self._change(image, TagRecord(record.base))
 
     def set_pulled(self, image: Image) -> None:
         """Record the time of a pull. It is written with the next change: a pull must not wait for the disk."""
@@ -198,28 +187,17 @@ class Journal:
         if (self._unwritten or self._is_changed) and self.file.write(self._write):
             self._unwritten, self._is_changed = set(), False
 
-    def _set_base(
-        self, image: Image, base: Base, *, at_once: bool = True, **columns: float
+    def _change(
+        self, image: Image, record: TagRecord, pushed_at: float = 0.0, *, at_once: bool = True
     ) -> None:
-        self._change(
-            image,
-            at_once=at_once,
-            docker_identity=base.docker_identity,
-            registry_digest=base.registry_digest,
-            manual_at=base.manual_at,
-            reported_at=None,
-            stale_because=None,
-            **columns,
-        )
-
-    def _change(self, image: Image, *, at_once: bool = True, **columns: object) -> None:
-        self._rows[image] = replace(self._rows.get(image, _Row()), **columns)  # type: ignore[arg-type]  # its own fields
+        row = self._rows.setdefault(image, _Row())
+        row.record, row.pushed_at = record, pushed_at or row.pushed_at
         self._unwritten.add(image)
         if at_once:
             self.save()
 
     def _write(self, db: sqlite3.Connection) -> None:
-        rows = [(i.repository, i.tag, *astuple(self._rows[i])) for i in self._unwritten]
+        rows = [(i.repository, i.tag, *self._rows[i].columns()) for i in self._unwritten]
         db.executemany(
             "INSERT OR REPLACE INTO tag_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
@@ -229,19 +207,17 @@ class Journal:
             db.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", self._notes.items())
 
     def _load(self) -> None:
-        for repository, tag, *columns in self.file.read("SELECT * FROM tag_records"):
-            self._rows[Image(repository, tag)] = _Row(*columns)
+        if self.file.read("SELECT 1 FROM sqlite_master WHERE name = 'tags'"):
+            self.file.write(_migrate)
+        for repository, tag, *base, reported, stale, pushed, pulled in self.file.read(
+            "SELECT * FROM tag_records"
+        ):
+            record = TagRecord(Base(*base) if base[1] is not None else None, reported, stale)
+            self._rows[Image(repository, tag)] = _Row(record, pushed, pulled)
         self._identities = dict(self.file.read("SELECT identity, at FROM reported_ids"))
         self._notes = dict(self.file.read("SELECT name, value FROM notes"))
-        is_old = "SELECT 1 FROM sqlite_master WHERE name = 'tags'"
-        if not self._rows and self.file.read(is_old):
-            for repository, tag, by_hand, docker_had, stale, pushed, pulled in self.file.read(
-                _OLD_ROWS
-            ):
-                row = _Row(stale_because=stale, pushed_at=pushed, pulled_at=pulled)
-                if by_hand:  # the registry's digest was not kept: the first one that is seen counts
-                    row = replace(
-                        row, docker_identity=docker_had, registry_digest=NOT_READ, manual_at=pushed
-                    )
-                self._rows[Image(repository, tag)] = row
-                self._unwritten.add(Image(repository, tag))
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    db.execute(_MIGRATION, [NOT_READ])
+    db.execute("DROP TABLE tags")

@@ -13,9 +13,11 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from weakref import WeakValueDictionary
 
 from autoregistry.decision import (
     NOT_READ,
@@ -74,12 +76,10 @@ class PushResult:
         return f"pushed {self.pushed_bytes / 1e6:.1f} MB in {self.seconds:.1f} s"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class TagState:
-    """The requests and flights of one tag that are under way."""
+    """The requests and flights of one tag that are under way. It lives as long as one of them."""
 
-    users: int = 0
-    """Flights and requests that use this state now. It is kept while it has users, or flights to join."""
     flights: dict[str, asyncio.Task[PushResult]] = field(default_factory=dict)
     """By Docker's Id of the image."""
     pushing: str = ""
@@ -133,23 +133,14 @@ class Pushes:
         self._backend = backend
         self._journal = journal
         self._emit = emit
-        self._tags: dict[Image, TagState] = {}
+        self._tags: WeakValueDictionary[Image, TagState] = WeakValueDictionary()
         self._flying: dict[str, _Flight] = {}
         self._flight_ids = itertools.count(1)
         self._incomplete: set[str] = set()
         self._conflicts: set[Image] = set()
 
-    @contextmanager
-    def _tag(self, image: Image) -> Iterator[TagState]:
-        """Yield the state of a tag, and drop it afterwards if nothing else uses it."""
-        tag = self._tags.setdefault(image, TagState())
-        tag.users += 1
-        try:
-            yield tag
-        finally:
-            tag.users -= 1
-            if not tag.users and not tag.flights:
-                del self._tags[image]
+    def _tag(self, image: Image) -> TagState:
+        return self._tags.setdefault(image, TagState())
 
     async def compare(
         self,
@@ -168,9 +159,8 @@ class Pushes:
             local, remote = await read_both(image, self._docker, self._backend, registry)
             registry = None
             # What Docker reported meanwhile may be newer than its answer.
-            if isinstance(local, Unreachable):
-                break
-            if self._journal.record(image).reported_at == reported_at:
+            is_current = self._journal.record(image).reported_at == reported_at
+            if is_current or isinstance(local, Unreachable):
                 break
         record = self._record(image, local, remote)
         verdict = decide(local, remote, record, is_asked=is_asked)
@@ -215,12 +205,12 @@ class Pushes:
         digest = comparison.registry_digest
         match comparison.verdict:
             case Verdict.UP_TO_DATE:
-                self._journal.set_agreed(image, comparison.docker_identity, digest)
+                self._journal.set_found(image, comparison.docker_identity, digest, is_same=True)
                 if comparison.record.stale_because is not None:
                     # A push that seemed to have failed did arrive.
                     self._emit_finished(image, comparison, 0, 0.0)
             case _ if digest:
-                self._journal.set_difference(image, _identity(comparison.local), digest)
+                self._journal.set_found(image, _identity(comparison.local), digest, is_same=False)
             case _:
                 self._journal.clear_stale(image)
 
@@ -233,22 +223,20 @@ class Pushes:
     @asynccontextmanager
     async def manual_push(self, image: Image) -> AsyncIterator[None]:
         """Hold a tag while another client's push sets it. Our push waits until the result is known."""
-        with self._tag(image) as tag:
-            tag.manual_pushes += 1
-            try:
-                async with tag.write:
-                    yield
-            finally:
-                tag.manual_pushes -= 1
+        tag = self._tag(image)
+        tag.manual_pushes += 1
+        try:
+            async with tag.write:
+                yield
+        finally:
+            tag.manual_pushes -= 1
 
     def record_manual_push(self, image: Image, local: DockerState, digest: str | None) -> None:
         """Record that the manual push under way set the tag, and what Docker had when it began."""
-        with self._tag(image) as tag:
-            tag.was_set_manually = True
+        self._tag(image).was_set_manually = True
         if isinstance(local, LocalImage) and local.identity == digest:
-            self._journal.set_pushed(
-                image, local.identity, digest
-            )  # our push would have set the same
+            # Our push would have set the same.
+            self._journal.set_pushed(image, local.identity, digest)
         else:
             self._journal.set_pushed_manually(image, _identity(local), digest or NOT_READ)
 
@@ -265,9 +253,9 @@ class Pushes:
 
         That is so if a manual push goes first, and for a late request of a push that has ended.
         """
-        with self._tag(image) as tag:
-            async with tag.write:
-                yield tag.pushing == flight_id != "" and not tag.is_overtaken
+        tag = self._tag(image)
+        async with tag.write:
+            yield tag.pushing == flight_id != "" and not tag.is_overtaken
 
     def upload_failed(self, flight_id: str, cause: str) -> None:
         """Note why the registry failed an upload of this flight's push."""
@@ -276,21 +264,18 @@ class Pushes:
 
     def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[PushResult]:
         """Join the flight that brings Docker's image of this Id to the registry, or start it."""
-        with self._tag(image) as tag:
-            if identity not in tag.flights:
-                task = asyncio.create_task(self._fly(image, because), name=f"push {image}")
-                task.add_done_callback(lambda ended: self._land(image, identity, ended))
-                tag.flights[identity] = task
-            return tag.flights[identity]
+        tag = self._tag(image)
+        if identity not in tag.flights:
+            task = asyncio.create_task(self._fly(image, tag, because), name=f"push {image}")
+            task.add_done_callback(partial(self._land, tag, identity))
+            tag.flights[identity] = task
+        return tag.flights[identity]
 
-    def _land(self, image: Image, identity: str, ended: asyncio.Task[PushResult]) -> None:
+    def _land(self, tag: TagState, identity: str, ended: asyncio.Task[PushResult]) -> None:
         if ended.cancelled() or ended.exception() or ended.result().error:
-            asyncio.get_running_loop().call_later(FAILURE_SECONDS, self._forget, image, identity)
+            forget = lambda: tag.flights.pop(identity)  # noqa: E731  # it also keeps the tag
+            asyncio.get_running_loop().call_later(FAILURE_SECONDS, forget)
         else:
-            self._forget(image, identity)
-
-    def _forget(self, image: Image, identity: str) -> None:
-        with self._tag(image) as tag:
             del tag.flights[identity]
 
     @property
@@ -307,23 +292,21 @@ class Pushes:
             await asyncio.wait(flights, timeout=seconds)
         return self.in_flight
 
-    async def _fly(self, image: Image, because: Verdict) -> PushResult:
-        with self._tag(image) as tag:
-            async with tag.turn:
-                flight = _Flight(str(next(self._flight_ids)), image, tag, because)
-                self._flying[flight.id] = flight
-                try:
-                    self._confirm(flight, await self._push_until_equal(flight))
-                except AutoregistryError as exc:
-                    return self._fail(flight, exc)
-                except (
-                    Exception
-                ) as exc:  # an error of a library must end the flight like any other error
-                    cause = f"internal error: {type(exc).__name__}: {exc}"
-                    return self._fail(flight, PushRefused(cause))
-                finally:
-                    del self._flying[flight.id]
-                return PushResult(flight.pushed_bytes, flight.seconds)
+    async def _fly(self, image: Image, tag: TagState, because: Verdict) -> PushResult:
+        async with tag.turn:
+            flight = _Flight(str(next(self._flight_ids)), image, tag, because)
+            self._flying[flight.id] = flight
+            try:
+                self._confirm(flight, await self._push_until_equal(flight))
+            except AutoregistryError as exc:
+                return self._fail(flight, exc)
+            # An error of a library must end the flight like any other error.
+            except Exception as exc:
+                cause = f"internal error: {type(exc).__name__}: {exc}"
+                return self._fail(flight, PushRefused(cause))
+            finally:
+                del self._flying[flight.id]
+            return PushResult(flight.pushed_bytes, flight.seconds)
 
     def _fail(self, flight: _Flight, error: AutoregistryError) -> PushResult:
         """Record and report that a flight has failed."""

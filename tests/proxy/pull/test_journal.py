@@ -85,7 +85,7 @@ def test_own_push_replaces_a_manual_push(journal: Journal) -> None:
 def test_report_is_kept_until_both_sides_agree(journal: Journal, tmp_path: Path) -> None:
     journal.set_reported(APP, 100.0)
     reported = _reopened(tmp_path)
-    journal.set_agreed(APP, OURS, OURS)
+    journal.set_found(APP, OURS, OURS, is_same=True)
 
     assert reported == TagRecord(reported_at=100.0)
     assert journal.record(APP) == TagRecord(Base(OURS, OURS))
