@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from pkgutil import iter_modules
 
 import click
 
 from autoregistry import __version__
-from autoregistry.cli.commands import (
-    cluster,
-    completion,
-    doctor,
-    down,
-    generate,
-    images,
-    logs,
-    push,
-    restart,
-    serve,
-    status,
-    up,
-    watch,
-    why,
-)
+from autoregistry.cli import bash_completion as bash_completion  # it registers itself
+from autoregistry.cli import commands
 from autoregistry.cli.output import show_error
 from autoregistry.errors import AutoregistryError, SettingInvalid
 
+_MODULES = {module.name: module.name for module in iter_modules(commands.__path__)}
+_MODULES["refresh"] = "restart"
+"""For each command, its module in `commands/`."""
+
 
 class _Commands(click.Group):
-    """The only place that turns our errors into two lines and an exit code."""
+    """Imports a command when it is used, and turns our errors into two lines and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"{commands.__name__}.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -60,23 +62,6 @@ def program(verbose: int) -> None:
       autoregistry up
       autoregistry cluster create dev
     """
-
-
-program.add_command(cluster.cluster)
-program.add_command(completion.completion)
-program.add_command(restart.refresh)
-program.add_command(restart.restart)
-program.add_command(doctor.doctor)
-program.add_command(images.images)
-program.add_command(push.push)
-program.add_command(watch.watch)
-program.add_command(why.why)
-program.add_command(up.up)
-program.add_command(down.down)
-program.add_command(status.status)
-program.add_command(logs.logs)
-program.add_command(generate.generate)
-program.add_command(serve.serve)
 
 
 def main() -> None:

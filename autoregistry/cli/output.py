@@ -100,13 +100,12 @@ def _line(name: object, text: str, style: str) -> Text:
     return Text.assemble((f"{name}  ", "bold"), (text, style))
 
 
-def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def show_table(table: Table) -> None:
     """Print a table. Without a terminal, each row is one line of any length."""
-    columns = table(heads, rows)
     if stdout.is_terminal:
-        stdout.print(columns)
+        stdout.print(table)
     else:
-        SafeConsole(file=stdout.file, width=_UNLIMITED_WIDTH, highlight=False).print(columns)
+        SafeConsole(file=stdout.file, width=_UNLIMITED_WIDTH, highlight=False).print(table)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

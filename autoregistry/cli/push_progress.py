@@ -42,15 +42,6 @@ _BAR_AND_SIZES = 58
 _REPEAT_SECONDS = 5.0
 
 
-class _Size(ProgressColumn):
-    """Pushed and total megabytes; empty until Docker reports them."""
-
-    def render(self, task: Task) -> Text:
-        if not task.total:
-            return Text("")
-        return Text(f"{task.completed / 1e6:.0f} of {task.total / 1e6:.0f} MB", "green")
-
-
 class _Speed(ProgressColumn):
     """The speed of the last seconds."""
 
@@ -63,7 +54,7 @@ def columns(width: int) -> list[ProgressColumn]:
     return [
         TextColumn("{task.description}", style="bold"),
         BarColumn(10 if width < _NARROW_TERMINAL else 30),
-        _Size(),
+        TextColumn("{task.fields[size]}", style="green"),
         _Speed(),
         TextColumn("{task.fields[words]}", style="dim"),
         TimeElapsedColumn(),
@@ -118,11 +109,8 @@ class EventDisplay:
                     self._end(f"{image} {node}")
                 case _:
                     pass
-            if (
-                with_lines
-                and not self._is_repeated(event)
-                and (text := event_line(event)) is not None
-            ):
+            text = event_line(event)
+            if with_lines and text is not None and not self._is_repeated(event):
                 show_line(stderr, text)
 
     def proxy_lost(self) -> None:
@@ -148,10 +136,13 @@ class EventDisplay:
     def _advance(self, event: PushProgress) -> None:
         if self._progress is None:
             return
-        task = self._bar(str(event.image), str(event.image), "", event.seconds)
-        words = f"{event.done_layers}/{event.total_layers} layers"
+        done, total = event.done_bytes, event.total_bytes
         self._progress.update(
-            task, completed=event.done_bytes, total=event.total_bytes, words=words
+            self._bar(str(event.image), str(event.image), "", event.seconds),
+            completed=done,
+            total=total,
+            size=f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else "",
+            words=f"{event.done_layers}/{event.total_layers} layers",
         )
 
     def _bar(self, key: str, name: str, words: str, seconds: float = 0.0) -> TaskID:
@@ -159,7 +150,7 @@ class EventDisplay:
             return TaskID(0)
         if key not in self._tasks:
             short = _shorten(name, stderr.width - _BAR_AND_SIZES)
-            self._tasks[key] = self._progress.add_task(short, total=None, words=words)
+            self._tasks[key] = self._progress.add_task(short, total=None, size="", words=words)
             self._progress.tasks[-1].start_time = self._progress.get_time() - seconds
         return self._tasks[key]
 

@@ -12,7 +12,7 @@ from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.up import bring_up
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.options import route_options
-from autoregistry.cli.output import show_table, stderr, stdout
+from autoregistry.cli.output import show_table, stderr, stdout, table
 from autoregistry.cluster import k3d
 from autoregistry.cluster.attach import K3S_IMAGE
 from autoregistry.cluster.mirror_config import Mirror, Route, registries_yaml
@@ -229,4 +229,4 @@ def list_(as_json: bool) -> None:
         (c.name, f"{len(c.running)}/{len(c.nodes)}", f"{len(c.attached)}/{len(c.running)}", c.via)
         for c in clusters
     ]
-    show_table(("CLUSTER", "NODES", "ATTACHED", "VIA"), rows)
+    show_table(table(("CLUSTER", "NODES", "ATTACHED", "VIA"), rows))

@@ -10,7 +10,7 @@ import click
 
 from autoregistry import api_paths
 from autoregistry.cli.client import proxy_client
-from autoregistry.cli.output import show_table, stderr, stdout
+from autoregistry.cli.output import show_table, stderr, stdout, table
 from autoregistry.errors import BackendUnreachable
 
 _SHORT_DIGEST = 12
@@ -39,7 +39,7 @@ def images(as_json: bool) -> None:
     rows = [_cells(row) for row in status["images"]]
     if stdout.is_terminal and stdout.width < _WIDTH_WITH_DATES:
         heads, rows = heads[:-2], [cells[:-2] for cells in rows]
-    show_table(heads, rows)
+    show_table(table(heads, rows))
 
 
 def require_backend(status: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -31,13 +32,11 @@ def watch(as_json: bool) -> None:
       autoregistry watch
     """
     client = proxy_client()
-    if as_json:
-        for payload in follow_events(client, EventDisplay(None).proxy_lost):
-            stdout.print(json.dumps(payload), soft_wrap=True)
-        return
-    with event_display() as display:
+    with nullcontext(EventDisplay(None)) if as_json else event_display() as display:
         for payload in follow_events(client, display.proxy_lost):
-            if (event := from_json(payload)) is not None:
+            if as_json:
+                stdout.print(json.dumps(payload), soft_wrap=True)
+            elif (event := from_json(payload)) is not None:
                 display.show(event)
 
 

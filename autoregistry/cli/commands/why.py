@@ -18,7 +18,7 @@ from autoregistry.cli.commands.images import ago, require_backend, short_digest
 from autoregistry.cli.commands.status import stopped_nodes
 from autoregistry.cli.docker import ImageFacts, image_facts
 from autoregistry.cli.environment import Environment
-from autoregistry.cli.output import show_line, stdout
+from autoregistry.cli.output import show_line, show_table, stdout
 from autoregistry.cluster.pods import UNKNOWN, ContainerUse
 from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingInvalid
 from autoregistry.image_state import ImageState, next_pull
@@ -57,14 +57,18 @@ def why(image: str, as_json: bool) -> None:
     sentence, command = _next(row, uses, names.primary)
     if as_json:
         pods = [asdict(use) for use in uses]
-        facts = {**row, "pulls": pulls, "pods": pods, "next": sentence, "type": command}
-        stdout.print(json.dumps(facts, indent=2), soft_wrap=True)
+        found = {**row, "pulls": pulls, "pods": pods, "next": sentence, "type": command}
+        stdout.print(json.dumps(found, indent=2), soft_wrap=True)
         return
     state = f"  {row['state']}: {row['because']}"
     show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), state))
     local = image_facts(Environment.current().daemon, names, wanted)
-    for fact in _facts(status, row, local, uses, pulls):
-        _show_fact(*fact)
+    facts = Table.grid(
+        Column(min_width=28, no_wrap=True), Column(min_width=13), Column(), padding=(0, 1, 0, 0)
+    )
+    for name, value, remark in _facts(status, row, local, uses, pulls):
+        facts.add_row(Text(f"  {name}", "dim"), Text(value), Text(remark))
+    show_table(facts)
     stdout.print(sentence + (f"; run:\n  {command}" if command else ""))
 
 
@@ -102,18 +106,6 @@ def _facts(
         for builder in local.builders:
             remark = f"builder {builder} keeps its images: docker buildx build --load ..."
             yield "buildx", "", remark
-
-
-def _show_fact(name: str, value: str, remark: str) -> None:
-    """Print one fact; in a narrow terminal the remark wraps in its own column."""
-    if not stdout.is_terminal:
-        stdout.print(f"  {name:<26} {value:<13} {remark}")
-        return
-    row = Table.grid(
-        Column(min_width=28, no_wrap=True), Column(min_width=13), Column(), padding=(0, 1, 0, 0)
-    )
-    row.add_row(Text(f"  {name}", "dim"), Text(value), Text(remark))
-    stdout.print(row, soft_wrap=False)
 
 
 def _copy_remark(copy: dict[str, Any]) -> str:
