@@ -34,59 +34,44 @@ class AutoregistryError(Exception):
         self.hint = hint
 
 
-class DockerUnreachable(AutoregistryError):
-    """The daemon cannot be reached, or does not answer in time."""
+class DockerUnreachable(AutoregistryError): ...
 
 
-class DockerRefused(AutoregistryError):
-    """The daemon answered with an error."""
+class DockerRefused(AutoregistryError): ...
 
 
-class PushRefused(DockerRefused):
-    """A push ended with an error. The message is Docker's."""
+class PushRefused(DockerRefused): ...
 
 
-class ImageUnavailable(DockerRefused):
-    """An image does not exist, and can be neither pulled nor built."""
+class ImageUnavailable(DockerRefused): ...
 
 
-class BackendUnreachable(AutoregistryError):
-    """The backend registry does not answer, or cannot read a tag."""
+class BackendUnreachable(AutoregistryError): ...
 
 
-class ProxyUnreachable(AutoregistryError):
-    """A command cannot reach the running proxy."""
+class ProxyUnreachable(AutoregistryError): ...
 
 
-class ProxyRefused(AutoregistryError):
-    """The running proxy answered a command with an error."""
+class ProxyRefused(AutoregistryError): ...
 
 
-class ListenFailed(AutoregistryError):
-    """The address to listen on is not available."""
+class ListenFailed(AutoregistryError): ...
 
 
-class StateInUse(AutoregistryError):
-    """Another process uses the folder of the registry's state."""
+class StateInUse(AutoregistryError): ...
 
 
-class LoopbackBroken(AutoregistryError):
-    """Docker's `localhost:PORT` is not this proxy: its pushes go elsewhere."""
+class LoopbackBroken(AutoregistryError): ...
 
 
-class StackRefused(AutoregistryError):
-    """The containers of `up` cannot be created, or are not ours to change."""
+class StackRefused(AutoregistryError): ...
 
 
-class PortTaken(StackRefused):
-    """Another process uses the port of the registry."""
+class PortTaken(StackRefused): ...
 
 
-class ClusterRefused(AutoregistryError):
-    """A cluster does not exist, or cannot be created or changed."""
+class ClusterRefused(AutoregistryError): ...
 
 
 class SettingInvalid(AutoregistryError):
-    """A flag or an environment variable is invalid."""
-
     exit_code = 2

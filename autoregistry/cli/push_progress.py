@@ -64,10 +64,10 @@ def columns(width: int) -> list[ProgressColumn]:
 @contextmanager
 def event_display() -> Iterator[EventDisplay]:
     """Return a display on stderr that is closed at the end of the context."""
-    if not stderr.is_terminal:
-        yield EventDisplay(None)
-        return
-    with Progress(*columns(stderr.width), console=stderr, transient=True) as progress:
+    disable = not stderr.is_terminal
+    with Progress(
+        *columns(stderr.width), console=stderr, transient=True, disable=disable
+    ) as progress:
         display = EventDisplay(progress)
         try:
             yield display
@@ -78,8 +78,8 @@ def event_display() -> Iterator[EventDisplay]:
 class EventDisplay:
     """Shows one bar for each push and each node that pulls, and lines above the bars. Used from any thread."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress(disable=True)
         self._tasks: dict[str, TaskID] = {}
         self._shown_at: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -98,8 +98,14 @@ class EventDisplay:
             match event:
                 case PushStarted(image):
                     self._bar(str(image), str(image), "starting")
-                case PushProgress():
-                    self._advance(event)
+                case PushProgress(image, done, total, layers, all_layers, seconds):
+                    self._progress.update(
+                        self._bar(str(image), str(image), "", seconds),
+                        completed=done,
+                        total=total,
+                        size=f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else "",
+                        words=f"{layers}/{all_layers} layers",
+                    )
                 case PushFinished(image) | PushFailed(image):
                     self._end(str(image))
                 case NodeRefreshing(_, node, image):
@@ -116,8 +122,7 @@ class EventDisplay:
     def proxy_lost(self) -> None:
         """Remove all bars, because the proxy does not answer."""
         for task in self._tasks.values():
-            if self._progress:
-                self._progress.remove_task(task)
+            self._progress.remove_task(task)
         self._tasks.clear()
         stderr.print("the proxy does not answer; waiting for it to return", style="yellow")
 
@@ -133,21 +138,7 @@ class EventDisplay:
         self._shown_at = {line: now, **recent}
         return line in recent
 
-    def _advance(self, event: PushProgress) -> None:
-        if self._progress is None:
-            return
-        done, total = event.done_bytes, event.total_bytes
-        self._progress.update(
-            self._bar(str(event.image), str(event.image), "", event.seconds),
-            completed=done,
-            total=total,
-            size=f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else "",
-            words=f"{event.done_layers}/{event.total_layers} layers",
-        )
-
     def _bar(self, key: str, name: str, words: str, seconds: float = 0.0) -> TaskID:
-        if self._progress is None:
-            return TaskID(0)
         if key not in self._tasks:
             short = _shorten(name, stderr.width - _BAR_AND_SIZES)
             self._tasks[key] = self._progress.add_task(short, total=None, size="", words=words)
@@ -155,7 +146,7 @@ class EventDisplay:
         return self._tasks[key]
 
     def _end(self, key: str) -> None:
-        if self._progress and key in self._tasks:
+        if key in self._tasks:
             self._progress.remove_task(self._tasks.pop(key))
 
 

@@ -32,7 +32,7 @@ def watch(as_json: bool) -> None:
       autoregistry watch
     """
     client = proxy_client()
-    with nullcontext(EventDisplay(None)) if as_json else event_display() as display:
+    with nullcontext(EventDisplay()) if as_json else event_display() as display:
         for payload in follow_events(client, display.proxy_lost):
             if as_json:
                 stdout.print(json.dumps(payload), soft_wrap=True)

@@ -72,11 +72,12 @@ class Journal:
         """Load what the folder has. Raises StateInUse."""
         self.file = StateFile(directory, _SCHEMA, notice)
         self._rows: dict[Image, _Row] = {}
-        self._identities: dict[str, float] = {}
+        self.reported_ids: dict[str, float] = {}
+        """The reported Ids whose names are not known yet, and the times of their reports."""
         self._notes: dict[str, str] = {}
         self._unwritten: set[Image] = set()
         self._is_changed = False
-        """Identities or notes have changed since they were written."""
+        """Reported Ids or notes have changed since they were written."""
         self._load()
         self._generation = self.file.generation
 
@@ -97,8 +98,9 @@ class Journal:
         self, image: Image, docker_identity: str | None, registry_digest: str, *, is_same: bool
     ) -> None:
         """Record that both sides were found to have the same, or to differ on purpose. Written later."""
-        base = self.record(image).base
-        manual_at = base.manual_at if base and not is_same else None
+        base, manual_at = self.record(image).base, None
+        if not is_same:
+            manual_at = base.manual_at if base and base.manual_at else time.time()
         record = TagRecord(Base(docker_identity, registry_digest, manual_at))
         if record != self.record(image):
             self._change(image, record, at_once=False)
@@ -143,20 +145,15 @@ class Journal:
 
     def add_reported_id(self, identity: str, at: float) -> None:
         """Record that Docker has loaded or imported an image of this Id, whose names are not known yet."""
-        self._identities[identity] = at
+        self.reported_ids[identity] = at
         self._is_changed = True
         self.save()
 
     def remove_reported_id(self, identity: str) -> None:
         """Record that the names of a reported Id are known."""
-        if self._identities.pop(identity, None) is not None:
+        if self.reported_ids.pop(identity, None) is not None:
             self._is_changed = True
             self.save()
-
-    @property
-    def reported_ids(self) -> dict[str, float]:
-        """The reported Ids whose names are not known yet, and the times of their reports."""
-        return dict(self._identities)
 
     def note(self, name: str) -> str | None:
         """Return a value that belongs to no tag, such as the time of Docker's last event."""
@@ -203,7 +200,7 @@ class Journal:
         )
         if self._is_changed:
             db.execute("DELETE FROM reported_ids")
-            db.executemany("INSERT INTO reported_ids VALUES (?, ?)", self._identities.items())
+            db.executemany("INSERT INTO reported_ids VALUES (?, ?)", self.reported_ids.items())
             db.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", self._notes.items())
 
     def _load(self) -> None:
@@ -214,7 +211,7 @@ class Journal:
         ):
             record = TagRecord(Base(*base) if base[1] is not None else None, reported, stale)
             self._rows[Image(repository, tag)] = _Row(record, pushed, pulled)
-        self._identities = dict(self.file.read("SELECT identity, at FROM reported_ids"))
+        self.reported_ids = dict(self.file.read("SELECT identity, at FROM reported_ids"))
         self._notes = dict(self.file.read("SELECT name, value FROM notes"))
 
 

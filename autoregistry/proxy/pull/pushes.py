@@ -208,7 +208,7 @@ class Pushes:
                 self._journal.set_found(image, comparison.docker_identity, digest, is_same=True)
                 if comparison.record.stale_because is not None:
                     # A push that seemed to have failed did arrive.
-                    self._emit_finished(image, comparison, 0, 0.0)
+                    self._emit(PushFinished(image, comparison.docker_identity, digest, 0, 0.0))
             case _ if digest:
                 self._journal.set_found(image, _identity(comparison.local), digest, is_same=False)
             case _:
@@ -280,10 +280,8 @@ class Pushes:
 
     @property
     def in_flight(self) -> list[Image]:
-        flights = (
-            (image, task) for image, tag in self._tags.items() for task in tag.flights.values()
-        )
-        return sorted({image for image, task in flights if not task.done()})
+        flights = {image: tag.flights.values() for image, tag in self._tags.items()}
+        return sorted(image for image in flights if not all(t.done() for t in flights[image]))
 
     async def drain(self, seconds: float) -> list[Image]:
         """Wait for the flights under way, at most so long. Return the images of those that have not ended."""
@@ -355,11 +353,9 @@ class Pushes:
         try:
             progress = await self._docker.push(flight.image, flight.id, self._reporter(flight))
         except PushRefused as exc:
-            if not flight.tag.is_overtaken and not await self._is_worth_repeating(
-                flight, local, exc
-            ):
-                raise
-            return
+            if flight.tag.is_overtaken or await self._is_worth_repeating(flight, local, exc):
+                return
+            raise
         finally:
             flight.tag.pushing = ""
         flight.pushes += 1
@@ -387,28 +383,23 @@ class Pushes:
 
     def _confirm(self, flight: _Flight, comparison: Comparison) -> None:
         """Record the result of a flight. Raises an error if the last comparison does not show that it has succeeded."""
+        image, verdict = flight.image, comparison.verdict
         if isinstance(comparison.local, Unreachable):
             raise DockerUnreachable("Docker became unreachable before its push was confirmed")
-        if comparison.verdict is Verdict.UNREADABLE:
-            raise BackendUnreachable(f"{flight.image}: {comparison.verdict.value}")
+        if verdict is Verdict.UNREADABLE:
+            raise BackendUnreachable(f"{image}: {verdict.value}")
         identity, digest = comparison.docker_identity, comparison.registry_digest
-        if flight.pushes and comparison.verdict is not Verdict.PUSHED_MANUALLY:
+        if flight.pushes and verdict is not Verdict.PUSHED_MANUALLY:
             pushed_identity, _ = flight.pushed
-            self._journal.set_pushed(flight.image, pushed_identity, digest)
-            self._conflicts.discard(flight.image)
-            if comparison.verdict.must_push and pushed_identity != identity:
-                self._journal.set_stale(flight.image, NEWER_BUILD)
+            self._journal.set_pushed(image, pushed_identity, digest)
+            self._conflicts.discard(image)
+            if verdict.must_push and pushed_identity != identity:
+                self._journal.set_stale(image, NEWER_BUILD)
         elif comparison.is_settled:
-            self._settle(flight.image, comparison)
+            self._settle(image, comparison)
             return
         if flight.pushes:
-            self._emit_finished(flight.image, comparison, flight.pushed_bytes, flight.seconds)
-
-    def _emit_finished(
-        self, image: Image, comparison: Comparison, pushed_bytes: int, seconds: float
-    ) -> None:
-        identity, digest = comparison.docker_identity, comparison.registry_digest
-        self._emit(PushFinished(image, identity, digest, pushed_bytes, seconds))
+            self._emit(PushFinished(image, identity, digest, flight.pushed_bytes, flight.seconds))
 
     def _reporter(self, flight: _Flight) -> OnProgress:
         """Return a callback for the thread that pushes. It also ends a push whose upload has failed."""
