@@ -43,12 +43,12 @@ FUZZ_EXAMPLES ?= 12000
 fuzz: .venv/ready  ## send hostile requests (ten minutes)
 	@AUTOREGISTRY_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/proxy/http/test_hostile.py -q
 
-AUTOREGISTRY_SOAK_MOMENTS ?= 100
+AUTOREGISTRY_SOAK_MOMENTS ?= 200
 AUTOREGISTRY_RESTARTS ?= 10
-soak: .venv/ready  ## kill processes at random moments, and restart Docker ten times (ten minutes)
+soak: .venv/ready  ## cause faults at random moments, and restart Docker ten times (45 minutes)
 	@AUTOREGISTRY_SOAK_MOMENTS=$(AUTOREGISTRY_SOAK_MOMENTS) AUTOREGISTRY_RESTARTS=$(AUTOREGISTRY_RESTARTS) \
 		$(BIN)/python -m pytest tests/integration/proxy/test_faults.py tests/integration/cluster/test_cluster_routes.py \
-		-k "killed_at or restarts_of_docker" -q -s
+		-k "fault_at or restarts_of_docker" -q -s
 
 fmt: .venv/ready  ## format the code
 	@$(BIN)/ruff check --fix .

@@ -49,6 +49,8 @@ class Serve:
     flags: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     environment: dict[str, str] = field(default_factory=dict)
+    logs: Path | None = None
+    """The folder of its log; by default that of its state."""
     _process: subprocess.Popen[bytes] | Program | None = None
 
     @property
@@ -61,7 +63,7 @@ class Serve:
 
     @property
     def log_file(self) -> Path:
-        return self.state / "serve.log"
+        return (self.logs or self.state) / "serve.log"
 
     @property
     def log(self) -> str:
@@ -74,7 +76,7 @@ class Serve:
         return self._process.pid
 
     def start(self) -> None:
-        self.state.mkdir(parents=True, exist_ok=True)
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
         argv = ["serve", "--listen", f"127.0.0.1:{self.port}", "--backend", self.backend]
         arguments = [*argv, "--state", str(self.state), *self.flags]
         env = {**os.environ, "DOCKER_HOST": self.docker.host, **self.environment}
@@ -139,10 +141,16 @@ class Serve:
 
 
 @contextmanager
-def serving(docker: Docker, registry: Registry | str, state: Path, *flags: str) -> Iterator[Serve]:
+def serving(
+    docker: Docker,
+    registry: Registry | str,
+    state: Path,
+    *flags: str,
+    logs: Path | None = None,
+) -> Iterator[Serve]:
     """Run `autoregistry serve`; the end of its log is printed if the test fails."""
     backend = registry if isinstance(registry, str) else registry.url
-    serve = Serve(docker, backend, state, flags)
+    serve = Serve(docker, backend, state, flags, logs=logs)
     serve.start()
     try:
         yield serve

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,6 +12,7 @@ import pytest
 
 from dev import lab
 from dev.lab import Docker, Registry
+from tests.integration.helpers.faults import small_disk
 from tests.integration.helpers.serving import (
     Serve,
     build,
@@ -26,17 +25,6 @@ from tests.integration.helpers.serving import (
 pytestmark = pytest.mark.engine
 
 MEGABYTE = 1 << 20
-
-
-@contextmanager
-def small_disk(directory: Path, size: str) -> Iterator[None]:
-    """Mount a file system so small that a push fills it."""
-    directory.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def test_failed_push_is_reported_to_the_client_instead_of_the_old_image(
