@@ -169,15 +169,13 @@ def _restart(
             stdout.print(f"{cluster}  {'would restart' if dry_run else 'restarted'} {workload}")
         elif workload.runs_again:
             stderr.print(f"{cluster}  {workload}: at its next run")
+        elif workload.kind == "Pod":
+            delete = f"kubectl delete pod --namespace {workload.namespace} {workload.name}"
+            remark = f"has no owner: {delete}, and create it again"
+            stderr.print(f"{cluster}  {workload} {remark}")
         else:
-            stderr.print(f"{cluster}  {workload} {_instruction(workload)}")
+            remark = "cannot be restarted by kubectl: delete its pods, and it creates new ones"
+            stderr.print(f"{cluster}  {workload} {remark}")
     if failed:
         names = ", ".join(map(str, failed))
         raise ClusterRefused(f"could not be restarted: {names}", "autoregistry doctor")
-
-
-def _instruction(workload: Workload) -> str:
-    if workload.kind == "Pod":
-        delete = f"kubectl delete pod --namespace {workload.namespace} {workload.name}"
-        return f"has no owner: {delete}, and create it again"
-    return "cannot be restarted by kubectl: delete its pods, and it creates new ones"

@@ -56,15 +56,12 @@ class Actions:
             return _error(400, 'images must be a list of names: {"images": ["shop/api:dev"]}')
         if len(patterns) > MAX_PATTERNS:
             return _error(400, f"at most {MAX_PATTERNS} names at once; a pattern counts as one")
-        wait = body.get("wait")
-        seconds = (
-            float(max(0, min(wait, MAX_WAIT_SECONDS))) if isinstance(wait, int | float) else 0.0
-        )
+        wait = body["wait"] if isinstance(body.get("wait"), int | float) else 0
+        seconds = float(max(0, min(wait, MAX_WAIT_SECONDS)))
         last = str(self.history.last)
         # Docker takes seconds to list hundreds of images, and an exact name does not need the list.
-        existing: list[Image] = []
-        if any(map(is_pattern, patterns)):
-            existing = sorted(await self.inventory.docker_images())
+        has_pattern = any(map(is_pattern, patterns))
+        existing = sorted(await self.inventory.docker_images()) if has_pattern else []
         matches = {p: matching_images(p, existing, self.names) for p in patterns}
         named = {i for p, images in matches.items() if not is_pattern(p) for i in images}
         if body.get("keep_manual") is True:  # a button, not a name that the user has typed

@@ -96,7 +96,11 @@ class EventStream:
             }
         )
         await response.prepare(request)
-        _limit_send_buffer(request)
+        connection = request.transport.get_extra_info("socket") if request.transport else None
+        if (
+            connection is not None
+        ):  # the kernel's buffer for a client that does not read is megabytes
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
         after = request.headers.get("Last-Event-ID") or request.query.get("after", "")
         self.listeners += 1
         try:
@@ -152,13 +156,6 @@ def _is_kept(event: Event) -> bool:
 def _encode(payload: dict[str, Any]) -> bytes:
     id_line = f"id: {payload['id']}\n" if "id" in payload else ""
     return f"{id_line}data: {json.dumps(payload)}\n\n".encode()
-
-
-def _limit_send_buffer(request: web.Request) -> None:
-    """Limit the kernel's buffer for a client that does not read; the default is megabytes."""
-    connection = request.transport.get_extra_info("socket") if request.transport else None
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
 
 
 async def _write(response: web.StreamResponse, text: bytes) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -109,7 +108,7 @@ class Inventory:
     async def _list(self, target: str) -> dict[str, list[str]]:
         async with await self.backend.ask(target) as response:
             if response.status != 200:
-                return defaultdict(list)
+                return {}
             try:
                 listed: dict[str, list[str]] = json.loads(await response.buffer())
             except ValueError as exc:

@@ -87,17 +87,16 @@ class Status:
 
     async def status(self, request: web.Request) -> web.Response:
         """Return everything that the page and `images` show, or with `?image=shop/api:dev` one row."""
-        last = str(self.history.last)
-        payload: dict[str, Any] = {"at": time.time(), "last_event_id": last}
+        names = self.settings.names
+        payload: dict[str, Any] = {"name": names.primary, "names": list(names.all)}
+        payload |= {"at": time.time(), "last_event_id": str(self.history.last)}
         only = parse_image(request.query.get("image", ""))
         try:
             rows = [await self.inventory.row(only)] if only else await self.inventory.rows()
             payload["images"] = [asdict(row) for row in rows]
             payload["is_compared"] = True
             if only:
-                sentence, command = next_pull(
-                    rows[0].state, rows[0].image, self.settings.names.primary
-                )
+                sentence, command = next_pull(rows[0].state, str(only), names.primary)
                 payload["next"] = {"sentence": sentence, "command": command}
         except BackendUnreachable:
             payload |= {"images": [], "is_compared": False}
@@ -107,8 +106,6 @@ class Status:
             payload["health"] = await self._health()
             payload["nodes"] = self.nodes.states()
             payload["free_bytes"] = self._free_bytes()
-        payload["name"] = self.settings.names.primary
-        payload["names"] = list(self.settings.names.all)
         return web.json_response(payload, headers=NO_STORE)
 
     def _recent(self) -> dict[str, Any]:

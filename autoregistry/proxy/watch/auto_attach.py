@@ -5,8 +5,9 @@ A cluster that is starting is tried again until its API server answers.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from autoregistry.cluster.nodes import ROLES
 from autoregistry.errors import AutoregistryError
@@ -40,10 +41,8 @@ class AutoAttach:
                 self._start(cluster)
 
     async def _attach_running(self) -> None:
-        def running() -> Awaitable[list[str] | None]:
-            return or_none(self.background.in_thread("list of clusters", self.running_clusters))
-
-        for cluster in await retry(running, LIST_PAUSES_SECONDS) or []:
+        call = partial(self.background.in_thread, "list of clusters", self.running_clusters)
+        for cluster in await retry(lambda: or_none(call()), LIST_PAUSES_SECONDS) or []:
             self._start(cluster)
 
     def _start(self, cluster: str) -> None:

@@ -43,15 +43,11 @@ class PodEvents:
                 self._percent[image] = 0
             case PushProgress(image, done, total) if total and image in self._percent:
                 self._percent[image] = 100 * done // total
-            case PushFinished(image):
-                self._end(image)
-            case PushFailed(image, cause):
-                self._end(image)
-                self._write(image, "PushFailed", f"{image} could not be pushed: {cause}")
-
-    def _end(self, image: Image) -> None:
-        self._next.pop(image, None)
-        self._percent.pop(image, None)
+            case PushFinished(image) | PushFailed(image):
+                self._next.pop(image, None)
+                self._percent.pop(image, None)
+                if isinstance(event, PushFailed):
+                    self._write(image, "PushFailed", f"{image} could not be pushed: {event.cause}")
 
     async def _report_progress(self, image: Image) -> None:
         await asyncio.sleep(FIRST_EVENT_SECONDS)
