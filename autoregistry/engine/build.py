@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import IO
 
 from autoregistry.engine.compat import load_general_config
-from autoregistry.engine.daemon import Daemon, error_message, translate_errors
+from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import NO_CREDENTIALS
 from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.engine.streams import json_lines, stream_error
@@ -25,32 +25,21 @@ BUILD_SILENCE_SECONDS = 900.0
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _ERROR_LINES = 15
 # docker.com "Use a proxy server with the Docker CLI".
-_PROXIES = {
-    "httpProxy": "http_proxy",
-    "httpsProxy": "https_proxy",
-    "noProxy": "no_proxy",
-    "ftpProxy": "ftp_proxy",
-    "allProxy": "all_proxy",
-}
+_PROXIES = {f"{kind}Proxy": f"{kind}_proxy" for kind in ("http", "https", "no", "ftp", "all")}
 
 OnStep = Callable[[int, int, str], None]
 """Called with the number of a build step, the number of all steps, and the step's instruction."""
 
 
 def pull_image(daemon: Daemon, reference: str, on_progress: OnProgress) -> None:
-    """Pull an image. Raises ImageUnavailable with Docker's cause."""
+    """Pull an image. Raises DockerRefused with Docker's cause."""
     progress = Progress()
-    response = daemon.request(
-        "POST",
-        "/images/create",
-        params=_pull_parameters(reference),
-        headers=NO_CREDENTIALS,
-        timeout=PULL_SILENCE_SECONDS,
-        stream=True,
-    )
-    with translate_errors(daemon.host), response:
-        if response.status_code == 404:
-            raise ImageUnavailable(error_message(response))
+    # Without a tag Docker would pull all of them.
+    has_tag = "@" in reference or ":" in reference.rpartition("/")[2]
+    params = {"fromImage": reference if has_tag else f"{reference}:latest"}
+    with daemon.stream(
+        "POST", "/images/create", PULL_SILENCE_SECONDS, params=params, headers=NO_CREDENTIALS
+    ) as response:
         for line in json_lines(response):
             if cause := stream_error(line):
                 raise ImageUnavailable(cause)
@@ -68,17 +57,11 @@ def build_image(
         "rm": "1",
         "forcerm": "1",
     }
-    response = daemon.request(
-        "POST",
-        "/build",
-        params=params,
-        headers={"Content-Type": "application/x-tar"},
-        data=context,
-        timeout=BUILD_SILENCE_SECONDS,
-        stream=True,
-    )
     output: deque[str] = deque(maxlen=_ERROR_LINES)
-    with translate_errors(daemon.host), response:
+    headers = {"Content-Type": "application/x-tar"}
+    with daemon.stream(
+        "POST", "/build", BUILD_SILENCE_SECONDS, params=params, headers=headers, data=context
+    ) as response:
         for line in json_lines(response):
             text = str(line.get("stream") or "")
             if cause := stream_error(line):
@@ -100,12 +83,3 @@ def _proxy_arguments(host: str) -> dict[str, str]:
         if proxies.get(key)
         for variable in (name, name.upper())
     }
-
-
-def _pull_parameters(reference: str) -> dict[str, str]:
-    if "@" in reference:
-        return {"fromImage": reference}
-    name, colon, tag = reference.rpartition(":")
-    if not colon or "/" in tag:  # without a tag Docker would pull all of them
-        return {"fromImage": reference, "tag": "latest"}
-    return {"fromImage": name, "tag": tag}

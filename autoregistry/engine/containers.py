@@ -11,16 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import requests
-
-from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon, error_message, translate_errors
+from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon
 from autoregistry.engine.streams import STDERR, frames
 from autoregistry.errors import DockerRefused
 
 # The longest silence of a command in a container: `crictl pull` of a large image prints nothing.
 EXEC_SILENCE_SECONDS = 300.0
-# A string of the environment is at most 128 KiB (Linux, MAX_ARG_STRLEN).
-INPUT_BYTES = 100_000
 # The input comes as a variable: a stream would have to be closed half-way, which TLS and ssh cannot.
 _WITH_INPUT = 'i=$AUTOREGISTRY_INPUT; unset AUTOREGISTRY_INPUT; printf %s "$i" | "$@"'
 
@@ -49,7 +45,6 @@ class Container:
     """For each network, what `connect` needs to join it again in the same way."""
     ports: Mapping[str, tuple[str, ...]]
     """`5000/tcp` to `127.0.0.1:5000`. Without an address before the colon it is on all of them."""
-    exit_code: int
     error: str = ""
     """Why the last start failed."""
 
@@ -86,7 +81,6 @@ def parse_container(facts: dict[str, Any]) -> Container:
             inside: tuple(f"{b.get('HostIp', '')}:{b['HostPort']}" for b in outside or ())
             for inside, outside in bindings.items()
         },
-        exit_code=int(state.get("ExitCode") or 0),
         error=str(state.get("Error") or ""),
     )
 
@@ -139,35 +133,33 @@ class Containers:
 
     def create(self, name: str, body: Mapping[str, object]) -> str:
         """Create a container from the body of `POST /containers/create`, and return its Id."""
-        response = self._post("/containers/create", {"name": name}, body)
-        return self._daemon.parse(response, _identity)
+        return self._daemon.parse(
+            self._daemon.post("/containers/create", body, name=name), _identity
+        )
 
     def start(self, container: str) -> None:
-        self._post(f"/containers/{container}/start")
+        self._daemon.post(f"/containers/{container}/start")
 
     def stop(self, container: str, seconds: int) -> None:
         """Stop it, and kill it after so many seconds."""
-        params = {"t": str(seconds)}
-        self._post(f"/containers/{container}/stop", params, timeout=seconds + CHANGE_SECONDS)
+        path = f"/containers/{container}/stop"
+        self._daemon.post(path, timeout=seconds + CHANGE_SECONDS, t=str(seconds))
 
     def restart(self, container: str, seconds: int) -> None:
         """Restart it, and kill it if it does not stop within so many seconds."""
-        params = {"t": str(seconds)}
-        self._post(f"/containers/{container}/restart", params, timeout=seconds + CHANGE_SECONDS)
+        path = f"/containers/{container}/restart"
+        self._daemon.post(path, timeout=seconds + CHANGE_SECONDS, t=str(seconds))
 
     def rename(self, container: str, name: str) -> None:
-        self._post(f"/containers/{container}/rename", {"name": name})
+        self._daemon.post(f"/containers/{container}/rename", name=name)
 
     def remove(self, container: str) -> None:
         """Remove it, running or not; named volumes stay. A container that does not exist is not an error."""
-        params = {"force": "1", "v": "1"}
-        path = f"/containers/{container}"
-        self._daemon.request("DELETE", path, params=params, timeout=CHANGE_SECONDS)
+        self._daemon.delete(f"/containers/{container}", force="1", v="1")
 
-    def wait(self, container: str, timeout: float = CHANGE_SECONDS) -> int:
-        """Wait until it ends, and return its exit code."""
-        response = self._post(f"/containers/{container}/wait", timeout=timeout)
-        return self._daemon.parse(response, lambda end: int(end["StatusCode"]))
+    def wait(self, container: str, timeout: float = CHANGE_SECONDS) -> None:
+        """Wait until it ends."""
+        self._daemon.post(f"/containers/{container}/wait", timeout=timeout)
 
     def exec(
         self,
@@ -177,7 +169,7 @@ class Containers:
         input: str | None = None,
         timeout: float = EXEC_SILENCE_SECONDS,
     ) -> ExecResult:
-        """Run a command in it and wait for the end. `input` must be small, and needs a shell there.
+        """Run a command in it and wait for the end. `input` is at most 128 KiB, and needs a shell there.
 
         Raises DockerRefused if the container does not run. A program that does not exist ends with 126 or 127.
         """
@@ -199,21 +191,16 @@ class Containers:
     def _create_exec(self, container: str, argv: Sequence[str], input: str | None) -> str:
         command, environment = list(argv), []
         if input is not None:
-            if len(input.encode()) > INPUT_BYTES:
-                raise DockerRefused(f"too much input for a command in {container}")
             command = ["sh", "-c", _WITH_INPUT, "sh", *argv]
             environment = [f"AUTOREGISTRY_INPUT={input}"]
         body = {"Cmd": command, "Env": environment, "AttachStdout": True, "AttachStderr": True}
-        response = self._post(f"/containers/{container}/exec", body=body)
+        response = self._daemon.post(f"/containers/{container}/exec", body)
         return self._daemon.parse(response, _identity)
 
     def _output(self, identity: str, timeout: float | None) -> Iterator[tuple[int, bytes]]:
         body = {"Detach": False, "Tty": False}
         path = f"/exec/{identity}/start"
-        with (
-            translate_errors(self._daemon.host),
-            self._post(path, body=body, timeout=timeout, stream=True) as response,
-        ):
+        with self._daemon.stream("POST", path, timeout, json=body) as response:
             yield from frames(response)
 
     def put_file(self, container: str, path: str, content: str) -> None:
@@ -236,9 +223,7 @@ class Containers:
         params["tail"] = "all" if tail is None else str(tail)
         path = f"/containers/{container}/logs"
         timeout = None if follow else CHANGE_SECONDS
-        response = self._daemon.request("GET", path, params=params, timeout=timeout, stream=True)
-        _require_success(response)
-        with translate_errors(self._daemon.host), response:
+        with self._daemon.stream("GET", path, timeout, params=params) as response:
             yield from _lines(chunk for _, chunk in frames(response))
 
     def connect(
@@ -252,36 +237,16 @@ class Containers:
         if current and network in (current.joined if current.is_running else current.networks):
             return False
         request = {"Container": container, "EndpointConfig": dict(body or {})}
-        self._post(f"/networks/{network}/connect", body=request)
+        self._daemon.post(f"/networks/{network}/connect", request)
         return True
 
     def disconnect(self, network: str, container: str) -> bool:
         """Remove a container from a network, running or not. Return False if it was not joined."""
         if network not in self.networks_of(container):
             return False
-        self._post(f"/networks/{network}/disconnect", body={"Container": container, "Force": True})
+        body = {"Container": container, "Force": True}
+        self._daemon.post(f"/networks/{network}/disconnect", body)
         return True
-
-    def _post(
-        self,
-        path: str,
-        params: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
-        *,
-        timeout: float | None = CHANGE_SECONDS,
-        stream: bool = False,
-    ) -> requests.Response:
-        return _require_success(
-            self._daemon.request(
-                "POST", path, params=params, json=body, timeout=timeout, stream=stream
-            )
-        )
-
-
-def _require_success(response: requests.Response) -> requests.Response:
-    if response.status_code == 404:
-        raise DockerRefused(error_message(response))
-    return response
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import docker
 import requests
@@ -42,7 +42,6 @@ class DaemonInfo:
     identity: str
     name: str
     version: str
-    api: str
     store: str
     """`containerd` or `classic`. The meaning of an image's Id depends on it."""
     architecture: str
@@ -82,13 +81,6 @@ class Daemon:
                     version = first.version(api_version=False)["ApiVersion"]
                     self._client = self._make_client(version)
             return self._client
-
-    def close(self) -> None:
-        """Close all connections. The next request opens new ones."""
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
 
     def _parameters(self) -> dict[str, Any]:
         try:
@@ -143,55 +135,72 @@ class Daemon:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        json: object = None,
-        data: IO[bytes] | None = None,
         timeout: float | None = DOCKER_CALL_SECONDS,
-        stream: bool = False,
+        may_be_missing: bool = False,
+        **options: Any,  # noqa: ANN401  # those of requests: params, headers, json, data, stream
     ) -> requests.Response:
-        """Make one request of the Engine API, with a body that is JSON or bytes.
+        """Make one request of the Engine API.
 
         docker-py's own methods have one timeout for everything, and some read credentials and proxies.
-        Raises DockerUnreachable, or DockerRefused for any error but 404.
+        Raises DockerUnreachable, or DockerRefused for an error; with `may_be_missing`, 404 is not an error.
         """
         client = self.client()
         url = f"{client.base_url}/v{client.api_version}{path}"
         try:
             with translate_errors(self.host):
                 response: requests.Response = client.request(
-                    method,
-                    url,
-                    params=params,
-                    headers=headers,
-                    json=json,
-                    data=data,
-                    timeout=timeout,
-                    stream=stream,
+                    method, url, timeout=timeout, **options
                 )
         except DockerUnreachable:
             with self._lock:
                 self._client = None  # an upgraded daemon may have another version
             raise
-        if response.status_code >= 400 and response.status_code != 404:
-            with translate_errors(self.host):
-                raise DockerRefused(
-                    error_message(response) or f"Docker answered {response.status_code}"
-                )
-        return response
+        if response.status_code < 400 or (may_be_missing and response.status_code == 404):
+            return response
+        with translate_errors(self.host):
+            raise DockerRefused(
+                _error_message(response) or f"Docker answered {response.status_code}"
+            )
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        timeout: float | None,
+        **options: Any,  # noqa: ANN401
+    ) -> Iterator[requests.Response]:
+        """Make one request, and read the response as it arrives. `timeout` is the longest silence."""
+        response = self.request(method, path, timeout=timeout, stream=True, **options)
+        with translate_errors(self.host), response:
+            yield response
 
     def get(
         self,
         path: str,
         parse: Callable[[Any], _T],
         *,
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
         timeout: float = DOCKER_CALL_SECONDS,
+        **options: Any,  # noqa: ANN401
     ) -> _T | None:
         """Make a GET request and return what `parse` makes of its JSON, or None for 404. Raises as `request`."""
-        response = self.request("GET", path, params=params, headers=headers, timeout=timeout)
+        response = self.request("GET", path, timeout=timeout, may_be_missing=True, **options)
         return None if response.status_code == 404 else self.parse(response, parse)
+
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout: float | None = CHANGE_SECONDS,
+        **params: str,
+    ) -> requests.Response:
+        """Make a change. Raises as `request`."""
+        return self.request("POST", path, json=body, params=params, timeout=timeout)
+
+    def delete(self, path: str, **params: str) -> None:
+        """Remove something. If it does not exist, this is not an error."""
+        self.request("DELETE", path, params=params, timeout=CHANGE_SECONDS, may_be_missing=True)
 
     def parse(self, response: requests.Response, parse: Callable[[Any], _T]) -> _T:
         """Return what `parse` makes of a response's JSON. Raises DockerRefused if it cannot be read."""
@@ -212,11 +221,10 @@ class Daemon:
 
     def info(self) -> DaemonInfo:
         """Return the facts about the daemon that answers now."""
-        response = self.request("GET", "/info")
-        return self.parse(response, partial(_daemon_info, api=self.client().api_version))
+        return self.parse(self.request("GET", "/info"), _daemon_info)
 
 
-def _daemon_info(facts: dict[str, Any], api: str) -> DaemonInfo:
+def _daemon_info(facts: dict[str, Any]) -> DaemonInfo:
     # DriverStatus names the snapshotter (moby daemon/containerd/service.go).
     snapshotter = ["driver-type", "io.containerd.snapshotter.v1"]
     architecture = str(facts.get("Architecture", ""))
@@ -224,7 +232,6 @@ def _daemon_info(facts: dict[str, Any], api: str) -> DaemonInfo:
         identity=str(facts.get("ID", "")),
         name=str(facts.get("Name", "")),
         version=str(facts.get("ServerVersion", "")),
-        api=api,
         store="containerd" if snapshotter in (facts.get("DriverStatus") or []) else "classic",
         architecture=_ARCHITECTURES.get(architecture, architecture),
         security_options=tuple(str(option) for option in facts.get("SecurityOptions") or []),
@@ -270,7 +277,7 @@ def _unreadable(host: str, error: Exception) -> DockerRefused:
     )
 
 
-def error_message(response: requests.Response) -> str:
+def _error_message(response: requests.Response) -> str:
     """Return the daemon's own text in an error response."""
     try:
         return str(response.json()["message"])

@@ -12,7 +12,7 @@ from typing import Any
 import requests
 import urllib3
 
-from autoregistry.engine.daemon import Daemon, translate_errors
+from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.streams import json_lines
 
 # `tag` is sent for every build, retag, load and import of a named image, on both stores; `load`, `import` and
@@ -61,8 +61,7 @@ def follow_events(
         params = {"filters": json.dumps(filters)}
         if since is not None:
             params["since"] = f"{since // 10**9}.{since % 10**9:09d}"
-        response = daemon.request("GET", "/events", params=params, timeout=silence, stream=True)
-        with translate_errors(daemon.host), response:
+        with daemon.stream("GET", "/events", silence, params=params) as response:
             if not is_listening:
                 is_listening = True
                 yield None

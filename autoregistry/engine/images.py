@@ -6,20 +6,18 @@ raises (docker-py's own `push` ignores it).
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import tarfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
 from autoregistry.decision import LocalImage
-from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon, translate_errors
+from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon
 from autoregistry.engine.platforms import image_platforms
 from autoregistry.engine.progress import OnProgress, Progress
-from autoregistry.engine.streams import json_lines, stream_error
+from autoregistry.engine.streams import json_lines, stream_error, tar_of
 from autoregistry.errors import DockerRefused, PushRefused
 from autoregistry.settings import DOCKER_LIST_SECONDS, PUSH_SILENCE_SECONDS
 
@@ -61,8 +59,7 @@ class Images:
 
     def inspect(self, reference: str, *, children: bool = False) -> LocalImage | None:
         """Return the image that Docker has under this name, or None. `children` also asks for an index's platforms."""
-        with_manifests = children and self._daemon.supports(INSPECT_MANIFESTS_SINCE)
-        params = {"manifests": "1"} if with_manifests else None
+        params = self._with_manifests(INSPECT_MANIFESTS_SINCE) if children else {}
         return self._daemon.get(f"/images/{reference}/json", parse_local_image, params=params)
 
     def identity(self, reference: str) -> str | None:
@@ -71,14 +68,12 @@ class Images:
 
     def names_of(self, identity: str) -> list[str]:
         """Return the references of the image with this Id."""
-        names = self._daemon.get(
-            f"/images/{identity}/json", lambda facts: list(facts.get("RepoTags") or [])
-        )
-        return names or []
+        path = f"/images/{identity}/json"
+        return self._daemon.get(path, lambda facts: list(facts.get("RepoTags") or [])) or []
 
     def platforms(self, reference: str) -> list[str]:
         """Return its platforms, `linux/amd64`; of an index, all that Docker has. Empty without such an image."""
-        params = {"manifests": "1"} if self._daemon.supports(INSPECT_MANIFESTS_SINCE) else None
+        params = self._with_manifests(INSPECT_MANIFESTS_SINCE)
         return self._daemon.get(f"/images/{reference}/json", image_platforms, params=params) or []
 
     def digests(self, repositories: Iterable[str]) -> dict[str, set[str]]:
@@ -92,7 +87,7 @@ class Images:
             names = ((tag, image) for image in images for tag in image.get("RepoTags") or [])
             return {tag: _digests(i) for tag, i in names if tag.rpartition(":")[0] in wanted}
 
-        extra = {"manifests": "1"} if self._daemon.supports(LIST_MANIFESTS_SINCE) else {}
+        extra = self._with_manifests(LIST_MANIFESTS_SINCE)
         return self._list(digests, {"reference": wanted}, **extra) or {}
 
     def sizes(self, registries: Iterable[str]) -> dict[str, int]:
@@ -109,6 +104,9 @@ class Images:
         params = {"filters": json.dumps({"label": [label]})}
         return list(self._daemon.get("/images/json", _sizes, params=params) or ())
 
+    def _with_manifests(self, since: tuple[int, int]) -> dict[str, str]:
+        return {"manifests": "1"} if self._daemon.supports(since) else {}
+
     def _list(
         self, parse: Callable[[Any], _T], filters: dict[str, list[str]], **params: str
     ) -> _T | None:
@@ -122,18 +120,12 @@ class Images:
 
     def import_file(self, reference: str, name: str, content: str) -> None:
         """Create an image with a single small file, for a check."""
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content.encode()))
-        archive.seek(0)
         repository, _, tag = reference.rpartition(":")
         self._daemon.request(
             "POST",
             "/images/create",
             params={"fromSrc": "-", "repo": repository, "tag": tag},
-            data=archive,
+            data=tar_of({name: content.encode()}),
             timeout=CHANGE_SECONDS,
         )
 
@@ -148,7 +140,7 @@ class Images:
 
     def remove(self, reference: str) -> None:
         """Remove a name and, with its last name, the image. A name that does not exist is not an error."""
-        self._daemon.request("DELETE", f"/images/{reference}", timeout=CHANGE_SECONDS)
+        self._daemon.delete(f"/images/{reference}")
 
     def push(self, reference: str, on_progress: OnProgress, push_id: str = "") -> Progress:
         """Push one tag to its registry and read the stream to its end.
@@ -160,18 +152,15 @@ class Images:
         """
         name, _, tag = reference.rpartition(":")
         progress = Progress()
-        response = self._daemon.request(
+        headers = {**NO_CREDENTIALS, "User-Agent": f"{self._daemon.user_agent} push/{push_id}"}
+        with self._daemon.stream(
             "POST",
             f"/images/{name}/push",
+            PUSH_SILENCE_SECONDS,
             params={"tag": tag},
-            headers={
-                **NO_CREDENTIALS,
-                "User-Agent": f"{self._daemon.user_agent} push/{push_id}",
-            },
-            timeout=PUSH_SILENCE_SECONDS,
-            stream=True,
-        )
-        with translate_errors(self._daemon.host), response:
+            headers=headers,
+            may_be_missing=True,
+        ) as response:
             if response.status_code == 404:
                 raise PushRefused(f"Docker no longer has the image {reference}")
             for line in json_lines(response):

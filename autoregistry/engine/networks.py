@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon, error_message
-from autoregistry.errors import DockerRefused
+from autoregistry.engine.daemon import Daemon
 
 
 def _labels(facts: dict[str, Any]) -> dict[str, str]:
@@ -37,14 +36,11 @@ class _Labelled:
     def create(self, name: str, labels: Mapping[str, str]) -> None:
         """Create it. An existing volume is left as it is; an existing network is an error."""
         body = {"Name": name, "Labels": dict(labels), "CheckDuplicate": True}  # a network's
-        path = f"/{self.kind}s/create"
-        response = self._daemon.request("POST", path, json=body, timeout=CHANGE_SECONDS)
-        if response.status_code == 404:
-            raise DockerRefused(error_message(response))
+        self._daemon.post(f"/{self.kind}s/create", body)
 
     def remove(self, name: str) -> None:
         """Remove it, a volume with its content. If it does not exist, this is not an error."""
-        self._daemon.request("DELETE", f"/{self.kind}s/{name}", timeout=CHANGE_SECONDS)
+        self._daemon.delete(f"/{self.kind}s/{name}")
 
 
 class Networks(_Labelled):

@@ -1,9 +1,11 @@
-"""The two stream formats of Docker: lines of JSON, and frames that carry stdout and stderr in one."""
+"""The formats of Docker's streams: tar, lines of JSON, and frames that carry stdout and stderr in one."""
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import tarfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +14,18 @@ import requests
 # moby pkg/stdcopy: the stream's number, three zeros, the length.
 _FRAME = struct.Struct(">BxxxL")
 STDERR = 2
+
+
+def tar_of(files: Mapping[str, bytes]) -> io.BytesIO:
+    """Return an archive. The same files give the same bytes, so that the builder's cache works."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path, content in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    archive.seek(0)
+    return archive
 
 
 def json_lines(response: requests.Response) -> Iterator[dict[str, Any]]:

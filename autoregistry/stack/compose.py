@@ -50,7 +50,7 @@ def _service(stack: Stack, service: Service) -> dict[str, object]:
         "cap_drop": list(service.dropped),
         "security_opt": list(service.security),
         "userns_mode": service.user_namespace,
-        "logging": {"driver": service.log.driver, "options": dict(service.log.options)},
+        "logging": {"driver": service.log_driver, "options": dict(service.log_options)},
         "healthcheck": {
             "test": list(health.test),
             "interval": f"{health.interval}s",

@@ -35,17 +35,17 @@ def create_request(service: Service) -> dict[str, object]:
             "SecurityOpt": list(service.security),
             "GroupAdd": list(service.groups),
             "UsernsMode": service.user_namespace,
-            "LogConfig": {"Type": service.log.driver, "Config": dict(service.log.options)},
+            "LogConfig": {"Type": service.log_driver, "Config": dict(service.log_options)},
         },
     }
 
 
 def _health(health: HealthCheck) -> dict[str, object]:
-    start = {} if health.start_interval is None else {"StartInterval": health.start_interval}
+    start = health.start_interval
     return {
         "Test": list(health.test),
         "Interval": health.interval * _SECOND,
-        **{name: int(seconds * _SECOND) for name, seconds in start.items()},
+        **({"StartInterval": int(start * _SECOND)} if start else {}),
         "Timeout": health.timeout * _SECOND,
         "Retries": health.retries,
         "StartPeriod": health.start_period * _SECOND,

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 from autoregistry.engine.build import build_image, pull_image
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import Images
 from autoregistry.engine.progress import Progress
+from autoregistry.engine.streams import tar_of
 from autoregistry.errors import DockerRefused, DockerUnreachable, ImageUnavailable
 from autoregistry.stack.model import ROLE
-from autoregistry.stack.options import Options
 from autoregistry.stack.proxy_image import PROXY_REPOSITORY, ImageSource
 from autoregistry.stack.steps import Report, StepDone, StepProgress, StepStarted
 
 # How registries refuse a client without a login. Docker Hub limits such clients ("toomanyrequests").
-_NEEDS_LOGIN = (
-    "unauthorized",
-    "denied",
-    "authentication required",
-    "no basic auth",
-    "toomanyrequests",
-)
-
-
-def ensure_registry_image(daemon: Daemon, options: Options, report: Report) -> None:
-    """Make sure that Docker has the backend's image. Raises ImageUnavailable."""
-    _ensure(daemon, options.registry_image, "--registry-image", report)
+_NEEDS_LOGIN = "unauthorized|denied|authentication required|no basic auth|toomanyrequests"
 
 
 def ensure_proxy_image(daemon: Daemon, source: ImageSource, report: Report) -> None:
     """Make sure that Docker has the proxy's image for this package: build it if not. Raises ImageUnavailable."""
     if Images(daemon).identity(source.tag) is not None:
         return
-    _ensure(daemon, source.base_image, "--base-image", report)
+    ensure_image(daemon, source.base_image, "--base-image", report)
     step = f"image {source.tag}"
     report(StepStarted(step))
     try:
         build_image(
             daemon,
             source.tag,
-            source.context(),
+            tar_of(source.files),
             source.arguments(),
             lambda done, total, text: report(StepProgress(step, done, total, text)),
         )
@@ -62,7 +52,8 @@ def remove_old_images(daemon: Daemon, current: str) -> None:
                     images.remove(name)
 
 
-def _ensure(daemon: Daemon, reference: str, flag: str, report: Report) -> None:
+def ensure_image(daemon: Daemon, reference: str, flag: str, report: Report) -> None:
+    """Make sure that Docker has the image that this flag of `up` names. Raises ImageUnavailable."""
     if Images(daemon).identity(reference) is not None:
         return
     step = f"image {reference}"
@@ -76,7 +67,7 @@ def _ensure(daemon: Daemon, reference: str, flag: str, report: Report) -> None:
         pull_image(daemon, reference, on_progress)
     except DockerRefused as exc:
         hint = f"autoregistry up {flag} IMAGE  (an image that can be pulled, or that Docker has)"
-        if any(text in exc.message.lower() for text in _NEEDS_LOGIN):
+        if re.search(_NEEDS_LOGIN, exc.message.lower()):
             hint = (
                 f"docker pull {reference}  (after docker login: autoregistry pulls without a login)"
             )

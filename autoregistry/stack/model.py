@@ -74,18 +74,6 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class LogConfig:
-    """Docker's driver for a container's output, and its limits."""
-
-    driver: str = "json-file"
-    options: tuple[tuple[str, str], ...] = (("max-size", "10m"), ("max-file", "2"))
-
-
-# The log has a line per request, and so needs a limit.
-LOG = LogConfig()
-
-
-@dataclass(frozen=True, slots=True)
 class Service:
     """One container, with a read-only root file system and no capabilities, that Docker restarts."""
 
@@ -104,7 +92,7 @@ class Service:
     """The addresses and ports of the machine that lead to PORT_INSIDE."""
     user: str | None = None
     groups: tuple[str, ...] = ()
-    tmpfs: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ("/tmp",)  # noqa: S108  # the container's own
     security: tuple[str, ...] = (NO_NEW_PRIVILEGES,)
     user_namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -113,7 +101,9 @@ class Service:
     stop_seconds: int = GRACE_SECONDS
     is_read_only: bool = True
     dropped: tuple[str, ...] = ("ALL",)
-    log: LogConfig = LOG
+    log_driver: str = "json-file"
+    log_options: tuple[tuple[str, str], ...] = (("max-size", "10m"), ("max-file", "2"))
+    """A limit, because the log has a line per request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +147,6 @@ def _backend(options: Options, host: Host) -> Service:
                 **NO_PROXIES,
             },
             mounts=(Mount(DATA, "/var/lib/registry"),),
-            tmpfs=("/tmp",),  # noqa: S108  # the container's own
         ),
         {},
     )
@@ -193,7 +182,6 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
             published=(("" if options.expose else "127.0.0.1", options.port),),
             user=f"{user}:{user}",
             groups=(str(host.group),),
-            tmpfs=("/tmp",),  # noqa: S108  # the container's own
             security=(NO_NEW_PRIVILEGES, *(["label=disable"] if host.selinux else [])),
             user_namespace="host" if host.user_namespace else "",
             needs=BACKEND,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,7 @@ def listeners(port: int, proc: Path = Path("/proc")) -> list[Listener]:
 
 def process_name(listener: Listener, port: int, proc: Path = Path("/proc")) -> str:
     """Return a name for the process that listens, such as `nginx (process 812)`."""
-    for folder in _processes(proc):
+    for folder in proc.glob("[0-9]*"):
         with suppress(OSError):
             if any(
                 str(entry.readlink()) == f"socket:[{listener.inode}]"
@@ -113,14 +113,6 @@ def process_name(listener: Listener, port: int, proc: Path = Path("/proc")) -> s
     if sys.platform == "darwin" and port in _AIRPLAY_PORTS:
         return "macOS (AirPlay Receiver: System Settings, AirDrop & Handoff)"
     return "a process of another user" if listener.inode else "another process"
-
-
-def _processes(proc: Path) -> Iterator[Path]:
-    return (
-        (folder for folder in proc.iterdir() if folder.name.isdecimal())
-        if proc.is_dir()
-        else iter(())
-    )
 
 
 def _accepting(port: int) -> list[Listener]:

@@ -7,20 +7,18 @@ is always current. The context is built in memory from the package's own files.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import autoregistry
+from autoregistry.engine.streams import tar_of
 from autoregistry.template_files import template_folder
 
 PROXY_REPOSITORY = "autoregistry"
 # pip in the build uses the same index as pip outside.
 _PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
-_EXCLUDED = ("__pycache__",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +30,9 @@ class ImageSource:
 
     @property
     def tag(self) -> str:
-        summary = hashlib.sha256(self.base_image.encode())
-        for path in sorted(self.files):
-            summary.update(f"\0{path}\0{len(self.files[path])}\0".encode())
-            summary.update(self.files[path])
-        return f"{PROXY_REPOSITORY}:{autoregistry.__version__}-{summary.hexdigest()[:12]}"
-
-    def context(self) -> io.BytesIO:
-        """Return the tar for the builder. The same files give the same bytes, so that its cache works."""
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            for path in sorted(self.files):
-                entry = tarfile.TarInfo(path)
-                entry.size = len(self.files[path])
-                entry.mode = 0o644
-                tar.addfile(entry, io.BytesIO(self.files[path]))
-        archive.seek(0)
-        return archive
+        content = self.base_image.encode() + tar_of(self.files).read()
+        summary = hashlib.sha256(content).hexdigest()[:12]
+        return f"{PROXY_REPOSITORY}:{autoregistry.__version__}-{summary}"
 
     def arguments(self, environment: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the build arguments."""
@@ -63,10 +47,9 @@ def image_source(base_image: str) -> ImageSource:
     files = {
         f"autoregistry/{path.relative_to(package).as_posix()}": path.read_bytes()
         for path in package.rglob("*")
-        if path.is_file() and not set(_EXCLUDED) & set(path.parts) and path.suffix != ".pyc"
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    for path in template_folder().iterdir():
-        files[f"autoregistry/templates/{path.name}"] = path.read_bytes()
-    files["Dockerfile"] = (template_folder() / "Dockerfile").read_bytes()
-    files["requirements.txt"] = (template_folder() / "requirements.txt").read_bytes()
+    templates = {path.name: path.read_bytes() for path in template_folder().iterdir()}
+    files |= {f"autoregistry/templates/{name}": content for name, content in templates.items()}
+    files |= {name: templates[name] for name in ("Dockerfile", "requirements.txt")}
     return ImageSource(files, base_image)

@@ -20,7 +20,7 @@ from autoregistry.stack import ports
 from autoregistry.stack.create_request import create_request
 from autoregistry.stack.current import CurrentStack, find_stack, require_names
 from autoregistry.stack.docker_socket import daemon_in, find_host, machine_names
-from autoregistry.stack.images import ensure_proxy_image, ensure_registry_image, remove_old_images
+from autoregistry.stack.images import ensure_image, ensure_proxy_image, remove_old_images
 from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.model import (
     BACKEND,
@@ -91,7 +91,7 @@ class Up:
         require_names(self._volumes, DATA, STATE)
         options = replace(current.options, **choices)  # type: ignore[arg-type]  # the caller's flags
         self._require_free_port(current, options)
-        ensure_registry_image(self._daemon, options, self._report)
+        ensure_image(self._daemon, options.registry_image, "--registry-image", self._report)
         source = image_source(options.base_image)
         ensure_proxy_image(self._daemon, source, self._report)
         host = replace(

@@ -66,7 +66,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         lambda: follow_events(daemon, began),
         name,
     )
-    daemon.close()
+    daemon.client().close()
 
 
 def test_docker_answers_a_ping(subject: Subject) -> None:

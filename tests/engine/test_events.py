@@ -29,7 +29,7 @@ class Docker:
         self.headers: dict[str, str] = {}
         self.connections = 0
 
-    def request(self, method: str, path: str, **_: Any) -> Docker:
+    def stream(self, method: str, path: str, silence: float, **_: Any) -> Docker:
         self.connections += 1
         return self
 

@@ -256,7 +256,7 @@ class FakeEngine:
             return 200, [{"status": "sha256:imported"}]
         if self.pull_error:
             return 200, [{"errorDetail": {"message": self.pull_error}}]
-        self.images[f"{query['fromImage']}:{query['tag']}"] = f"sha256:{query['fromImage']}"
+        self.images[query["fromImage"]] = f"sha256:{query['fromImage']}"
         moved = {"id": "layer", "status": "Downloading"}
         return 200, [{**moved, "progressDetail": {"current": 5, "total": 10}}]
 
