@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -45,9 +43,9 @@ class ContainerEvent:
 
 
 def follow_events(
-    daemon: Daemon, since_nanoseconds: int | None, *, silence: float = EVENT_SILENCE_SECONDS
+    daemon: Daemon, since: int, *, silence: float = EVENT_SILENCE_SECONDS
 ) -> Generator[ImageEvent | ContainerEvent | None, None, None]:
-    """Follow the daemon's events until the connection ends; blocks.
+    """Follow the daemon's events since that nanosecond until the connection ends; blocks.
 
     Yields None once Docker listens: a state that is queried after that misses nothing. Reconnects after `silence`
     seconds, without repeating or losing an event. Docker keeps its last 256 events; older ones are not replayed
@@ -56,16 +54,13 @@ def follow_events(
     """
     is_listening = False
     filters = {"type": ["image", "container"], "event": [*IMAGE_ACTIONS, *CONTAINER_ACTIONS]}
-    since = since_nanoseconds
     while True:
-        params = {"filters": json.dumps(filters)}
-        if since is not None:
-            params["since"] = f"{since // 10**9}.{since % 10**9:09d}"
+        at = f"{since // 10**9}.{since % 10**9:09d}"
+        params = {"filters": json.dumps(filters), "since": at}
         with daemon.stream("GET", "/events", silence, params=params) as response:
             if not is_listening:
                 is_listening = True
                 yield None
-            since = _stream_start(response) if since is None else since
             try:
                 for line in json_lines(response):
                     since = max(since, _nanoseconds(line) + 1)
@@ -76,13 +71,6 @@ def follow_events(
                     raise
             else:
                 return
-
-
-def _stream_start(response: requests.Response) -> int:
-    """Return when the stream began, in nanoseconds, by Docker's clock unless a proxy removed the header."""
-    date = response.headers.get("Date")
-    started = parsedate_to_datetime(date).timestamp() if date else time.time()
-    return int(started) * 10**9
 
 
 def _nanoseconds(line: dict[str, Any]) -> int:

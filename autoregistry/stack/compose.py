@@ -1,13 +1,15 @@
-"""The model as a compose file, with the same containers as `create_request.py`. Pure. Compose adds its own labels."""
+"""The model as a compose file, with the same containers as `up` creates. Pure. Compose adds its own labels."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from string import Template
+from typing import Any
 
 import yaml
 
-from autoregistry.stack.model import PORT_INSIDE, Mount, Service, Stack
+from autoregistry.stack.model import BACKEND, PORT_INSIDE, PROXY, SECOND, Service, Stack
 from autoregistry.template_files import read_template
 
 
@@ -16,7 +18,7 @@ def compose_file(stack: Stack) -> str:
     network = {stack.network: {"name": stack.network, "labels": stack.labels}}
     volumes = {name: {"name": name, "labels": stack.labels} for name in stack.volumes}
     parts = {
-        "services": {service.name: _service(stack, service) for service in stack.services},
+        "services": {service.name: _service(service) for service in stack.services},
         "networks": network,
         "volumes": volumes,
     }
@@ -26,53 +28,58 @@ def compose_file(stack: Stack) -> str:
     )
 
 
-def _service(stack: Stack, service: Service) -> dict[str, object]:
-    health = service.health
+def _service(service: Service) -> dict[str, object]:
+    body, is_proxy = service.request, service.name == PROXY
+    host, log = body["HostConfig"], body["HostConfig"]["LogConfig"]
     rendered: dict[str, object] = {
         "container_name": service.name,
-        "hostname": service.name,
-        "image": service.image,
-        "pull_policy": "never" if service.role == "proxy" else "missing",
-        "command": list(service.command),
-        "user": service.user,
-        "group_add": list(service.groups),
-        "environment": dict(service.environment),
-        "ports": [_port(at, port) for at, port in service.published],
-        "volumes": [_mount(mount) for mount in service.mounts],
-        "tmpfs": list(service.tmpfs),
-        "networks": [stack.network],
-        "depends_on": {service.needs: {"condition": "service_healthy"}} if service.needs else {},
-        "mem_limit": service.memory,
-        "pids_limit": service.pids,
-        "restart": service.restart,
-        "stop_grace_period": f"{service.stop_seconds}s",
-        "read_only": service.is_read_only,
-        "cap_drop": list(service.dropped),
-        "security_opt": list(service.security),
-        "userns_mode": service.user_namespace,
-        "logging": {"driver": service.log_driver, "options": dict(service.log_options)},
-        "healthcheck": {
-            "test": list(health.test),
-            "interval": f"{health.interval}s",
-            "timeout": f"{health.timeout}s",
-            "retries": health.retries,
-            "start_period": f"{health.start_period}s",
-            **({"start_interval": f"{health.start_interval}s"} if health.start_interval else {}),
-        },
-        "labels": dict(service.labels),
+        "hostname": body["Hostname"],
+        "image": body["Image"],
+        "pull_policy": "never" if is_proxy else "missing",
+        "command": body["Cmd"],
+        "user": body["User"],
+        "group_add": host["GroupAdd"],
+        "environment": dict(variable.split("=", 1) for variable in body["Env"]),
+        "ports": [
+            f"{address}:{port}:{PORT_INSIDE}".removeprefix(":") for address, port in service.ports
+        ],
+        "volumes": [_mount(mount) for mount in host["Mounts"]],
+        "tmpfs": list(host["Tmpfs"]),
+        "networks": [host["NetworkMode"]],
+        "depends_on": {BACKEND: {"condition": "service_healthy"}} if is_proxy else {},
+        "mem_limit": host["Memory"],
+        "pids_limit": host["PidsLimit"],
+        "restart": host["RestartPolicy"]["Name"],
+        "stop_grace_period": f"{body['StopTimeout']}s",
+        "read_only": host["ReadonlyRootfs"],
+        "cap_drop": host["CapDrop"],
+        "security_opt": host["SecurityOpt"],
+        "userns_mode": host["UsernsMode"],
+        "logging": {"driver": log["Type"], "options": log["Config"]},
+        "healthcheck": _health(body["Healthcheck"]),
+        "labels": body["Labels"],
     }
     return {key: value for key, value in rendered.items() if value not in (None, "", [], {})}
 
 
-def _port(address: str, port: int) -> str:
-    return f"{address}:{port}:{PORT_INSIDE}" if address else f"{port}:{PORT_INSIDE}"
+def _health(health: Mapping[str, Any]) -> dict[str, object]:
+    names = {
+        "Interval": "interval",
+        "Timeout": "timeout",
+        "StartPeriod": "start_period",
+        "StartInterval": "start_interval",
+    }
+    seconds = {new: f"{health[old] / SECOND:g}s" for old, new in names.items() if old in health}
+    return {"test": health["Test"], "retries": health["Retries"], **seconds}
 
 
-def _mount(mount: Mount) -> dict[str, object]:
-    if not mount.is_path:
-        return {"type": "volume", "source": mount.source, "target": mount.target}
-    bind = {"create_host_path": False}  # a missing path is an error, not a new folder
-    return {"type": "bind", "source": mount.source, "target": mount.target, "bind": bind}
+def _mount(mount: Mapping[str, str]) -> dict[str, object]:
+    rendered: dict[str, object] = {key.lower(): value for key, value in mount.items()}
+    if mount["Type"] == "bind":
+        rendered["bind"] = {
+            "create_host_path": False
+        }  # a missing path is an error, not a new folder
+    return rendered
 
 
 def _indented_yaml(value: object) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.errors import DockerRefused, StackRefused
-from autoregistry.stack.model import PROXY, ROLE
+from autoregistry.stack.model import PROXY, ROLE, mount, security_options
 from autoregistry.stack.options import SOCKET_INSIDE, Host
 
 # moby api/docs/CHANGELOG.md, v1.44: `Healthcheck.StartInterval`.
@@ -33,20 +34,17 @@ def machine_names(info: DaemonInfo, *, is_local: bool) -> tuple[str, ...]:
 def find_host(daemon: Daemon, image: str, docker_socket: str | None) -> Host:
     """Try the paths that may be the daemon's socket. `image` is the proxy's. Raises StackRefused."""
     info = daemon.info()
-    selinux = any("name=selinux" in option for option in info.security_options)
-    user_namespace = any("name=userns" in option for option in info.security_options)
+    machine = Host(
+        selinux=any("name=selinux" in option for option in info.security_options),
+        user_namespace=any("name=userns" in option for option in info.security_options),
+        start_interval=daemon.supports(START_INTERVAL_SINCE),
+    )
     failures = []
     for path in candidates(daemon.host, docker_socket):
-        result = _probe(Containers(daemon), image, path, selinux=selinux, userns=user_namespace)
+        result = _probe(Containers(daemon), image, replace(machine, socket=path))
         if result["id"] == info.identity:
-            return Host(
-                socket=path,
-                group=int(result["group"]),
-                owner=None if result["as_user"] else int(result["owner"]),
-                selinux=selinux,
-                user_namespace=user_namespace,
-                start_interval=daemon.supports(START_INTERVAL_SINCE),
-            )
+            owner = None if result["as_user"] else int(result["owner"])
+            return replace(machine, socket=path, group=int(result["group"]), owner=owner)
         failures.append(f"{path}: {result['error'] or 'another Docker daemon'}")
     raise StackRefused(
         f"a container cannot reach the Docker daemon of {daemon.host} ({'; '.join(failures)})",
@@ -71,10 +69,8 @@ def candidates(host: str, docker_socket: str | None) -> Sequence[str]:
     return list(dict.fromkeys([*own, SOCKET_INSIDE]))
 
 
-def _probe(
-    containers: Containers, image: str, path: str, *, selinux: bool, userns: bool
-) -> dict[str, Any]:
-    """Return what `socket_probe.py` prints in a trial container with this path mounted."""
+def _probe(containers: Containers, image: str, host: Host) -> dict[str, Any]:
+    """Return what `socket_probe.py` prints in a trial container with this socket mounted."""
     containers.remove(PROBE)
     body = {
         "Image": image,
@@ -84,9 +80,8 @@ def _probe(
         "Labels": {ROLE: "probe"},
         "HostConfig": {
             "NetworkMode": "none",
-            "Mounts": [{"Type": "bind", "Source": path, "Target": SOCKET_INSIDE}],
-            "SecurityOpt": ["label=disable"] if selinux else [],
-            "UsernsMode": "host" if userns else "",
+            "Mounts": [mount(host.socket, SOCKET_INSIDE)],
+            **security_options(host),
         },
     }
     try:

@@ -17,7 +17,6 @@ from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import ports
-from autoregistry.stack.create_request import create_request
 from autoregistry.stack.current import CurrentStack, find_stack, require_names
 from autoregistry.stack.docker_socket import daemon_in, find_host, machine_names
 from autoregistry.stack.images import ensure_image, ensure_proxy_image, remove_old_images
@@ -25,6 +24,7 @@ from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.model import (
     BACKEND,
     DATA,
+    GRACE_SECONDS,
     NETWORK,
     PROXY,
     ROLE,
@@ -163,13 +163,13 @@ class Up:
     ) -> str:
         """Make this container run as the model says, and return what was done."""
         if current is None:
-            self._containers.create(service.name, create_request(service))
+            self._containers.create(service.name, service.request)
             self._start(service)
             return "created"
         if (
             is_new_network
             or current.labels.get(SPECIFICATION) != service.labels[SPECIFICATION]
-            or current.image_identity != self._images.identity(service.image)
+            or current.image_identity != self._images.identity(service.request["Image"])
             or current.state not in ("running", "exited", "created")
         ):
             self._replace(service, current)
@@ -179,17 +179,17 @@ class Up:
             self._start(service)
             return "started"
         if current.health == "unhealthy" or (service.name == PROXY and self._has_dead_socket):
-            self._containers.restart(service.name, service.stop_seconds)
+            self._containers.restart(service.name, GRACE_SECONDS)
             return "restarted"
         return "joined to its network" if joined else "unchanged"
 
     def _replace(self, service: Service, current: Container) -> None:
         name = f"{service.name}{NEW}"
-        self._containers.create(name, create_request(service))
+        self._containers.create(name, service.request)
         for network, endpoint in current.endpoints.items():
             if network != NETWORK and self._networks.labels(network) is not None:
                 self._containers.connect(network, name, endpoint)
-        self._containers.stop(current.identity, service.stop_seconds)
+        self._containers.stop(current.identity, GRACE_SECONDS)
         self._containers.remove(current.identity)
         self._containers.rename(name, service.name)
         self._start(service)
@@ -204,9 +204,9 @@ class Up:
                 self._choose_new_addresses(service.name)
                 self._containers.start(service.name)
         except DockerRefused as exc:
-            if service.published and any(text in exc.message for text in _PORT_TAKEN):
+            if service.ports and any(text in exc.message for text in _PORT_TAKEN):
                 published = ports.published_ports(self._containers)
-                raise ports.port_taken(service.published[0][1], published) from exc
+                raise ports.port_taken(service.ports[0][1], published) from exc
             raise StackRefused(
                 f"{service.name} cannot be started: {exc.message}",
                 f"docker rm --force {service.name}",

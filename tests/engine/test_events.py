@@ -44,7 +44,7 @@ class Docker:
 
 def test_stream_reports_that_docker_listens_before_the_first_event() -> None:
     docker = Docker(STARTED)
-    events = follow_events(cast(Daemon, docker), None)
+    events = follow_events(cast(Daemon, docker), 0)
 
     assert docker.connections == 0
     assert next(events) is None
@@ -54,7 +54,7 @@ def test_stream_reports_that_docker_listens_before_the_first_event() -> None:
 
 def test_pull_names_the_tag_that_was_pulled() -> None:
     """Its name has no tag, on both image stores: `app` would be taken for `app:latest`."""
-    events = follow_events(cast(Daemon, Docker(PULLED)), None)
+    events = follow_events(cast(Daemon, Docker(PULLED)), 0)
 
     assert list(events) == [None, ImageEvent("localhost:5000/app:v1", "localhost:5000/app:v1", 1)]
 

@@ -11,7 +11,6 @@ import yaml
 
 from autoregistry.engine.streams import tar_of
 from autoregistry.stack.compose import compose_file
-from autoregistry.stack.create_request import create_request
 from autoregistry.stack.model import SPECIFICATION, stack_for
 from autoregistry.stack.options import Host, Options, from_label, to_label
 from autoregistry.stack.proxy_image import ImageSource, image_source
@@ -58,10 +57,10 @@ def test_options_are_read_back_from_their_label(options: Options) -> None:
 
 def test_create_request_describes_the_proxy() -> None:
     _, proxy = stack_for(Options(), HOST, "autoregistry:1").services
-    body = create_request(proxy)
+    body = proxy.request
     host: Any = body["HostConfig"]
 
-    assert " ".join(body["Cmd"]) == (  # type: ignore[arg-type]  # a list of words
+    assert " ".join(body["Cmd"]) == (
         "serve --listen 0.0.0.0:5000 --name localhost:5000 --backend http://autoregistry-backend:5000"
         " --state /state"
     )
@@ -77,9 +76,7 @@ def test_create_request_describes_the_proxy() -> None:
 
 def test_containers_have_limits_of_memory_and_processes() -> None:
     """Review 18: a pod could make the proxy take 8 GiB of the machine's memory."""
-    hosts: list[Any] = [
-        create_request(s)["HostConfig"] for s in stack_for(Options(), HOST, "a:1").services
-    ]
+    hosts: list[Any] = [s.request["HostConfig"] for s in stack_for(Options(), HOST, "a:1").services]
 
     assert [(h["Memory"] >> 20, h["PidsLimit"]) for h in hosts] == [(1024, 4096), (512, 512)]
 
@@ -91,7 +88,7 @@ def test_compose_file_describes_the_same_containers(options: Options, host: Host
     services = yaml.safe_load(compose_file(model).replace("$$", "$"))["services"]
 
     for service in model.services:
-        body: Any = create_request(service)
+        body: Any = service.request
         wanted, rendered = body["HostConfig"], services[service.name]
         bindings = wanted["PortBindings"].get("5000/tcp", [])
         assert rendered["image"] == body["Image"]
@@ -129,7 +126,7 @@ def test_docker_without_a_start_interval_checks_more_often(
     services = stack_for(
         Options(), Host(start_interval=has_start_interval), "autoregistry:1"
     ).services
-    checks: list[Any] = [create_request(service)["Healthcheck"] for service in services]
+    checks: list[Any] = [service.request["Healthcheck"] for service in services]
 
     for check in checks:
         assert expected == (check["Interval"] // 10**9, check.get("StartInterval"))
@@ -190,7 +187,9 @@ def test_changed_switches_become_flags_of_serve() -> None:
 )
 def test_exposed_proxy_accepts_the_names_of_the_machine(options: Options, names: list[str]) -> None:
     command = list(
-        stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1").services[1].command
+        stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1")
+        .services[1]
+        .request["Cmd"]
     )
 
     flags = itertools.pairwise(command)

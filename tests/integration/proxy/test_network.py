@@ -184,7 +184,9 @@ def test_silently_dead_connection_to_docker_is_replaced(serve: Serve, engine: Do
 
     def follow(host: str) -> None:
         with suppress(AutoregistryError):
-            for event in follow_events(Daemon("test", {"DOCKER_HOST": host}), None, silence=4):
+            for event in follow_events(
+                Daemon("test", {"DOCKER_HOST": host}), time.time_ns(), silence=4
+            ):
                 connected.set()
                 if isinstance(event, ImageEvent) and "net/stranded" in event.reference:
                     seen.append(event.reference.rpartition(":")[2])
