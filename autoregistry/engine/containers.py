@@ -110,7 +110,6 @@ class Containers:
         self._daemon = daemon
 
     def daemon_identity(self) -> str:
-        """Return the identity of the daemon."""
         return self._daemon.info().identity
 
     def list(self, *labels: str) -> list[Container]:
@@ -158,7 +157,6 @@ class Containers:
         self._daemon.delete(f"/containers/{container}", force="1", v="1")
 
     def wait(self, container: str, timeout: float = CHANGE_SECONDS) -> None:
-        """Wait until it ends."""
         self._daemon.post(f"/containers/{container}/wait", timeout=timeout)
 
     def exec(

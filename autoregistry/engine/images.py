@@ -40,8 +40,6 @@ _T = TypeVar("_T")
 
 
 class Images:
-    """The images of one daemon."""
-
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
@@ -50,7 +48,6 @@ class Images:
         return self._daemon.request("GET", "/_ping").ok
 
     def daemon_identity(self) -> str:
-        """Return the identity of the daemon."""
         return self._daemon.info().identity
 
     def architecture(self) -> str:
@@ -61,10 +58,6 @@ class Images:
         """Return the image that Docker has under this name, or None. `children` also asks for an index's platforms."""
         params = self._with_manifests(INSPECT_MANIFESTS_SINCE) if children else {}
         return self._daemon.get(f"/images/{reference}/json", parse_local_image, params=params)
-
-    def identity(self, reference: str) -> str | None:
-        """Return the image's Id, or None if Docker does not have it."""
-        return self._daemon.get(f"/images/{reference}/json", lambda facts: str(facts["Id"]))
 
     def names_of(self, identity: str) -> list[str]:
         """Return the references of the image with this Id."""

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import Template
 from typing import Any
 
 import yaml
 
-from autoregistry.stack.model import BACKEND, PORT_INSIDE, PROXY, SECOND, Service, Stack
+from autoregistry.stack.model import (
+    BACKEND,
+    LABELS,
+    NETWORK,
+    PORT_INSIDE,
+    PROXY,
+    SECOND,
+    VOLUMES,
+    Service,
+)
 from autoregistry.template_files import read_template
 
 
-def compose_file(stack: Stack) -> str:
-    """Return the text of the file."""
-    network = {stack.network: {"name": stack.network, "labels": stack.labels}}
-    volumes = {name: {"name": name, "labels": stack.labels} for name in stack.volumes}
-    parts = {
-        "services": {service.name: _service(service) for service in stack.services},
-        "networks": network,
-        "volumes": volumes,
-    }
-    template = Template(read_template("compose.yaml"))
-    return template.substitute(
-        name=stack.options.name, **{key: _indented_yaml(value) for key, value in parts.items()}
+def compose_file(name: str, services: Sequence[Service]) -> str:
+    """Return the text of the file. `name` is the one that images are tagged with."""
+    return Template(read_template("compose.yaml")).substitute(
+        name=name,
+        services=_indented_yaml({service.name: _service(service) for service in services}),
+        networks=_indented_yaml({NETWORK: {"name": NETWORK, "labels": LABELS}}),
+        volumes=_indented_yaml({v: {"name": v, "labels": LABELS} for v in VOLUMES}),
     )
 
 

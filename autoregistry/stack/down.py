@@ -9,7 +9,7 @@ from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.docker_socket import PROBE
 from autoregistry.stack.lock import stack_lock
-from autoregistry.stack.model import BACKEND, DATA, GRACE_SECONDS, NETWORK, PROXY, ROLE, STATE
+from autoregistry.stack.model import BACKEND, GRACE_SECONDS, NETWORK, PROXY, ROLE, VOLUMES
 from autoregistry.stack.steps import Report, StepDone, StepStarted
 from autoregistry.stack.up import NEW
 
@@ -19,34 +19,30 @@ def take_down(daemon: Daemon, report: Report, *, volumes: bool) -> tuple[Current
 
     Raises StackRefused if another program's container has one of our names.
     """
-    with stack_lock(daemon.info().identity, report):
-        return _take_down(daemon, report, volumes=volumes)
-
-
-def _take_down(daemon: Daemon, report: Report, *, volumes: bool) -> tuple[CurrentStack, list[str]]:
     containers, networks = Containers(daemon), Networks(daemon)
-    before = find_stack(containers)
-    before.require_ours()
-    before.require_no_compose("down --volumes" if volumes else "down")
-    for name in (PROXY, BACKEND, f"{PROXY}{NEW}", f"{BACKEND}{NEW}", PROBE):
-        container = containers.inspect(name)
-        if container is None or ROLE not in container.labels:
-            continue
-        report(StepStarted(name))
-        if container.is_running:
-            containers.stop(container.identity, GRACE_SECONDS)
-        containers.remove(container.identity)
-        report(StepDone(name, "removed"))
-    if ROLE in (networks.labels(NETWORK) or {}):
-        _remove_network(networks)
-        report(StepDone(f"network {NETWORK}", "removed"))
-    return before, _remove_volumes(Volumes(daemon), report) if volumes else []
+    with stack_lock(daemon.info().identity, report):
+        before = find_stack(containers)
+        before.require_ours()
+        before.require_no_compose("down --volumes" if volumes else "down")
+        for name in (PROXY, BACKEND, f"{PROXY}{NEW}", f"{BACKEND}{NEW}", PROBE):
+            container = containers.inspect(name)
+            if container is None or ROLE not in container.labels:
+                continue
+            report(StepStarted(name))
+            if container.is_running:
+                containers.stop(container.identity, GRACE_SECONDS)
+            containers.remove(container.identity)
+            report(StepDone(name, "removed"))
+        if ROLE in (networks.labels(NETWORK) or {}):
+            _remove_network(networks)
+            report(StepDone(f"network {NETWORK}", "removed"))
+        return before, _remove_volumes(Volumes(daemon), report) if volumes else []
 
 
 def _remove_volumes(volumes: Volumes, report: Report) -> list[str]:
     """Remove the volumes that `up` created, and return their names."""
     removed = []
-    for name in (DATA, STATE):
+    for name in VOLUMES:
         labels = volumes.labels(name)
         if labels is not None and ROLE not in labels:
             report(

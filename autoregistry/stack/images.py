@@ -21,7 +21,7 @@ _NEEDS_LOGIN = "unauthorized|denied|authentication required|no basic auth|tooman
 
 def ensure_proxy_image(daemon: Daemon, source: ImageSource, report: Report) -> None:
     """Make sure that Docker has the proxy's image for this package: build it if not. Raises ImageUnavailable."""
-    if Images(daemon).identity(source.tag) is not None:
+    if Images(daemon).inspect(source.tag) is not None:
         return
     ensure_image(daemon, source.base_image, "--base-image", report)
     step = f"image {source.tag}"
@@ -54,7 +54,7 @@ def remove_old_images(daemon: Daemon, current: str) -> None:
 
 def ensure_image(daemon: Daemon, reference: str, flag: str, report: Report) -> None:
     """Make sure that Docker has the image that this flag of `up` names. Raises ImageUnavailable."""
-    if Images(daemon).identity(reference) is not None:
+    if Images(daemon).inspect(reference) is not None:
         return
     step = f"image {reference}"
 

@@ -1,4 +1,4 @@
-"""The stack as one value: its containers, network, volumes, settings and limits. Pure.
+"""The stack as values: its containers, network, volumes, settings and limits. Pure.
 
 A container is the body of the Engine API's create request; `compose.py` translates it and adds nothing of its own.
 Facts of the daemon's machine (the socket's group, SELinux) come in as `Host`.
@@ -21,6 +21,7 @@ BACKEND = "autoregistry-backend"
 NETWORK = "autoregistry"
 DATA = "autoregistry-data"
 STATE = "autoregistry-state"
+VOLUMES = (DATA, STATE)
 
 LABEL = "io.github.k3d-autoregistry"
 ROLE = f"{LABEL}.role"
@@ -28,6 +29,8 @@ SPECIFICATION = f"{LABEL}.specification"
 OPTIONS = f"{LABEL}.options"
 HOST = f"{LABEL}.host"
 VERSION = f"{LABEL}.version"
+LABELS = {ROLE: "stack", VERSION: __version__}
+"""The labels of the network and the volumes."""
 
 PORT_INSIDE = 5000
 PORT_KEY = f"{PORT_INSIDE}/tcp"
@@ -68,24 +71,9 @@ class Service:
         return [(b["HostIp"], int(b["HostPort"])) for b in bindings]
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Everything that `up` creates, in order."""
-
-    options: Options
-    services: tuple[Service, ...]
-    volumes: tuple[str, ...] = (DATA, STATE)
-    network: str = NETWORK
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """The labels of the network and the volumes."""
-        return {ROLE: "stack", VERSION: __version__}
-
-
-def stack_for(options: Options, host: Host, image: str) -> Stack:
-    """Return the stack for these options and this machine. `image` is the proxy's."""
-    return Stack(options, (_backend(options, host), _proxy(options, host, image)))
+def stack_for(options: Options, host: Host, image: str) -> tuple[Service, Service]:
+    """Return the backend and the proxy for these options and this machine. `image` is the proxy's."""
+    return _backend(options, host), _proxy(options, host, image)
 
 
 def security_options(host: Host) -> dict[str, object]:

@@ -49,9 +49,7 @@ class Options:
     attach_all: bool = _DEFAULTS.attach_all
     restart_workloads: bool = _DEFAULTS.restart_workloads
     watch: bool = _DEFAULTS.watch
-    """Push as soon as Docker reports a build."""
     refresh: bool = _DEFAULTS.refresh
-    """Make the nodes pull what has changed."""
     docker_socket: str | None = None
     """The path of Docker's socket on the daemon's machine; None to detect it."""
 
@@ -68,7 +66,6 @@ class Options:
 
     @property
     def names(self) -> RegistryNames:
-        """The names of the registry in image references."""
         return RegistryNames.local(self.port)
 
     @property

@@ -7,7 +7,7 @@ before the old container is removed. Volumes are never changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autoregistry.cluster.addresses import ADDRESS_TAKEN, endpoint_config
@@ -23,15 +23,14 @@ from autoregistry.stack.images import ensure_image, ensure_proxy_image, remove_o
 from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.model import (
     BACKEND,
-    DATA,
     GRACE_SECONDS,
+    LABELS,
     NETWORK,
     PROXY,
     ROLE,
     SPECIFICATION,
-    STATE,
+    VOLUMES,
     Service,
-    Stack,
     stack_for,
 )
 from autoregistry.stack.options import Host, Options
@@ -53,7 +52,6 @@ class UpResult:
     """The stack as it runs after `up`."""
 
     options: Options
-    daemon: DaemonInfo
     has_changed: bool
     networks_with_old_name: frozenset[str] = frozenset()
     """The networks of clusters that still use the registry's previous name."""
@@ -88,7 +86,7 @@ class Up:
         current.require_ours()
         current.require_no_compose("up -d", choices)
         require_names(self._networks, NETWORK)
-        require_names(self._volumes, DATA, STATE)
+        require_names(self._volumes, *VOLUMES)
         options = replace(current.options, **choices)  # type: ignore[arg-type]  # the caller's flags
         self._require_free_port(current, options)
         ensure_image(self._daemon, options.registry_image, "--registry-image", self._report)
@@ -103,7 +101,7 @@ class Up:
             remove_old_images(self._daemon, source.tag)
         is_renamed = current.options.name != options.name
         old = current.proxy.networks if current.proxy and is_renamed else ()
-        return UpResult(options, info, self._changed, frozenset(old) - {NETWORK})
+        return UpResult(options, self._changed, frozenset(old) - {NETWORK})
 
     def _settle_leftovers(self) -> None:
         """Finish an interrupted replacement, or remove it if the old container still exists."""
@@ -135,13 +133,13 @@ class Up:
         self._report(StepDone("Docker's socket", f"{host.socket}, used as {user}"))
         return host
 
-    def _ensure_stack(self, model: Stack, current: CurrentStack) -> None:
-        is_new_network = self._ensure(self._networks, model.network, model.labels)
-        for volume in model.volumes:
-            self._ensure(self._volumes, volume, model.labels)
+    def _ensure_stack(self, services: Sequence[Service], current: CurrentStack) -> None:
+        is_new_network = self._ensure(self._networks, NETWORK)
+        for volume in VOLUMES:
+            self._ensure(self._volumes, volume)
         existing = {container.name: container for container in current.containers}
         results = {}
-        for service in model.services:
+        for service in services:
             self._report(StepStarted(service.name))
             results[service.name] = self._ensure_container(
                 service, existing.get(service.name), is_new_network=is_new_network
@@ -150,11 +148,11 @@ class Up:
             self._wait_healthy(name)
             self._done(name, f"{result}, healthy", has_changed=result != "unchanged")
 
-    def _ensure(self, kind: Networks | Volumes, name: str, labels: Mapping[str, str]) -> bool:
+    def _ensure(self, kind: Networks | Volumes, name: str) -> bool:
         """Create the network or volume if it does not exist, and return True if it was created."""
         if kind.labels(name) is not None:
             return False
-        kind.create(name, labels)
+        kind.create(name, LABELS)
         self._done(f"{kind.kind} {name}", "created")
         return True
 
@@ -166,10 +164,12 @@ class Up:
             self._containers.create(service.name, service.request)
             self._start(service)
             return "created"
+        image = self._images.inspect(service.request["Image"])
         if (
             is_new_network
             or current.labels.get(SPECIFICATION) != service.labels[SPECIFICATION]
-            or current.image_identity != self._images.identity(service.request["Image"])
+            or image is None
+            or current.image_identity != image.identity
             or current.state not in ("running", "exited", "created")
         ):
             self._replace(service, current)

@@ -26,7 +26,6 @@ def _ignore(*_: object) -> None:
 CALLS: dict[str, tuple[str, Callable[[Daemon], object]]] = {
     "info": ("/info", lambda d: d.info()),
     "image": (f"/images/{NAME}/json", lambda d: Images(d).inspect(NAME)),
-    "image Id": (f"/images/{NAME}/json", lambda d: Images(d).identity(NAME)),
     "image names": ("/images/sha256:1/json", lambda d: Images(d).names_of("sha256:1")),
     "image platforms": (f"/images/{NAME}/json", lambda d: Images(d).platforms(NAME)),
     "digests": ("/images/json", lambda d: Images(d).digests(["localhost:5000/app"])),

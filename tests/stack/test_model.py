@@ -21,7 +21,7 @@ HOST = Host(socket="/run/docker.sock", group=998)
 def _specifications(
     options: Options, host: Host = HOST, image: str = "autoregistry:1"
 ) -> tuple[str, ...]:
-    return tuple(s.labels[SPECIFICATION] for s in stack_for(options, host, image).services)
+    return tuple(s.labels[SPECIFICATION] for s in stack_for(options, host, image))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_options_are_read_back_from_their_label(options: Options) -> None:
 
 
 def test_create_request_describes_the_proxy() -> None:
-    _, proxy = stack_for(Options(), HOST, "autoregistry:1").services
+    _, proxy = stack_for(Options(), HOST, "autoregistry:1")
     body = proxy.request
     host: Any = body["HostConfig"]
 
@@ -76,7 +76,7 @@ def test_create_request_describes_the_proxy() -> None:
 
 def test_containers_have_limits_of_memory_and_processes() -> None:
     """Review 18: a pod could make the proxy take 8 GiB of the machine's memory."""
-    hosts: list[Any] = [s.request["HostConfig"] for s in stack_for(Options(), HOST, "a:1").services]
+    hosts: list[Any] = [s.request["HostConfig"] for s in stack_for(Options(), HOST, "a:1")]
 
     assert [(h["Memory"] >> 20, h["PidsLimit"]) for h in hosts] == [(1024, 4096), (512, 512)]
 
@@ -85,9 +85,10 @@ def test_containers_have_limits_of_memory_and_processes() -> None:
 @pytest.mark.parametrize("host", [HOST, Host(selinux=True, user_namespace=True, owner=0)])
 def test_compose_file_describes_the_same_containers(options: Options, host: Host) -> None:
     model = stack_for(options, host, "autoregistry:1")
-    services = yaml.safe_load(compose_file(model).replace("$$", "$"))["services"]
+    text = compose_file(options.name, model)
+    services = yaml.safe_load(text.replace("$$", "$"))["services"]
 
-    for service in model.services:
+    for service in model:
         body: Any = service.request
         wanted, rendered = body["HostConfig"], services[service.name]
         bindings = wanted["PortBindings"].get("5000/tcp", [])
@@ -123,9 +124,7 @@ def test_docker_without_a_start_interval_checks_more_often(
     has_start_interval: bool, expected: tuple[int, int | None]
 ) -> None:
     """Otherwise `up` would wait for the first check."""
-    services = stack_for(
-        Options(), Host(start_interval=has_start_interval), "autoregistry:1"
-    ).services
+    services = stack_for(Options(), Host(start_interval=has_start_interval), "autoregistry:1")
     checks: list[Any] = [service.request["Healthcheck"] for service in services]
 
     for check in checks:
@@ -187,9 +186,7 @@ def test_changed_switches_become_flags_of_serve() -> None:
 )
 def test_exposed_proxy_accepts_the_names_of_the_machine(options: Options, names: list[str]) -> None:
     command = list(
-        stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1")
-        .services[1]
-        .request["Cmd"]
+        stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1")[1].request["Cmd"]
     )
 
     flags = itertools.pairwise(command)

@@ -66,7 +66,8 @@ def compose(*, output: Path | None, force: bool, **options: object) -> None:
         ensure_proxy_image(daemon, source, report)
         host = find_host(daemon, source.tag, chosen.docker_socket)
     names = machine_names(info, is_local=docker.is_local(daemon))
-    text = compose_file(stack_for(chosen, replace(host, names=names), source.tag))
+    services = stack_for(chosen, replace(host, names=names), source.tag)
+    text = compose_file(chosen.name, services)
     write_generated(text, f"autoregistry generate compose{chosen.flags}", output, force=force)
 
 
