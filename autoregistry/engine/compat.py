@@ -9,19 +9,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from docker.context import ContextAPI
-from docker.context.config import get_current_context_name
+from docker.context import ContextAPI as ContextAPI
+from docker.context.config import get_current_context_name as get_current_context_name
 from docker.transport import unixconn
-from docker.utils import kwargs_from_env
-from docker.utils.config import load_general_config
-
-__all__ = [
-    "ContextAPI",
-    "SocketAdapter",
-    "get_current_context_name",
-    "kwargs_from_env",
-    "load_general_config",
-]
+from docker.utils import kwargs_from_env as kwargs_from_env
+from docker.utils.config import load_general_config as load_general_config
 
 Connect = Callable[[], socket.socket]
 _POOL = "pool"

@@ -96,8 +96,6 @@ def _identity(facts: dict[str, Any]) -> str:
 
 
 class ExecResult(NamedTuple):
-    """The result of a command in a container."""
-
     code: int
     stdout: str
     stderr: str
@@ -130,11 +128,9 @@ class Containers:
         current = self.inspect(container)
         return frozenset(current.networks) if current else frozenset()
 
-    def create(self, name: str, body: Mapping[str, object]) -> str:
-        """Create a container from the body of `POST /containers/create`, and return its Id."""
-        return self._daemon.parse(
-            self._daemon.post("/containers/create", body, name=name), _identity
-        )
+    def create(self, name: str, body: Mapping[str, object]) -> None:
+        """Create a container from the body of `POST /containers/create`."""
+        self._daemon.post("/containers/create", body, name=name)
 
     def start(self, container: str) -> None:
         self._daemon.post(f"/containers/{container}/start")

@@ -85,10 +85,10 @@ def _probe(containers: Containers, image: str, host: Host) -> dict[str, Any]:
         },
     }
     try:
-        container = containers.create(PROBE, body)
-        containers.start(container)
-        containers.wait(container, _PROBE_SECONDS)
-        return dict(json.loads("".join(containers.logs(container)) or "{}"))
+        containers.create(PROBE, body)
+        containers.start(PROBE)
+        containers.wait(PROBE, _PROBE_SECONDS)
+        return dict(json.loads("".join(containers.logs(PROBE))))
     except DockerRefused as exc:
         return {"id": None, "error": exc.message}
     except ValueError:

@@ -6,6 +6,7 @@ addresses may have another listener on the other.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sys
 from collections.abc import Mapping
@@ -31,7 +32,6 @@ _ADDRESSES = {
     "0000000000000000FFFF00000100007F": "127.0.0.1",
 }
 _AIRPLAY_PORTS = (5000, 7000)
-_MAX_TRIES = 50
 _CONNECT_SECONDS = 0.5
 
 
@@ -80,8 +80,7 @@ def published_ports(containers: Containers) -> dict[int, str]:
 
 def free_port(first: int, published: Mapping[int, str]) -> int:
     """Return the first port from there on that is free, as far as it can be seen from here."""
-    ports = range(first, first + _MAX_TRIES)
-    return next((p for p in ports if p not in published and not listeners(p)), first)
+    return next(p for p in itertools.count(first) if p not in published and not listeners(p))
 
 
 def listeners(port: int, proc: Path = Path("/proc")) -> list[Listener]:

@@ -34,10 +34,9 @@ class ImageSource:
         summary = hashlib.sha256(content).hexdigest()[:12]
         return f"{PROXY_REPOSITORY}:{autoregistry.__version__}-{summary}"
 
-    def arguments(self, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    def arguments(self) -> dict[str, str]:
         """Return the build arguments."""
-        environment = os.environ if environment is None else environment
-        pip = {name: environment[name] for name in _PIP_VARIABLES if environment.get(name)}
+        pip = {name: os.environ[name] for name in _PIP_VARIABLES if os.environ.get(name)}
         return {"BASE_IMAGE": self.base_image, **pip}
 
 

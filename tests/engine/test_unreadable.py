@@ -39,7 +39,6 @@ CALLS: dict[str, tuple[str, Callable[[Daemon], object]]] = {
     "events": ("/events", lambda d: list(follow_events(d, 0))),
     "container": ("/containers/c/json", lambda d: Containers(d).inspect("c")),
     "containers": ("/containers/json", lambda d: Containers(d).list("app=k3d")),
-    "create": ("/containers/create", lambda d: Containers(d).create("c", {})),
     "exec": ("/containers/c/exec", lambda d: Containers(d).exec("c", ["true"])),
     "network Id": ("/networks/n", lambda d: Networks(d).identity("n")),
     "network labels": ("/networks/n", lambda d: Networks(d).labels("n")),

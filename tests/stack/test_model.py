@@ -151,10 +151,13 @@ def test_build_context_has_the_package_and_pinned_dependencies() -> None:
     assert not [path for path in source.files if "__pycache__" in path]
 
 
-def test_pip_in_the_build_uses_the_index_of_pip_outside() -> None:
-    environment = {"PIP_INDEX_URL": "https://index.corp/simple", "PIP_CERT": "/x", "HOME": "/"}
+def test_pip_in_the_build_uses_the_index_of_pip_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.corp/simple")
+    monkeypatch.setenv("PIP_CERT", "/x")
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"):
+        monkeypatch.delenv(name, raising=False)
 
-    assert image_source("b:1").arguments(environment) == {
+    assert image_source("b:1").arguments() == {
         "BASE_IMAGE": "b:1",
         "PIP_INDEX_URL": "https://index.corp/simple",
     }
