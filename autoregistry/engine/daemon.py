@@ -6,7 +6,6 @@ request needs them, and a broken credential helper must not stop us.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -245,7 +244,7 @@ def translate_errors(host: str) -> Iterator[None]:
         yield
     except AutoregistryError:
         raise
-    except (json.JSONDecodeError, requests.JSONDecodeError) as exc:
+    except requests.JSONDecodeError as exc:
         raise _unreadable(host, exc) from exc
     except (
         docker.errors.DockerException,

@@ -21,6 +21,13 @@ from autoregistry.stack.model import (
 )
 from autoregistry.template_files import read_template
 
+_DURATIONS = {
+    "Interval": "interval",
+    "Timeout": "timeout",
+    "StartPeriod": "start_period",
+    "StartInterval": "start_interval",
+}
+
 
 def compose_file(name: str, services: Sequence[Service]) -> str:
     """Return the text of the file. `name` is the one that images are tagged with."""
@@ -67,13 +74,8 @@ def _service(service: Service) -> dict[str, object]:
 
 
 def _health(health: Mapping[str, Any]) -> dict[str, object]:
-    names = {
-        "Interval": "interval",
-        "Timeout": "timeout",
-        "StartPeriod": "start_period",
-        "StartInterval": "start_interval",
-    }
-    seconds = {new: f"{health[old] / SECOND:g}s" for old, new in names.items() if old in health}
+    shared = _DURATIONS.keys() & health.keys()
+    seconds = {_DURATIONS[key]: f"{health[key] / SECOND:g}s" for key in sorted(shared)}
     return {"test": health["Test"], "retries": health["Retries"], **seconds}
 
 

@@ -27,16 +27,20 @@ class CurrentStack:
         return tuple(c for c in (self.backend, self.proxy) if c is not None)
 
     @property
+    def _labels(self) -> dict[str, str]:
+        return {key: value for c in self.containers for key, value in c.labels.items()}
+
+    @property
     def options(self) -> Options:
         """The options it was created with; the defaults if it does not exist."""
-        text = self.proxy.labels.get(OPTIONS) if self.proxy else None
+        text = self._labels.get(OPTIONS)
         options = from_label(Options, text) if text else Options()
         # Another registry image replaces only the backend, so the proxy's label may have an older one.
         return replace(options, registry_image=self.backend.image) if self.backend else options
 
     @property
     def host(self) -> Host | None:
-        text = self.proxy.labels.get(HOST) if self.proxy else None
+        text = self._labels.get(HOST)
         return from_label(Host, text) if text else None
 
     @property
@@ -48,16 +52,13 @@ class CurrentStack:
     @property
     def compose_command(self) -> str | None:
         """`docker compose ...` without a verb, if compose manages this stack."""
-        for container in self.containers:
-            if project := container.labels.get(COMPOSE_PROJECT):
-                flags = "".join(f" --file {file}" for file in self._compose_files)
-                return f"docker compose{flags or f' --project-name {project}'}"
-        return None
+        project = self._labels.get(COMPOSE_PROJECT)
+        flags = "".join(f" --file {file}" for file in self._compose_files)
+        return f"docker compose{flags or f' --project-name {project}'}" if project else None
 
     @property
     def _compose_files(self) -> list[str]:
-        labels = [container.labels.get(COMPOSE_FILES, "") for container in self.containers]
-        return next((files.split(",") for files in labels if files), [])
+        return [file for file in self._labels.get(COMPOSE_FILES, "").split(",") if file]
 
     def require_ours(self) -> None:
         """Raise StackRefused if another program's container has one of our names."""

@@ -61,10 +61,6 @@ class Service:
     """The body of `POST /containers/create`."""
 
     @property
-    def labels(self) -> dict[str, str]:
-        return dict(self.request["Labels"])
-
-    @property
     def ports(self) -> list[tuple[str, int]]:
         """The addresses and ports of the machine that lead to PORT_INSIDE."""
         bindings = self.request["HostConfig"]["PortBindings"].get(PORT_KEY, [])

@@ -88,7 +88,9 @@ class Up:
         require_names(self._networks, NETWORK)
         require_names(self._volumes, *VOLUMES)
         options = replace(current.options, **choices)  # type: ignore[arg-type]  # the caller's flags
-        self._require_free_port(current, options)
+        is_running = current.proxy is not None and current.proxy.is_running
+        if not is_running or options.port != current.options.port:
+            ports.require_free(options.port, self._containers, is_local=self._is_local)
         ensure_image(self._daemon, options.registry_image, "--registry-image", self._report)
         source = image_source(options.base_image)
         ensure_proxy_image(self._daemon, source, self._report)
@@ -113,12 +115,6 @@ class Up:
                 self._containers.rename(leftover.identity, name)
             else:
                 self._containers.remove(leftover.identity)
-
-    def _require_free_port(self, current: CurrentStack, options: Options) -> None:
-        proxy = current.proxy
-        is_ours = proxy is not None and proxy.is_running and current.options.port == options.port
-        if not is_ours:
-            ports.require_free(options.port, self._containers, is_local=self._is_local)
 
     def _host(self, current: CurrentStack, options: Options, image: str, info: DaemonInfo) -> Host:
         proxy, known = current.proxy, current.host
@@ -167,7 +163,7 @@ class Up:
         image = self._images.inspect(service.request["Image"])
         if (
             is_new_network
-            or current.labels.get(SPECIFICATION) != service.labels[SPECIFICATION]
+            or current.labels.get(SPECIFICATION) != service.request["Labels"][SPECIFICATION]
             or image is None
             or current.image_identity != image.identity
             or current.state not in ("running", "exited", "created")

@@ -21,7 +21,7 @@ HOST = Host(socket="/run/docker.sock", group=998)
 def _specifications(
     options: Options, host: Host = HOST, image: str = "autoregistry:1"
 ) -> tuple[str, ...]:
-    return tuple(s.labels[SPECIFICATION] for s in stack_for(options, host, image))
+    return tuple(s.request["Labels"][SPECIFICATION] for s in stack_for(options, host, image))
 
 
 @pytest.mark.parametrize(

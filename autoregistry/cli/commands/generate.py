@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,54 +72,33 @@ def compose(*, output: Path | None, force: bool, **options: object) -> None:
     write_generated(text, f"autoregistry generate compose{chosen.flags}", output, force=force)
 
 
-def _mirror(via: str, port: int | None) -> Mirror:
-    return Environment.current().mirror(Route(via), port)
+def _add_command(kind: str, text: str, example: str, render: Callable[[Mirror], str]) -> None:
+    """Add the command for a file that describes the route to the registry."""
+
+    @generate.command(kind, help=f"{text}\n\n\b\nExample:\n  autoregistry generate {example}")
+    @route_options
+    @_output_options
+    def command(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
+        flags = (" --via host" if via == "host" else "") + (f" --port {port}" if port else "")
+        rendered = render(Environment.current().mirror(Route(via), port))
+        write_generated(rendered, f"autoregistry generate {kind}{flags}", output, force=force)
 
 
-def _command(kind: str, via: str, port: int | None) -> str:
-    """Return the command that generates the same file again."""
-    flags = (" --via host" if via == "host" else "") + (f" --port {port}" if port else "")
-    return f"autoregistry generate {kind}{flags}"
-
-
-@generate.command()
-@route_options
-@_output_options
-def registries(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
-    """Generate a registries.yaml for `k3d cluster create --registry-config`.
-
-    \b
-    Example:
-      autoregistry generate registries -o registries.yaml
-    """
-    text = registries_yaml(_mirror(via, port))
-    write_generated(text, _command("registries", via, port), output, force=force)
-
-
-@generate.command()
-@route_options
-@_output_options
-def hosts(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
-    """Generate the hosts.toml that containerd reads when it pulls from the registry.
-
-    \b
-    Example:
-      autoregistry generate hosts -o hosts.toml
-    """
-    mirror = _mirror(via, port)
-    text = hosts_toml(mirror, mirror.name)
-    write_generated(text, _command("hosts", via, port), output, force=force)
-
-
-@generate.command()
-@route_options
-@_output_options
-def configmap(*, via: str, port: int | None, output: Path | None, force: bool) -> None:
-    """Generate the ConfigMap by which Tilt, skaffold and other tools find the registry (KEP-1755).
-
-    \b
-    Example:
-      autoregistry generate configmap | kubectl apply -f -
-    """
-    text = config_map_yaml(_mirror(via, port))
-    write_generated(text, _command("configmap", via, port), output, force=force)
+_add_command(
+    "registries",
+    "Generate a registries.yaml for `k3d cluster create --registry-config`.",
+    "registries -o registries.yaml",
+    registries_yaml,
+)
+_add_command(
+    "hosts",
+    "Generate the hosts.toml that containerd reads when it pulls from the registry.",
+    "hosts -o hosts.toml",
+    lambda mirror: hosts_toml(mirror, mirror.name),
+)
+_add_command(
+    "configmap",
+    "Generate the ConfigMap by which Tilt, skaffold and other tools find the registry (KEP-1755).",
+    "configmap | kubectl apply -f -",
+    config_map_yaml,
+)
