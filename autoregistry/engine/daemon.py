@@ -157,42 +157,28 @@ class Daemon:
         if response.status_code < 400 or (may_be_missing and response.status_code == 404):
             return response
         with translate_errors(self.host):
-            raise DockerRefused(
-                _error_message(response) or f"Docker answered {response.status_code}"
-            )
+            raise DockerRefused(_error_message(response))
 
     @contextmanager
     def stream(
         self,
         method: str,
         path: str,
-        timeout: float | None,
+        silence: float | None,
         **options: Any,  # noqa: ANN401
     ) -> Iterator[requests.Response]:
-        """Make one request, and read the response as it arrives. `timeout` is the longest silence."""
-        response = self.request(method, path, timeout=timeout, stream=True, **options)
+        """Make one request, and read the response as it arrives."""
+        response = self.request(method, path, timeout=silence, stream=True, **options)
         with translate_errors(self.host), response:
             yield response
 
-    def get(
-        self,
-        path: str,
-        parse: Callable[[Any], _T],
-        *,
-        timeout: float = DOCKER_CALL_SECONDS,
-        **options: Any,  # noqa: ANN401
-    ) -> _T | None:
+    def get(self, path: str, parse: Callable[[Any], _T], **options: Any) -> _T | None:  # noqa: ANN401
         """Make a GET request and return what `parse` makes of its JSON, or None for 404. Raises as `request`."""
-        response = self.request("GET", path, timeout=timeout, may_be_missing=True, **options)
+        response = self.request("GET", path, may_be_missing=True, **options)
         return None if response.status_code == 404 else self.parse(response, parse)
 
     def post(
-        self,
-        path: str,
-        body: Mapping[str, object] | None = None,
-        *,
-        timeout: float | None = CHANGE_SECONDS,
-        **params: str,
+        self, path: str, body: object = None, *, timeout: float = CHANGE_SECONDS, **params: str
     ) -> requests.Response:
         """Make a change. Raises as `request`."""
         return self.request("POST", path, json=body, params=params, timeout=timeout)
@@ -281,4 +267,4 @@ def _error_message(response: requests.Response) -> str:
     try:
         return str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return response.text.strip()[:300]
+        return response.text.strip()[:300] or f"Docker answered {response.status_code}"

@@ -54,10 +54,7 @@ class Networks(_Labelled):
 
     def members(self, network: str) -> tuple[str, ...]:
         """Return the names of the running containers on it."""
-        names = self._daemon.get(
-            f"/networks/{network}", lambda facts: sorted(e["Name"] for e in _endpoints(facts))
-        )
-        return tuple(names or ())
+        return tuple(sorted(end["Name"] for end in self._endpoints(network)))
 
     def subnet(self, network: str) -> str | None:
         """Return its first IPv4 subnet, such as `172.28.0.0/16`, or None if it has none."""
@@ -65,11 +62,10 @@ class Networks(_Labelled):
 
     def addresses(self, network: str) -> frozenset[str]:
         """Return the IPv4 addresses of the running containers on it."""
-        addresses = self._daemon.get(
-            f"/networks/{network}",
-            lambda facts: [e["IPv4Address"].partition("/")[0] for e in _endpoints(facts)],
-        )
-        return frozenset(addresses or ())
+        return frozenset(e["IPv4Address"].partition("/")[0] for e in self._endpoints(network))
+
+    def _endpoints(self, network: str) -> list[dict[str, str]]:
+        return self._daemon.get(f"/networks/{network}", _endpoints) or []
 
 
 class Volumes(_Labelled):

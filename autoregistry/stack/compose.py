@@ -9,16 +9,7 @@ from typing import Any
 
 import yaml
 
-from autoregistry.stack.model import (
-    BACKEND,
-    LABELS,
-    NETWORK,
-    PORT_INSIDE,
-    PROXY,
-    SECOND,
-    VOLUMES,
-    Service,
-)
+from autoregistry.stack.model import BACKEND, LABELS, NETWORK, PROXY, SECOND, VOLUMES, Service
 from autoregistry.template_files import read_template
 
 _DURATIONS = {
@@ -52,7 +43,9 @@ def _service(service: Service) -> dict[str, object]:
         "group_add": host["GroupAdd"],
         "environment": dict(variable.split("=", 1) for variable in body["Env"]),
         "ports": [
-            f"{address}:{port}:{PORT_INSIDE}".removeprefix(":") for address, port in service.ports
+            f"{b['HostIp']}:{b['HostPort']}:{inside.removesuffix('/tcp')}".removeprefix(":")
+            for inside, bindings in host["PortBindings"].items()
+            for b in bindings
         ],
         "volumes": [_mount(mount) for mount in host["Mounts"]],
         "tmpfs": list(host["Tmpfs"]),

@@ -80,8 +80,8 @@ class CurrentStack:
             hint = f"{command} {verb}"
             if choices:
                 file = (*self._compose_files, "FILE")[0]
-                flags = flags_of(choices)
-                hint = f"autoregistry generate compose{flags} --output {file} && {hint}"
+                generate = f"autoregistry generate compose{flags_of(choices)}"
+                hint = f"{generate} --output {file} && {hint}"
             raise StackRefused("docker compose manages this stack; change it with compose", hint)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +60,7 @@ def daemon_in(containers: Containers, container: str) -> str:
         return ""
 
 
-def candidates(host: str, docker_socket: str | None) -> Sequence[str]:
+def candidates(host: str, docker_socket: str | None) -> list[str]:
     """Return the paths to try: the one that the user chose, or a local daemon's own and the usual one."""
     if docker_socket:
         return [docker_socket]
@@ -76,7 +75,6 @@ def _probe(containers: Containers, image: str, host: Host) -> dict[str, Any]:
         "Image": image,
         "Entrypoint": _PROBE_COMMAND,
         "User": "0:0",
-        "NetworkDisabled": True,
         "Labels": {ROLE: "probe"},
         "HostConfig": {
             "NetworkMode": "none",

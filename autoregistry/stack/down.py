@@ -44,14 +44,12 @@ def _remove_volumes(volumes: Volumes, report: Report) -> list[str]:
     removed = []
     for name in VOLUMES:
         labels = volumes.labels(name)
-        if labels is not None and ROLE not in labels:
-            report(
-                StepDone(f"volume {name}", "kept: another program created it", has_changed=False)
-            )
-        elif labels is not None:
+        if labels is not None and ROLE in labels:
             volumes.remove(name)
-            report(StepDone(f"volume {name}", "removed"))
             removed.append(name)
+        result = "removed" if name in removed else "kept: another program created it"
+        if labels is not None:
+            report(StepDone(f"volume {name}", result, has_changed=name in removed))
     return removed
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import re
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
@@ -15,7 +14,6 @@ from typing import IO
 from autoregistry.settings import Settings
 from autoregistry.stack.steps import Report, StepDone, StepStarted
 
-_LOCK_POLL_SECONDS = 0.2
 WAITING = "waiting for another up or down"
 
 
@@ -32,14 +30,9 @@ def stack_lock(daemon_identity: str, report: Report) -> Iterator[None]:
 
 
 def _lock(file: IO[str], report: Report) -> None:
-    has_waited = False
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            report(StepStarted(WAITING))
-            has_waited = True
-            time.sleep(_LOCK_POLL_SECONDS)
-    if has_waited:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        report(StepStarted(WAITING))
+        fcntl.flock(file, fcntl.LOCK_EX)
         report(StepDone(WAITING, "done", has_changed=False))

@@ -14,7 +14,6 @@ from typing import Any
 
 from autoregistry import __version__, api_paths
 from autoregistry.stack.options import SOCKET_INSIDE, Host, Options, to_label
-from autoregistry.stack.socket_probe import USER
 
 PROXY = "autoregistry"
 BACKEND = "autoregistry-backend"
@@ -59,12 +58,6 @@ class Service:
     name: str
     request: Mapping[str, Any]
     """The body of `POST /containers/create`."""
-
-    @property
-    def ports(self) -> list[tuple[str, int]]:
-        """The addresses and ports of the machine that lead to PORT_INSIDE."""
-        bindings = self.request["HostConfig"]["PortBindings"].get(PORT_KEY, [])
-        return [(b["HostIp"], int(b["HostPort"])) for b in bindings]
 
 
 def stack_for(options: Options, host: Host, image: str) -> tuple[Service, Service]:
@@ -171,7 +164,6 @@ def _machine_names(options: Options, host: Host) -> list[str]:
 
 
 def _proxy(options: Options, host: Host, image: str) -> Service:
-    user = USER if host.owner is None else host.owner
     address = "" if options.expose else "127.0.0.1"
     return _service(
         PROXY,
@@ -198,7 +190,7 @@ def _proxy(options: Options, host: Host, image: str) -> Service:
         },
         body={
             "Image": image,
-            "User": f"{user}:{user}",
+            "User": f"{host.user}:{host.user}",
             "Cmd": [
                 "serve",
                 *("--listen", f"0.0.0.0:{PORT_INSIDE}", "--name", options.name),

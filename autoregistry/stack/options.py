@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from autoregistry.names import RegistryNames
 from autoregistry.settings import DEFAULT_PORT, Settings
+from autoregistry.stack.socket_probe import USER
 
 SOCKET_INSIDE = "/var/run/docker.sock"
 _DEFAULTS = Settings()
@@ -43,7 +44,6 @@ class Options:
 
     port: int = DEFAULT_PORT
     expose: bool = False
-    """Publish the port on all addresses, not on 127.0.0.1 only."""
     registry_image: str = "registry:2"
     base_image: str = "python:3.13-slim"
     attach_all: bool = _DEFAULTS.attach_all
@@ -93,3 +93,8 @@ class Host:
     """The names by which other machines reach it."""
     start_interval: bool = True
     """True if Docker (25 and later) can check more often while a container starts."""
+
+    @property
+    def user(self) -> int:
+        """The user that the proxy runs as."""
+        return USER if self.owner is None else self.owner

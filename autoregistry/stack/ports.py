@@ -11,8 +11,8 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from autoregistry.engine.containers import Containers
 from autoregistry.errors import PortTaken
@@ -35,8 +35,7 @@ _AIRPLAY_PORTS = (5000, 7000)
 _CONNECT_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(NamedTuple):
     """A process that listens on a port."""
 
     address: str

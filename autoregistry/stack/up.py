@@ -16,26 +16,13 @@ from autoregistry.engine.daemon import Daemon, DaemonInfo
 from autoregistry.engine.images import Images
 from autoregistry.engine.networks import Networks, Volumes
 from autoregistry.errors import DockerRefused, StackRefused
-from autoregistry.stack import ports
+from autoregistry.stack import model, ports
 from autoregistry.stack.current import CurrentStack, find_stack, require_names
 from autoregistry.stack.docker_socket import daemon_in, find_host, machine_names
 from autoregistry.stack.images import ensure_image, ensure_proxy_image, remove_old_images
 from autoregistry.stack.lock import stack_lock
-from autoregistry.stack.model import (
-    BACKEND,
-    GRACE_SECONDS,
-    LABELS,
-    NETWORK,
-    PROXY,
-    ROLE,
-    SPECIFICATION,
-    VOLUMES,
-    Service,
-    stack_for,
-)
 from autoregistry.stack.options import Host, Options
 from autoregistry.stack.proxy_image import image_source
-from autoregistry.stack.socket_probe import USER
 from autoregistry.stack.steps import Report, StepDone, StepStarted
 
 HEALTHY_SECONDS = 90.0
@@ -67,8 +54,8 @@ class Up:
         self._containers = Containers(daemon)
         self._networks = Networks(daemon)
         self._volumes = Volumes(daemon)
-        self._images = Images(daemon)
         self._changed = False
+        self._port = 0
         self._has_dead_socket = False
         """The running proxy does not reach Docker at its socket. If the same path works, it needs a new mount."""
 
@@ -85,9 +72,10 @@ class Up:
         current = find_stack(self._containers)
         current.require_ours()
         current.require_no_compose("up -d", choices)
-        require_names(self._networks, NETWORK)
-        require_names(self._volumes, *VOLUMES)
+        require_names(self._networks, model.NETWORK)
+        require_names(self._volumes, *model.VOLUMES)
         options = replace(current.options, **choices)  # type: ignore[arg-type]  # the caller's flags
+        self._port = options.port
         is_running = current.proxy is not None and current.proxy.is_running
         if not is_running or options.port != current.options.port:
             ports.require_free(options.port, self._containers, is_local=self._is_local)
@@ -98,18 +86,18 @@ class Up:
             self._host(current, options, source.tag, info),
             names=machine_names(info, is_local=self._is_local),
         )
-        self._ensure_stack(stack_for(options, host, source.tag), current)
+        self._ensure_stack(model.stack_for(options, host, source.tag), current)
         if self._changed:
             remove_old_images(self._daemon, source.tag)
         is_renamed = current.options.name != options.name
         old = current.proxy.networks if current.proxy and is_renamed else ()
-        return UpResult(options, self._changed, frozenset(old) - {NETWORK})
+        return UpResult(options, self._changed, frozenset(old) - {model.NETWORK})
 
     def _settle_leftovers(self) -> None:
         """Finish an interrupted replacement, or remove it if the old container still exists."""
-        for name in (BACKEND, PROXY):
+        for name in (model.BACKEND, model.PROXY):
             leftover = self._containers.inspect(f"{name}{NEW}")
-            if leftover is None or ROLE not in leftover.labels:
+            if leftover is None or model.ROLE not in leftover.labels:
                 continue
             if self._containers.inspect(name) is None:
                 self._containers.rename(leftover.identity, name)
@@ -125,13 +113,13 @@ class Up:
                 return known
         self._report(StepStarted("Docker's socket"))
         host = find_host(self._daemon, image, options.docker_socket)
-        user = f"user {USER}, group {host.group}" if host.owner is None else f"user {host.owner}"
-        self._report(StepDone("Docker's socket", f"{host.socket}, used as {user}"))
+        text = f"{host.socket}, used as user {host.user}, group {host.group}"
+        self._report(StepDone("Docker's socket", text))
         return host
 
-    def _ensure_stack(self, services: Sequence[Service], current: CurrentStack) -> None:
-        is_new_network = self._ensure(self._networks, NETWORK)
-        for volume in VOLUMES:
+    def _ensure_stack(self, services: Sequence[model.Service], current: CurrentStack) -> None:
+        is_new_network = self._ensure(self._networks, model.NETWORK)
+        for volume in model.VOLUMES:
             self._ensure(self._volumes, volume)
         existing = {container.name: container for container in current.containers}
         results = {}
@@ -148,49 +136,50 @@ class Up:
         """Create the network or volume if it does not exist, and return True if it was created."""
         if kind.labels(name) is not None:
             return False
-        kind.create(name, LABELS)
+        kind.create(name, model.LABELS)
         self._done(f"{kind.kind} {name}", "created")
         return True
 
     def _ensure_container(
-        self, service: Service, current: Container | None, *, is_new_network: bool
+        self, service: model.Service, current: Container | None, *, is_new_network: bool
     ) -> str:
         """Make this container run as the model says, and return what was done."""
         if current is None:
             self._containers.create(service.name, service.request)
             self._start(service)
             return "created"
-        image = self._images.inspect(service.request["Image"])
+        image = Images(self._daemon).inspect(service.request["Image"])
+        specification = service.request["Labels"][model.SPECIFICATION]
         if (
             is_new_network
-            or current.labels.get(SPECIFICATION) != service.request["Labels"][SPECIFICATION]
+            or current.labels.get(model.SPECIFICATION) != specification
             or image is None
             or current.image_identity != image.identity
             or current.state not in ("running", "exited", "created")
         ):
             self._replace(service, current)
             return "replaced"
-        joined = self._containers.connect(NETWORK, service.name)
+        joined = self._containers.connect(model.NETWORK, service.name)
         if not current.is_running:
             self._start(service)
             return "started"
-        if current.health == "unhealthy" or (service.name == PROXY and self._has_dead_socket):
-            self._containers.restart(service.name, GRACE_SECONDS)
+        if current.health == "unhealthy" or (service.name == model.PROXY and self._has_dead_socket):
+            self._containers.restart(service.name, model.GRACE_SECONDS)
             return "restarted"
         return "joined to its network" if joined else "unchanged"
 
-    def _replace(self, service: Service, current: Container) -> None:
+    def _replace(self, service: model.Service, current: Container) -> None:
         name = f"{service.name}{NEW}"
         self._containers.create(name, service.request)
         for network, endpoint in current.endpoints.items():
-            if network != NETWORK and self._networks.labels(network) is not None:
+            if network != model.NETWORK and self._networks.labels(network) is not None:
                 self._containers.connect(network, name, endpoint)
-        self._containers.stop(current.identity, GRACE_SECONDS)
+        self._containers.stop(current.identity, model.GRACE_SECONDS)
         self._containers.remove(current.identity)
         self._containers.rename(name, service.name)
         self._start(service)
 
-    def _start(self, service: Service) -> None:
+    def _start(self, service: model.Service) -> None:
         try:
             try:
                 self._containers.start(service.name)
@@ -200,9 +189,9 @@ class Up:
                 self._choose_new_addresses(service.name)
                 self._containers.start(service.name)
         except DockerRefused as exc:
-            if service.ports and any(text in exc.message for text in _PORT_TAKEN):
+            if service.name == model.PROXY and any(text in exc.message for text in _PORT_TAKEN):
                 published = ports.published_ports(self._containers)
-                raise ports.port_taken(service.ports[0][1], published) from exc
+                raise ports.port_taken(self._port, published) from exc
             raise StackRefused(
                 f"{service.name} cannot be started: {exc.message}",
                 f"docker rm --force {service.name}",
