@@ -21,6 +21,7 @@ from autoregistry.proxy.watch.docker_events import Connected, DockerEvent, NodeR
 _T = TypeVar("_T")
 
 ADDRESS_CHECKS = 15
+REJOIN_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 ADDRESS_CHECK_SECONDS = 4.0
 
 
@@ -51,10 +52,19 @@ class NetworkRepair:
                     self.emit(Notice(f"left network {network}: its cluster was deleted"))
             # Not when a node is removed: the other nodes of its cluster follow, and the network was just left.
             if not isinstance(event, NodeRemoved):
-                for network in await self._in_thread(self.rejoin):
-                    self.emit(
-                        Notice(f"joined network {network}: its nodes pull from this registry")
-                    )
+                await self._rejoin()
+            if isinstance(event, NodeStarted):
+                self.background.replace("check of networks", self._rejoin_later())
+
+    async def _rejoin(self) -> None:
+        for network in await self._in_thread(self.rejoin):
+            self.emit(Notice(f"joined network {network}: its nodes pull from this registry"))
+
+    async def _rejoin_later(self) -> None:
+        """Join again after pauses: k3s writes a node's hosts.toml only some seconds after its container has started."""
+        for pause in REJOIN_PAUSES_SECONDS:
+            await asyncio.sleep(pause)
+            await self._rejoin()
 
     async def _check_addresses(self) -> None:
         for _ in range(ADDRESS_CHECKS):

@@ -13,6 +13,7 @@ from autoregistry.proxy.background import Background
 from autoregistry.proxy.watch import network_repair
 from autoregistry.proxy.watch.docker_events import Connected, NodeRemoved, NodeStarted
 from autoregistry.proxy.watch.network_repair import NetworkRepair
+from tests.helpers.waiting import until
 
 
 async def test_networks_are_repaired_after_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +84,22 @@ async def test_addresses_are_checked_again_each_time_docker_is_connected(
     await background.stop()
 
     assert checks == 2
+
+
+async def test_network_of_a_node_that_is_ready_only_later_is_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """k3s writes the node's hosts.toml some seconds after its container has started."""
+    monkeypatch.setattr(network_repair, "REJOIN_PAUSES_SECONDS", (0.01, 0.01, 0.01))
+    notices: list[Event] = []
+    results = [[], [], ["k3d-dev"]]
+    background = Background(notices.append)
+    repair = NetworkRepair(
+        list, list, lambda: results.pop(0) if results else [], notices.append, background
+    )
+    repair.handle(NodeStarted("server", "dev", "server"))
+    background.once("network repair", repair.run())
+    await until(lambda: notices)
+    await background.stop()
+
+    assert notices == [Notice("joined network k3d-dev: its nodes pull from this registry")]
