@@ -381,7 +381,9 @@ def typed_without_engine(*words: str) -> str:
 def _all(group: click.Command, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
     if not isinstance(group, click.Group):
         return [(path, group)]
-    return [entry for name, one in group.commands.items() for entry in _all(one, *path, name)]
+    context = click.Context(group)
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return [entry for name, one in commands.items() if one for entry in _all(one, *path, name)]
 
 
 @pytest.mark.parametrize(
