@@ -203,12 +203,10 @@ class Proxy:
         background = self._background
         nodes = AsyncNodes(docker.nodes, names, background)
         self._events = DockerEvents(docker.events, self.journal, emit)
-        self._refresher = NodeRefresher(
-            nodes, names, emit, background, restarts=settings.restart_workloads
-        )
-        self._bus.subscribe(PodEvents(nodes, names, background).handle)
-        self._platforms = PlatformCheck(self._docker, nodes, names, emit, background)
-        self._held = NodeInventory(nodes, names)
+        self._refresher = NodeRefresher(nodes, emit, restarts=settings.restart_workloads)
+        self._bus.subscribe(PodEvents(nodes).handle)
+        self._platforms = PlatformCheck(self._docker, nodes, emit)
+        self._held = NodeInventory(nodes)
         self._bus.subscribe(self._react)
         self._loopback: LoopbackCheck | None = None
         if docker.trigger_lookup is not None:
@@ -220,7 +218,7 @@ class Proxy:
             )
             self._events.subscribe(builds.handle)
         if settings.refresh:
-            starts = NodeStartWatcher(nodes, self._backend, self._refresher, names, background)
+            starts = NodeStartWatcher(nodes, self._backend, self._refresher)
             self._events.subscribe(starts.handle)
         self._repair: NetworkRepair | None = None
         if docker.network_repair is not None:

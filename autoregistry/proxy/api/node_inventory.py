@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from autoregistry.cluster.nodes import Node
 from autoregistry.errors import AutoregistryError
 from autoregistry.image_state import NodeState
-from autoregistry.names import Image, RegistryNames
+from autoregistry.names import Image
 from autoregistry.proxy.watch.async_nodes import AsyncNodes, NodeImages, or_none
 
 MAX_AGE_SECONDS = 2.0
@@ -39,7 +39,6 @@ class NodeInventory:
     """Reads the images of the nodes of every attached cluster."""
 
     nodes: AsyncNodes
-    names: RegistryNames
     _all: list[Node] = field(default_factory=list)
     _images: dict[Node, NodeImages | None] = field(default_factory=dict)
     """The images of attached nodes; None for a node that does not answer."""
@@ -75,7 +74,7 @@ class NodeInventory:
 
     def copies(self, image: Image, current: str) -> tuple[NodeCopy, ...]:
         """Return each node's copy of an image as of the last update; `current` is the registry's digest."""
-        references = self.names.docker_references(image)
+        references = self.nodes.names.docker_references(image)
         copies = []
         for node, held in self._images.items():
             digests = {digest for name in references for digest in (held or {}).get(name, ())}

@@ -20,8 +20,7 @@ from autoregistry.cluster.workloads import by_cluster, restart_outdated, wake_po
 from autoregistry.errors import AutoregistryError
 from autoregistry.events import Emit, NodeRefreshed, NodeRefreshing, Notice, WorkloadRestarted
 from autoregistry.image_state import RefreshState
-from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.background import Background
+from autoregistry.names import Image
 from autoregistry.proxy.retry import retry
 from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 
@@ -73,9 +72,7 @@ class NodeRefresher:
     """Refreshes the nodes after a tag of the registry has changed."""
 
     nodes: AsyncNodes
-    names: RegistryNames
     emit: Emit
-    background: Background
     restarts: bool = False
     _tags: WeakValueDictionary[Image, _Tag] = field(default_factory=WeakValueDictionary)
     _locks: WeakValueDictionary[tuple[str, Image], asyncio.Lock] = field(
@@ -206,7 +203,7 @@ class NodeRefresher:
         digests = await self.nodes.images(node)
         # Not awaited yet: an old copy decides alone.
         uses = self._start(self._uses_on(node, rollout.image))
-        copies = [r for r in self.names.docker_references(rollout.image) if r in digests]
+        copies = [r for r in self.nodes.names.docker_references(rollout.image) if r in digests]
         old = [reference for reference in copies if rollout.digest not in digests[reference]]
         waiting = [] if old else [use for use in await uses if use.waiting_because]
         if copies or waiting:
@@ -224,7 +221,7 @@ class NodeRefresher:
 
     async def _uses_on(self, node: Node, image: Image) -> list[ContainerUse]:
         """Return the uses of the image by the node's pods; none if the cluster's API server does not answer."""
-        references = self.names.docker_references(image)
+        references = self.nodes.names.docker_references(image)
         uses = await or_none(self.nodes.uses(node.cluster)) or []
         return [use for use in uses if use.node == node.name and use.reference in references]
 
@@ -242,14 +239,14 @@ class NodeRefresher:
         await asyncio.gather(*restarts)
 
     async def _restart_in(self, cluster: str, members: list[Node], rollout: _Rollout) -> None:
-        references = frozenset(self.names.docker_references(rollout.image))
+        references = frozenset(self.nodes.names.docker_references(rollout.image))
         restart = self.nodes.change(cluster, restart_outdated, members, references)
         for workload in await or_none(restart) or []:
             self.emit(WorkloadRestarted(cluster, str(workload), rollout.image))
 
     def _start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Start a task that goes on if nothing awaits it any more."""
-        return self.background.once("refresh of nodes", work)
+        return self.nodes.background.once("refresh of nodes", work)
 
 
 def _cause(node: Node, message: str) -> str:

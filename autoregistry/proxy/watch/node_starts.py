@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoregistry.decision import RegistryImage
-from autoregistry.names import RegistryNames
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.background import Background
 from autoregistry.proxy.retry import retry
 from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 from autoregistry.proxy.watch.docker_events import Connected, DockerEvent, NodeStarted
@@ -29,21 +27,19 @@ class NodeStartWatcher:
     nodes: AsyncNodes
     backend: Backend
     refresher: NodeRefresher
-    names: RegistryNames
-    background: Background
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
         match event:
             case Connected():
-                self.background.replace("update of all nodes", self._update_all())
+                self.nodes.background.replace("update of all nodes", self._update_all())
             case NodeStarted(name, cluster) if cluster:
                 self._start(name)
 
     def _start(self, name: str) -> None:
         # The node or the registry may still be starting.
         update = retry(lambda: or_none(self._update(name)), NODE_START_PAUSES_SECONDS)
-        self.background.replace(f"update of {name}", update)
+        self.nodes.background.replace(f"update of {name}", update)
 
     async def _update_all(self) -> None:
         attached = retry(lambda: or_none(self.nodes.attached()), NODE_START_PAUSES_SECONDS)
@@ -59,7 +55,7 @@ class NodeStartWatcher:
         if node is None or not await self.nodes.is_attached(node):
             return None
         for reference, digests in (await self.nodes.images(node)).items():
-            if image := self.names.parse(reference):
+            if image := self.nodes.names.parse(reference):
                 current = await self.backend.state(image.repository, image.tag)
                 if isinstance(current, RegistryImage) and current.digest not in digests:
                     await self.refresher.roll_out(image, current.digest, node=name)

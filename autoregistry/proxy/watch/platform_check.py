@@ -12,8 +12,7 @@ from autoregistry.decision import Unreachable
 from autoregistry.engine.images import Images
 from autoregistry.engine.platforms import platform_mismatch
 from autoregistry.events import Emit, Notice
-from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.background import Background
+from autoregistry.names import Image
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 
@@ -24,13 +23,11 @@ class PlatformCheck:
 
     docker: AsyncDocker
     nodes: AsyncNodes
-    names: RegistryNames
     emit: Emit
-    background: Background
 
     def check(self, image: Image) -> None:
         """Emit a notice if no node can run the image. Call it in the event loop's thread."""
-        self.background.once(f"platform check of {image}", self._check(image))
+        self.nodes.background.once(f"platform check of {image}", self._check(image))
 
     async def _check(self, image: Image) -> None:
         if remark := await self.remark(image):
@@ -45,6 +42,6 @@ class PlatformCheck:
 
     def _mismatch(self, images: Images, image: Image) -> str:
         """Compare the image's platforms with Docker's, which the nodes share as containers of this Docker."""
-        listings = map(images.platforms, self.names.docker_references(image))
+        listings = map(images.platforms, self.nodes.names.docker_references(image))
         platforms = next((listing for listing in listings if listing), [])
         return platform_mismatch(platforms, images.architecture())

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from autoregistry.cluster.workloads import by_cluster, create_pod_event
 from autoregistry.events import Event, PushFailed, PushFinished, PushProgress, PushStarted
-from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.background import Background
+from autoregistry.names import Image
 from autoregistry.proxy.watch.async_nodes import AsyncNodes, or_none
 
 FIRST_EVENT_SECONDS = 2.0
@@ -24,8 +23,6 @@ class PodEvents:
     """Follows pushes and writes Events: one at a time for each image and cluster, and only the newest."""
 
     nodes: AsyncNodes
-    names: RegistryNames
-    background: Background
     _percent: dict[Image, int] = field(default_factory=dict)
     """The progress of each running push."""
     _next: dict[Image, tuple[str, str]] = field(default_factory=dict)
@@ -39,7 +36,7 @@ class PodEvents:
                 self._next.pop(image, None)
                 if image not in self._percent:
                     progress = self._report_progress(image)
-                    self.background.replace(f"progress of {image} in pod events", progress)
+                    self.nodes.background.replace(f"progress of {image} in pod events", progress)
                 self._percent[image] = 0
             case PushProgress(image, done, total) if total and image in self._percent:
                 self._percent[image] = 100 * done // total
@@ -59,7 +56,7 @@ class PodEvents:
         self._next[image] = (reason, f"autoregistry: {message}")
         if image not in self._writing:
             self._writing.add(image)
-            self.background.once(f"pod events of {image}", self._write_all(image))
+            self.nodes.background.once(f"pod events of {image}", self._write_all(image))
 
     async def _write_all(self, image: Image) -> None:
         try:
@@ -71,7 +68,7 @@ class PodEvents:
 
     async def _write_in(self, cluster: str, image: Image, reason: str, message: str) -> None:
         """Create the Event on every pod of a cluster that does not run the image yet."""
-        references = self.names.docker_references(image)
+        references = self.nodes.names.docker_references(image)
         for use in await or_none(self.nodes.uses(cluster)) or []:
             if use.reference in references and not use.digest:
                 event = self.nodes.change(cluster, create_pod_event, use, reason, message)

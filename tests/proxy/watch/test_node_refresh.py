@@ -44,9 +44,8 @@ class Lone:
 async def lone() -> AsyncIterator[Lone]:
     lone = Lone()
     background = Background(lone.events.append)
-    names = RegistryNames(NAME, ())
-    nodes = AsyncNodes(lone.nodes, names, background)
-    lone.refresher = NodeRefresher(nodes, names, lone.events.append, background)
+    nodes = AsyncNodes(lone.nodes, RegistryNames(NAME, ()), background)
+    lone.refresher = NodeRefresher(nodes, lone.events.append)
     yield lone
     await background.stop()
 

@@ -38,8 +38,8 @@ class SlowForBroken(FakeNodes):
 
 
 def _pod_events(nodes: FakeNodes) -> tuple[PodEvents, Background]:
-    names, background = RegistryNames(NAME, ()), Background(lambda _: None)
-    return PodEvents(AsyncNodes(nodes, names, background), names, background), background
+    background = Background(lambda _: None)
+    return PodEvents(AsyncNodes(nodes, RegistryNames(NAME, ()), background)), background
 
 
 async def test_image_that_fails_repeatedly_does_not_delay_the_events_of_another(
