@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
-from autoregistry.decision import NOT_READ, Base, TagRecord
+from autoregistry.decision import Base, TagRecord
 from autoregistry.names import Image
 from autoregistry.proxy.pull.state_file import StateFile
 
@@ -43,11 +43,6 @@ CREATE TABLE IF NOT EXISTS events (
     said TEXT NOT NULL,
     PRIMARY KEY (boot, n)
 ) WITHOUT ROWID;
-"""
-# Version 0.1 knew only if the last push was manual and what Docker had then: the first digest that is seen counts.
-_MIGRATION = """
-INSERT OR IGNORE INTO tag_records SELECT repository, tag, IIF(by_hand, docker_had, NULL), IIF(by_hand, ?, NULL),
-    IIF(by_hand, pushed_at, NULL), NULL, stale_because, pushed_at, pulled_at FROM tags
 """
 
 
@@ -204,8 +199,6 @@ class Journal:
             db.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", self._notes.items())
 
     def _load(self) -> None:
-        if self.file.read("SELECT 1 FROM sqlite_master WHERE name = 'tags'"):
-            self.file.write(_migrate)
         for repository, tag, *base, reported, stale, pushed, pulled in self.file.read(
             "SELECT * FROM tag_records"
         ):
@@ -213,8 +206,3 @@ class Journal:
             self._rows[Image(repository, tag)] = _Row(record, pushed, pulled)
         self.reported_ids = dict(self.file.read("SELECT identity, at FROM reported_ids"))
         self._notes = dict(self.file.read("SELECT name, value FROM notes"))
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    db.execute(_MIGRATION, [NOT_READ])
-    db.execute("DROP TABLE tags")

@@ -53,17 +53,9 @@ class StateFolder:
         with suppress(OSError):
             os.ftruncate(self._lock, 0)
             os.write(self._lock, self._owner.encode())
-        self._adopt()
 
     def release(self) -> None:
         """Unlock the folder."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    def _adopt(self) -> None:
-        """Move the file of version 0.1 here, which all registries shared. `-wal` has its last changes."""
-        if not (self.path / STATE_FILE).exists():
-            for name in (f"{STATE_FILE}-wal", STATE_FILE):
-                with suppress(FileNotFoundError):
-                    (self.path.parent / name).rename(self.path / name)

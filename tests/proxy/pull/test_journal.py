@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from autoregistry.decision import NOT_READ, Base, TagRecord
+from autoregistry.decision import Base, TagRecord
 from autoregistry.names import Image
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.state_folder import STATE_FILE
@@ -253,15 +253,3 @@ def test_deleted_folder_is_made_again_with_everything_in_it(
     journal.save()
 
     assert TagRecord(stale_because="disk full") == _reopened(tmp_path)
-
-
-def test_manual_pushes_of_version_0_1_are_kept(tmp_path: Path) -> None:
-    old = sqlite3.connect(tmp_path / STATE_FILE)
-    old.execute(
-        "CREATE TABLE tags (repository, tag, by_hand, docker_had, stale_because, pushed_at, pulled_at)"
-    )
-    old.execute(f"INSERT INTO tags VALUES ('shop/api', 'dev', 1, '{OURS}', NULL, 50.0, NULL)")  # noqa: S608  # a constant
-    old.commit()
-    old.close()
-
-    assert TagRecord(Base(OURS, NOT_READ, 50.0)) == _reopened(tmp_path)

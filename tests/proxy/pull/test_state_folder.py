@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from autoregistry.decision import TagRecord
 from autoregistry.errors import StateInUse
 from autoregistry.names import Image
 from autoregistry.proxy.pull.journal import Journal
@@ -106,27 +105,6 @@ def test_folder_that_cannot_be_created_does_not_stop_the_registry(tmp_path: Path
 
     assert journal.failure
     assert journal.record(APP).stale_because == "disk full"
-
-
-def test_journal_of_version_0_1_is_moved_to_the_first_registry(tmp_path: Path) -> None:
-    """The last changes of a process that was killed are in the `-wal` file."""
-    old = Journal(tmp_path, print)
-    old.set_stale(APP, "disk full")
-    state = tmp_path / "copy"
-    state.mkdir()
-    for name in (STATE_FILE, f"{STATE_FILE}-wal"):
-        shutil.copy(tmp_path / name, state)
-    old.close()
-    assert (state / f"{STATE_FILE}-wal").stat().st_size
-
-    first = Journal(folder_for("localhost:5000", state), print)
-    second = Journal(folder_for("localhost:5001", state), print)
-
-    assert first.record(APP) == TagRecord(stale_because="disk full")
-    assert second.record(APP) == TagRecord()
-    assert not list(state.glob(f"{STATE_FILE}*"))
-    first.close()
-    second.close()
 
 
 def test_file_system_without_locks_is_used_without_one(
