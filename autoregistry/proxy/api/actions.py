@@ -87,7 +87,7 @@ class Actions:
         try:
             facts = await self.pushes.compare(image, is_asked=is_named)
             if is_named and facts.verdict is Verdict.PUSHED_MANUALLY:
-                self.pushes.report(image, time.time())
+                self.pushes.journal.set_reported(image, time.time())
                 facts = await self.pushes.compare(image)
         except BackendUnreachable as exc:
             return result(PushState.FAILED, exc.message)

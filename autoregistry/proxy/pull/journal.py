@@ -100,24 +100,21 @@ class Journal:
         if record != self.record(image):
             self._change(image, record, at_once=False)
 
-    def set_pushed(self, image: Image, docker_identity: str, registry_digest: str) -> None:
-        """Record that a push has brought the registry to what Docker has."""
-        self._change(image, TagRecord(Base(docker_identity, registry_digest)), time.time())
-
-    def set_pushed_manually(
-        self, image: Image, docker_identity: str | None, registry_digest: str
+    def set_pushed(
+        self, image: Image, docker_identity: str | None, registry_digest: str, *, manually: bool
     ) -> None:
-        """Record that a manual push has set a tag while Docker had an image of this Id under the name.
+        """Record that a push has set a tag while Docker had an image of this Id under the name.
 
         `docker_identity` is NOT_READ if Docker could not be reached, and None if it had no such image.
         """
         now = time.time()
-        self._change(image, TagRecord(Base(docker_identity, registry_digest, now)), now)
+        base = Base(docker_identity, registry_digest, now if manually else None)
+        self._change(image, TagRecord(base), now)
 
     def set_reported(self, image: Image, at: float) -> None:
-        """Record that Docker has reported this name at that time (seconds since the epoch).
+        """Record that Docker has reported this name at that time (seconds since the epoch), or that a user asks for it.
 
-        A report that is older than a manual push changes nothing.
+        Docker's image then replaces the registry's, unless a manual push was later.
         """
         record = self.record(image)
         if not (record.base and record.base.manual_at and 0 < at <= record.base.manual_at):

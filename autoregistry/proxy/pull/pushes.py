@@ -131,7 +131,7 @@ class Pushes:
     def __init__(self, docker: AsyncDocker, backend: Backend, journal: Journal, emit: Emit) -> None:
         self._docker = docker
         self._backend = backend
-        self._journal = journal
+        self.journal = journal
         self._emit = emit
         self._tags: WeakValueDictionary[Image, TagState] = WeakValueDictionary()
         self._flying: dict[str, _Flight] = {}
@@ -155,11 +155,11 @@ class Pushes:
         client waits for (`decide`).
         """
         while True:
-            reported_at = self._journal.record(image).reported_at
+            reported_at = self.journal.record(image).reported_at
             local, remote = await read_both(image, self._docker, self._backend, registry)
             registry = None
             # What Docker reported meanwhile may be newer than its answer.
-            is_current = self._journal.record(image).reported_at == reported_at
+            is_current = self.journal.record(image).reported_at == reported_at
             if is_current or isinstance(local, Unreachable):
                 break
         record = self._record(image, local, remote)
@@ -178,7 +178,7 @@ class Pushes:
         If Docker could not be reached at the time of a manual push, the later of the two wins.
         """
         record = replace(
-            self._journal.record(image), is_incomplete=image.repository in self._incomplete
+            self.journal.record(image), is_incomplete=image.repository in self._incomplete
         )
         base = record.base
         if base is None or isinstance(local, Unreachable):
@@ -205,14 +205,14 @@ class Pushes:
         digest = comparison.registry_digest
         match comparison.verdict:
             case Verdict.UP_TO_DATE:
-                self._journal.set_found(image, comparison.docker_identity, digest, is_same=True)
+                self.journal.set_found(image, comparison.docker_identity, digest, is_same=True)
                 if comparison.record.stale_because is not None:
                     # A push that seemed to have failed did arrive.
                     self._emit(PushFinished(image, comparison.docker_identity, digest, 0, 0.0))
             case _ if digest:
-                self._journal.set_found(image, _identity(comparison.local), digest, is_same=False)
+                self.journal.set_found(image, _identity(comparison.local), digest, is_same=False)
             case _:
-                self._journal.clear_stale(image)
+                self.journal.clear_stale(image)
 
     def mark_incomplete(self, repository: str) -> None:
         """Note that the registry lacks a part of an image: the next pull of any tag of the repository pushes again."""
@@ -234,18 +234,9 @@ class Pushes:
     def record_manual_push(self, image: Image, local: DockerState, digest: str | None) -> None:
         """Record that the manual push under way set the tag, and what Docker had when it began."""
         self._tag(image).was_set_manually = True
-        if isinstance(local, LocalImage) and local.identity == digest:
-            # Our push would have set the same.
-            self._journal.set_pushed(image, local.identity, digest)
-        else:
-            self._journal.set_pushed_manually(image, _identity(local), digest or NOT_READ)
-
-    def report(self, image: Image, at: float) -> None:
-        """Record that Docker has reported this name at that time, or that a user asks for Docker's image.
-
-        Docker's image then replaces the registry's, unless a manual push was later. `at`: seconds since the epoch.
-        """
-        self._journal.set_reported(image, at)
+        # Otherwise our push would have set the same.
+        is_manual = not isinstance(local, LocalImage) or local.identity != digest
+        self.journal.set_pushed(image, _identity(local), digest or NOT_READ, manually=is_manual)
 
     @asynccontextmanager
     async def own_push(self, image: Image, flight_id: str) -> AsyncIterator[bool]:
@@ -310,7 +301,7 @@ class Pushes:
         """Record and report that a flight has failed."""
         error.message = one_line(flight.upload_error or error.message)
         if not isinstance(error, BackendUnreachable) and not flight.tag.is_overtaken:
-            self._journal.set_stale(flight.image, error.message)
+            self.journal.set_stale(flight.image, error.message)
         self._emit(PushFailed(flight.image, error.message))
         return PushResult(0, flight.seconds, error)
 
@@ -345,7 +336,7 @@ class Pushes:
 
         Returns normally, too, if the push failed and comparing again can help. Raises PushRefused, DockerUnreachable.
         """
-        self._journal.set_stale(flight.image, CUT_OFF)
+        self.journal.set_stale(flight.image, CUT_OFF)
         self._incomplete.discard(flight.image.repository)
         flight.upload_error = ""
         self._emit(PushStarted(flight.image, local.identity, flight.because.value))
@@ -391,10 +382,10 @@ class Pushes:
         identity, digest = comparison.docker_identity, comparison.registry_digest
         if flight.pushes and verdict is not Verdict.PUSHED_MANUALLY:
             pushed_identity, _ = flight.pushed
-            self._journal.set_pushed(image, pushed_identity, digest)
+            self.journal.set_pushed(image, pushed_identity, digest, manually=False)
             self._conflicts.discard(image)
             if verdict.must_push and pushed_identity != identity:
-                self._journal.set_stale(image, NEWER_BUILD)
+                self.journal.set_stale(image, NEWER_BUILD)
         elif comparison.is_settled:
             self._settle(image, comparison)
             return

@@ -81,7 +81,7 @@ class BuildWatcher:
     def _tagged(self, reference: str, at: float) -> None:
         """Record first that Docker has reported the name: nothing that happens later can make the proxy forget it."""
         if image := self._names.parse(reference):
-            self._pushes.report(image, at or time.time())
+            self._journal.set_reported(image, at or time.time())
             if not self.skips(image):
                 self._start(image)
                 self._background.once(f"check {image}", self._report_hidden(image, reference))

@@ -70,14 +70,14 @@ def test_new_tag_is_unknown(journal: Journal) -> None:
 
 
 def test_manual_push_is_kept(journal: Journal, tmp_path: Path) -> None:
-    journal.set_pushed_manually(APP, OURS, THEIRS)
+    journal.set_pushed(APP, OURS, THEIRS, manually=True)
 
     assert _base(_reopened(tmp_path)) == (OURS, THEIRS, True)
 
 
 def test_own_push_replaces_a_manual_push(journal: Journal) -> None:
-    journal.set_pushed_manually(APP, OURS, THEIRS)
-    journal.set_pushed(APP, OURS, OURS)
+    journal.set_pushed(APP, OURS, THEIRS, manually=True)
+    journal.set_pushed(APP, OURS, OURS, manually=False)
 
     assert TagRecord(Base(OURS, OURS)) == journal.record(APP)
 
@@ -93,7 +93,7 @@ def test_report_is_kept_until_both_sides_agree(journal: Journal, tmp_path: Path)
 
 def test_report_that_is_older_than_a_manual_push_changes_nothing(journal: Journal) -> None:
     before = time.time() - 1
-    journal.set_pushed_manually(APP, OURS, THEIRS)
+    journal.set_pushed(APP, OURS, THEIRS, manually=True)
     journal.set_reported(APP, before)
     older = journal.record(APP).reported_at
     journal.set_reported(APP, time.time() + 1)
@@ -124,7 +124,7 @@ def test_stale_tag_is_kept_until_it_is_up_to_date(journal: Journal, tmp_path: Pa
 
 def test_pulls_and_pushes_are_dated(journal: Journal) -> None:
     journal.set_pulled(APP)
-    journal.set_pushed(APP, OURS, OURS)
+    journal.set_pushed(APP, OURS, OURS, manually=False)
     pushed_at, pulled_at = journal.dates(APP)
 
     assert pushed_at is not None
@@ -143,7 +143,7 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
         "from autoregistry.proxy.pull.journal import Journal\n"
         "from autoregistry.names import Image\n"
         f"j = Journal(pathlib.Path({str(tmp_path)!r}), print)\n"
-        f"j.set_pushed_manually(Image('shop/api', 'dev'), {OURS!r}, {THEIRS!r})\n"
+        f"j.set_pushed(Image('shop/api', 'dev'), {OURS!r}, {THEIRS!r}, manually=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], check=False)
