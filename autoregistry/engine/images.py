@@ -75,13 +75,9 @@ class Images:
         Docker can push a tag only, never a digest (moby daemon/images, image_push.go).
         """
         wanted = list(repositories)
-
-        def digests(images: list[dict[str, Any]]) -> dict[str, set[str]]:
-            names = ((tag, image) for image in images for tag in image.get("RepoTags") or [])
-            return {tag: _digests(i) for tag, i in names if tag.rpartition(":")[0] in wanted}
-
         extra = self._with_manifests(LIST_MANIFESTS_SINCE)
-        return self._list(digests, {"reference": wanted}, **extra) or {}
+        images = self._list(_digests, {"reference": wanted}, **extra) or {}
+        return {tag: d for tag, d in images.items() if tag.rpartition(":")[0] in wanted}
 
     def sizes(self, registries: Iterable[str]) -> dict[str, int]:
         """Return every reference of these registries that Docker has, and its bytes as `docker images` counts them.
@@ -189,22 +185,24 @@ def parse_local_image(facts: dict[str, Any]) -> LocalImage:
 
 def _seconds(time: str) -> float:
     """Return Docker's time as seconds since the epoch; 0 for none, which Docker writes as year 1."""
-    if not time or time.startswith("0001-"):
-        return 0.0
-    return datetime.fromisoformat(time).timestamp()
+    has_time = time and not time.startswith("0001-")
+    return datetime.fromisoformat(time).timestamp() if has_time else 0.0
 
 
-def _digests(image: dict[str, Any]) -> set[str]:
-    digests = {str(image["Id"])}
-    digests.update(entry.rpartition("@")[2] for entry in image.get("RepoDigests") or [])
-    digests.update(str(m["ID"]) for m in image.get("Manifests") or [])
-    return digests
+def _digests(images: list[dict[str, Any]]) -> dict[str, set[str]]:
+    return {
+        tag: {
+            str(image["Id"]),
+            *(entry.rpartition("@")[2] for entry in image.get("RepoDigests") or []),
+            *(str(m["ID"]) for m in image.get("Manifests") or []),
+        }
+        for image in images
+        for tag in image.get("RepoTags") or []
+    }
 
 
 def _sizes(images: list[dict[str, Any]]) -> dict[str, int]:
-    return {
-        tag: int(image.get("Size") or 0) for image in images for tag in image.get("RepoTags") or []
-    }
+    return {t: int(i.get("Size") or 0) for i in images for t in i.get("RepoTags") or []}
 
 
 def _builder_names(containers: list[dict[str, Any]]) -> list[str]:

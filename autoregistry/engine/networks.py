@@ -8,14 +8,6 @@ from typing import Any
 from autoregistry.engine.daemon import Daemon
 
 
-def _labels(facts: dict[str, Any]) -> dict[str, str]:
-    return dict(facts.get("Labels") or {})
-
-
-def _endpoints(facts: dict[str, Any]) -> list[dict[str, str]]:
-    return list((facts.get("Containers") or {}).values())
-
-
 def _subnet(facts: dict[str, Any]) -> str | None:
     configs = facts["IPAM"].get("Config") or []
     return next((str(c["Subnet"]) for c in configs if ":" not in c.get("Subnet", ":")), None)
@@ -31,7 +23,8 @@ class _Labelled:
 
     def labels(self, name: str) -> Mapping[str, str] | None:
         """Return its labels, or None if it does not exist."""
-        return self._daemon.get(f"/{self.kind}s/{name}", _labels)
+        path = f"/{self.kind}s/{name}"
+        return self._daemon.get(path, lambda facts: dict(facts.get("Labels") or {}))
 
     def create(self, name: str, labels: Mapping[str, str]) -> None:
         """Create it. An existing volume is left as it is; an existing network is an error."""
@@ -65,7 +58,12 @@ class Networks(_Labelled):
         return frozenset(e["IPv4Address"].partition("/")[0] for e in self._endpoints(network))
 
     def _endpoints(self, network: str) -> list[dict[str, str]]:
-        return self._daemon.get(f"/networks/{network}", _endpoints) or []
+        return (
+            self._daemon.get(
+                f"/networks/{network}", lambda facts: list((facts.get("Containers") or {}).values())
+            )
+            or []
+        )
 
 
 class Volumes(_Labelled):

@@ -14,9 +14,8 @@ from functools import partial
 
 from autoregistry import __version__, api_paths
 from autoregistry.cluster.addresses import restore_addresses
-from autoregistry.cluster.attach import Attachment
+from autoregistry.cluster.attach import Attachment, leave_deleted_clusters
 from autoregistry.cluster.mirror_config import Mirror
-from autoregistry.cluster.network_cleanup import leave_deleted_clusters
 from autoregistry.cluster.nodes import Nodes
 from autoregistry.engine.containers import Containers
 from autoregistry.engine.daemon import Daemon

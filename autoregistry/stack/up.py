@@ -19,10 +19,14 @@ from autoregistry.errors import DockerRefused, StackRefused
 from autoregistry.stack import model, ports
 from autoregistry.stack.current import CurrentStack, find_stack, require_names
 from autoregistry.stack.docker_socket import daemon_in, find_host, machine_names
-from autoregistry.stack.images import ensure_image, ensure_proxy_image, remove_old_images
+from autoregistry.stack.images import (
+    ensure_image,
+    ensure_proxy_image,
+    image_source,
+    remove_old_images,
+)
 from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.options import Host, Options
-from autoregistry.stack.proxy_image import image_source
 from autoregistry.stack.steps import Report, StepDone, StepStarted
 
 HEALTHY_SECONDS = 90.0

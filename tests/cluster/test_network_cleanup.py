@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from autoregistry.cluster.network_cleanup import leave_deleted_clusters
+from autoregistry.cluster.attach import leave_deleted_clusters
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.engine.networks import Networks
 from tests.helpers.containers import container

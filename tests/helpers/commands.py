@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from click.testing import Result
 
-from autoregistry.stack.proxy_image import image_source
+from autoregistry.stack.images import image_source
 
 Type = Callable[..., Result]
 """Runs `autoregistry` with these arguments (the fixture `typed` of tests/cli)."""

@@ -11,9 +11,9 @@ import yaml
 
 from autoregistry.engine.streams import tar_of
 from autoregistry.stack.compose import compose_file
+from autoregistry.stack.images import ImageSource, image_source
 from autoregistry.stack.model import SPECIFICATION, stack_for
 from autoregistry.stack.options import Host, Options, from_label, to_label
-from autoregistry.stack.proxy_image import ImageSource, image_source
 
 HOST = Host(socket="/run/docker.sock", group=998)
 

@@ -11,7 +11,7 @@ import pytest
 from autoregistry.errors import AutoregistryError, ImageUnavailable, PortTaken, StackRefused
 from autoregistry.stack.docker_socket import candidates
 from autoregistry.stack.down import take_down
-from autoregistry.stack.proxy_image import image_source
+from autoregistry.stack.images import image_source
 from autoregistry.stack.steps import Step, StepDone
 from autoregistry.stack.up import Up, UpResult
 from tests.fakes.engine import FakeEngine

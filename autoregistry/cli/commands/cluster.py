@@ -14,9 +14,8 @@ from autoregistry.cli.environment import Environment
 from autoregistry.cli.options import route_options
 from autoregistry.cli.output import show_table, stderr, stdout, table
 from autoregistry.cluster import k3d
-from autoregistry.cluster.attach import K3S_IMAGE
+from autoregistry.cluster.attach import K3S_IMAGE, leave_deleted_clusters, remove_unused
 from autoregistry.cluster.mirror_config import Mirror, Route, registries_yaml
-from autoregistry.cluster.network_cleanup import leave_deleted_clusters, remove_unused
 from autoregistry.cluster.nodes import CLUSTER_LABEL, ROLE_LABEL
 from autoregistry.engine.containers import Container
 from autoregistry.engine.networks import Networks

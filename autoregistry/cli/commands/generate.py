@@ -19,10 +19,9 @@ from autoregistry.engine.containers import Containers
 from autoregistry.stack.compose import compose_file
 from autoregistry.stack.current import find_stack
 from autoregistry.stack.docker_socket import find_host, machine_names
-from autoregistry.stack.images import ensure_proxy_image
+from autoregistry.stack.images import ensure_proxy_image, image_source
 from autoregistry.stack.lock import stack_lock
 from autoregistry.stack.model import stack_for
-from autoregistry.stack.proxy_image import image_source
 
 _output_options = combined(
     click.option(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoregistry.proxy.api import page
-from autoregistry.stack.proxy_image import image_source
+from autoregistry.stack.images import image_source
 from tests.helpers.proxy_lab import Lab
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
