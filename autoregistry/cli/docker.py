@@ -52,10 +52,6 @@ class ImageFacts:
         """Return the platforms, or why a node could not run the image without emulation."""
         return platform_mismatch(self.platforms, self.architecture) or ", ".join(self.platforms)
 
-    def is_another(self, docker: str) -> bool:
-        """Return True if this daemon does not have the image with this identity."""
-        return self.identity != docker
-
 
 def image_facts(daemon: Daemon, names: RegistryNames, image: Image) -> ImageFacts | None:
     """Ask the daemon about an image. Return None if the daemon cannot be reached."""

@@ -12,6 +12,7 @@ from autoregistry.settings import Settings
 from autoregistry.stack.options import Options
 
 _DEFAULT_OPTIONS = Options()
+_PORT = click.IntRange(1, 65535)
 _Command = Callable[..., Any]
 _Decorator = Callable[[_Command], _Command]
 _SWITCHES = {
@@ -30,36 +31,27 @@ def combined(*options: _Decorator) -> _Decorator:
     return add
 
 
-def _switch(name: str, text: str) -> _Decorator:
-    flag = name.replace("_", "-")
-    shown = flag if getattr(_DEFAULT_OPTIONS, name) else f"no-{flag}"
-    text = f"{text} [default: {shown}]"
-    return click.option(f"--{flag}/--no-{flag}", default=None, help=text)
+def _option(name: str, text: str, placeholder: str | None = None) -> _Decorator:
+    """Return the option for a field of Options. Its help ends with the default."""
+    flag, default = name.replace("_", "-"), getattr(_DEFAULT_OPTIONS, name)
+    declaration, kind = f"--{flag}", None
+    match default:
+        case bool():
+            declaration += f"/--no-{flag}"
+            default = flag if default else f"no-{flag}"
+        case int():
+            kind = _PORT
+    text = f"{text} [default: {default or 'detected'}]"
+    return click.option(declaration, type=kind, default=None, metavar=placeholder, help=text)
 
 
 stack_options = combined(
-    click.option(
-        "--port",
-        type=click.IntRange(1, 65535),
-        help=f"The port on this machine. Images are tagged localhost:PORT/... [default: {_DEFAULT_OPTIONS.port}]",
-    ),
-    _switch("expose", "Publish the port on all addresses, not only on 127.0.0.1."),
-    click.option(
-        "--registry-image",
-        metavar="IMAGE",
-        help=f"The image of the registry that stores the images. [default: {_DEFAULT_OPTIONS.registry_image}]",
-    ),
-    click.option(
-        "--base-image",
-        metavar="IMAGE",
-        help=f"The base of the proxy's image. [default: {_DEFAULT_OPTIONS.base_image}]",
-    ),
-    *(_switch(name, text) for name, text in _SWITCHES.items()),
-    click.option(
-        "--docker-socket",
-        metavar="PATH",
-        help="Path of the Docker socket on the daemon's host. [default: detected]",
-    ),
+    _option("port", "The port on this machine. Images are tagged localhost:PORT/..."),
+    _option("expose", "Publish the port on all addresses, not only on 127.0.0.1."),
+    _option("registry_image", "The image of the registry that stores the images.", "IMAGE"),
+    _option("base_image", "The base of the proxy's image.", "IMAGE"),
+    *(_option(name, text) for name, text in _SWITCHES.items()),
+    _option("docker_socket", "Path of the Docker socket on the daemon's host.", "PATH"),
 )
 """An option for each field of `stack.options.Options`; None if it is not given."""
 route_options = combined(
@@ -72,7 +64,7 @@ route_options = combined(
     ),
     click.option(
         "--port",
-        type=click.IntRange(1, 65535),
+        type=_PORT,
         help="With --via host: the port that `serve` listens on."
         f" [default: the port of `up`, or {_DEFAULT_OPTIONS.port}]",
     ),

@@ -81,7 +81,7 @@ def _facts(
 ) -> Iterator[_Fact]:
     """Yield one fact for each store, node, pod and pull; `local` is the image in the Docker of this command."""
     has_docker = status["health"]["docker"] == "ok"
-    is_other = local is not None and has_docker and local.is_another(row["docker"])
+    is_other = local is not None and has_docker and local.identity != row["docker"]
     yield "Docker", short_digest(row["docker"]), local.remark() if local and not is_other else ""
     if local is None:
         yield "your Docker", "", "does not answer; run: docker info"
@@ -97,11 +97,8 @@ def _facts(
     for use in uses:
         yield f"pod {use.pod}", short_digest(use.digest), _use_remark(use, row["registry"])
     for pull in pulls:
-        yield (
-            f"pull {ago(pull['at'])}",
-            str(pull["status"]),
-            f"{pull['client']}: {pull['sentence']}",
-        )
+        remark = f"{pull['client']}: {pull['sentence']}"
+        yield f"pull {ago(pull['at'])}", str(pull["status"]), remark
     if local and row["state"] == ImageState.NOWHERE:
         for builder in local.builders:
             remark = f"builder {builder} keeps its images: docker buildx build --load ..."
