@@ -46,7 +46,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _option(text: str, placeholder: str | None = None, *, default: _T) -> _T:
+def _option(default: _T, text: str, placeholder: str | None = None) -> _T:
     """Return a field that users can set; `serve --help` shows the text."""
     return field(default=default, metadata={"help": text, "placeholder": placeholder})
 
@@ -55,18 +55,14 @@ def _option(text: str, placeholder: str | None = None, *, default: _T) -> _T:
 class Limits:
     """Limits on what clients may use, set by `serve --limit`."""
 
-    head_bytes: int = _option("the longest line of a request's head", default=16 * 1024)
-    headers: int = _option("the headers of a request", default=128)
-    head_seconds: float = _option(
-        "how long a connection may take to send a request's head", default=20.0
-    )
-    idle_seconds: float = _option("how long a body may stand still, either way", default=300.0)
-    keepalive_seconds: float = _option(
-        "how long a connection is kept for its next request", default=75.0
-    )
-    connections: int = _option("open connections", default=2000)
+    head_bytes: int = _option(16 * 1024, "the longest line of a request's head")
+    headers: int = _option(128, "the headers of a request")
+    head_seconds: float = _option(20.0, "how long a connection may take to send a request's head")
+    idle_seconds: float = _option(300.0, "how long a body may stand still, either way")
+    keepalive_seconds: float = _option(75.0, "how long a connection is kept for its next request")
+    connections: int = _option(2000, "open connections")
     # Docker's port forwarding can make many clients look like one address.
-    connections_per_address: int = _option("open connections from one address", default=1000)
+    connections_per_address: int = _option(1000, "open connections from one address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,38 +71,34 @@ class Settings:
 
     names: RegistryNames = RegistryNames.local(DEFAULT_PORT)
     listen: tuple[Address, ...] = _option(
-        "Address to listen on; repeatable.",
-        "HOST:PORT",
-        default=(Address("127.0.0.1", DEFAULT_PORT),),
+        (Address("127.0.0.1", DEFAULT_PORT),), "Address to listen on; repeatable.", "HOST:PORT"
     )
-    backend: str = _option(
-        "The registry that stores the images.", "URL", default="http://127.0.0.1:4999"
-    )
+    backend: str = _option("http://127.0.0.1:4999", "The registry that stores the images.", "URL")
     patience: float = _option(
+        PATIENCE_SECONDS,
         "How long to hold a pull for a push, if the client has a time limit of its own.",
         "SECONDS",
-        default=PATIENCE_SECONDS,
     )
-    watch: bool = _option("Push as soon as Docker reports a build.", default=True)
-    refresh: bool = _option("Make the nodes pull images that have changed.", default=True)
+    watch: bool = _option(default=True, text="Push as soon as Docker reports a build.")
+    refresh: bool = _option(default=True, text="Make the nodes pull images that have changed.")
     restart_workloads: bool = _option(
-        "Restart workloads that run an old copy of a rebuilt image.", default=False
+        default=False, text="Restart workloads that run an old copy of a rebuilt image."
     )
     attach_all: bool = _option(
-        "Attach every k3d cluster, including clusters that start later.", default=False
+        default=False, text="Attach every k3d cluster, including clusters that start later."
     )
     skip: tuple[str, ...] = _option(
+        ("tilt-build-*",),
         "Tags that are pushed only when a client pulls them; repeatable.",
         "PATTERN",
-        default=("tilt-build-*",),
     )
     allow_host: tuple[str, ...] = _option(
-        "Another host name to accept in requests; repeatable.", "NAME", default=()
+        (), "Another host name to accept in requests; repeatable.", "NAME"
     )
     state: Path = _option(  # noqa: RUF009  # a Path does not change
+        Path("~/.local/state/autoregistry"),
         "The folder of the journals. Each registry name has a folder in it, which one `serve` at a time uses.",
         "DIR",
-        default=Path("~/.local/state/autoregistry"),
     )
     container: str | None = None
     """The proxy's name on Docker's networks if it runs in a container. Nodes use it."""

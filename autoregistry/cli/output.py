@@ -13,19 +13,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from autoregistry import events
 from autoregistry.errors import AutoregistryError
-from autoregistry.events import (
-    Answer,
-    Event,
-    ManualPushSeen,
-    NodeRefreshed,
-    Notice,
-    PullAnswered,
-    PushFailed,
-    PushFinished,
-    PushStarted,
-    WorkloadRestarted,
-)
 
 # Control characters of C0 and C1, and those that change the direction of text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -47,11 +36,11 @@ stdout = SafeConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 _UNLIMITED_WIDTH = 1000
 _STYLES = {
-    Answer.PUSHED: "green",
-    Answer.PUSHING: "yellow",
-    Answer.PUSH_FAILED: "red",
-    Answer.DOCKER_UNREACHABLE: "yellow",
-    Answer.BACKEND_UNREACHABLE: "red",
+    events.Answer.PUSHED: "green",
+    events.Answer.PUSHING: "yellow",
+    events.Answer.PUSH_FAILED: "red",
+    events.Answer.DOCKER_UNREACHABLE: "yellow",
+    events.Answer.BACKEND_UNREACHABLE: "red",
 }
 
 
@@ -67,30 +56,30 @@ def show_error(error: AutoregistryError, fallback: str) -> None:
     stderr.print(Text.assemble(("hint: ", "bold"), error.hint or fallback))
 
 
-def event_line(event: Event) -> Text | None:
+def event_line(event: events.Event) -> Text | None:
     """Return an event as one line, or None for events that are not shown."""
     match event:
-        case PullAnswered(manifest, _, answer, status, sentence, _):
-            if answer is Answer.OWN_PUSH:
+        case events.PullAnswered(manifest, _, answer, status, sentence, _):
+            if answer is events.Answer.OWN_PUSH:
                 return None
             name = _short_digest(str(manifest))
             missing = " (not found)" if answer.status is None and status == 404 else ""
             return _line(name, sentence + missing, _STYLES.get(answer, ""))
-        case PushStarted(image, _, because):
+        case events.PushStarted(image, _, because):
             return _line(image, f"{because}: pushing", "dim")
-        case PushFinished(image, _, _, pushed_bytes, seconds):
+        case events.PushFinished(image, _, _, pushed_bytes, seconds):
             size = f"{pushed_bytes / 1e6:.1f} MB " if pushed_bytes else ""
             return _line(image, f"pushed {size}in {seconds:.1f} s", "green")
-        case PushFailed(image, cause):
+        case events.PushFailed(image, cause):
             return _line(image, f"could not be pushed: {cause}", "red")
-        case ManualPushSeen(image, client, _):
+        case events.ManualPushSeen(image, client, _):
             return _line(image, f"pushed manually ({client})", "dim")
-        case NodeRefreshed(_, node, image, _, seconds, cause):
+        case events.NodeRefreshed(_, node, image, _, seconds, cause):
             result = f"could not pull it: {cause}" if cause else f"pulled it in {seconds:.1f} s"
             return _line(image, f"{node} {result}", "red" if cause else "green")
-        case WorkloadRestarted(_, workload, image):
+        case events.WorkloadRestarted(_, workload, image):
             return _line(image, f"restarted {workload}", "green")
-        case Notice(sentence):
+        case events.Notice(sentence):
             return Text(sentence, "yellow")
         case _:
             return None

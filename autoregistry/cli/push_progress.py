@@ -22,18 +22,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from autoregistry import events
 from autoregistry.cli.output import event_line, show_line, stderr
-from autoregistry.events import (
-    Answer,
-    Event,
-    NodeRefreshed,
-    NodeRefreshing,
-    PullAnswered,
-    PushFailed,
-    PushFinished,
-    PushProgress,
-    PushStarted,
-)
 from autoregistry.names import Digest
 
 _NARROW_TERMINAL = 100
@@ -90,15 +80,15 @@ class EventDisplay:
         with self._lock:
             self._is_closed = True
 
-    def show(self, event: Event, *, with_lines: bool = True) -> None:
+    def show(self, event: events.Event, *, with_lines: bool = True) -> None:
         """Show an event."""
         with self._lock:
             if self._is_closed:
                 return
             match event:
-                case PushStarted(image):
+                case events.PushStarted(image):
                     self._bar(str(image), str(image), "starting")
-                case PushProgress(image, done, total, layers, all_layers, seconds):
+                case events.PushProgress(image, done, total, layers, all_layers, seconds):
                     self._progress.update(
                         self._bar(str(image), str(image), "", seconds),
                         completed=done,
@@ -106,12 +96,12 @@ class EventDisplay:
                         size=f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else "",
                         words=f"{layers}/{all_layers} layers",
                     )
-                case PushFinished(image) | PushFailed(image):
+                case events.PushFinished(image) | events.PushFailed(image):
                     self._end(str(image))
-                case NodeRefreshing(_, node, image):
+                case events.NodeRefreshing(_, node, image):
                     what = "it" if stderr.width < _NARROW_TERMINAL else image
                     self._bar(f"{image} {node}", node, f"pulls {what}")
-                case NodeRefreshed(_, node, image):
+                case events.NodeRefreshed(_, node, image):
                     self._end(f"{image} {node}")
                 case _:
                     pass
@@ -126,12 +116,12 @@ class EventDisplay:
         self._tasks.clear()
         stderr.print("the proxy does not answer; waiting for it to return", style="yellow")
 
-    def _is_repeated(self, event: Event) -> bool:
+    def _is_repeated(self, event: events.Event) -> bool:
         """Return True if the same line was shown a moment ago."""
-        if not isinstance(event, PullAnswered):
+        if not isinstance(event, events.PullAnswered):
             return False
         is_by_digest = isinstance(event.manifest.reference, Digest)
-        if is_by_digest and event.answer is Answer.UP_TO_DATE:
+        if is_by_digest and event.answer is events.Answer.UP_TO_DATE:
             return True
         now, line = time.monotonic(), f"{event.manifest} {event.sentence}"
         recent = {text: at for text, at in self._shown_at.items() if now - at < _REPEAT_SECONDS}

@@ -10,12 +10,7 @@ from collections.abc import Iterable, Iterator
 from autoregistry.cli.checks import SHOW_LOG, Check, failed
 from autoregistry.cli.environment import Cluster, Environment
 from autoregistry.cluster.addresses import collisions
-from autoregistry.cluster.config_map import (
-    CONFIG_MAP,
-    announced,
-    config_map_yaml,
-    parse_config_map,
-)
+from autoregistry.cluster.config_map import CONFIG_MAP, announced, config_map_yaml, parse_config_map
 from autoregistry.cluster.mirror_config import HOST_NAME, Mirror, Route
 from autoregistry.cluster.nodes import Node
 from autoregistry.engine.containers import Container
