@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from string import Template
 from typing import Any
 
 import yaml
 
-from autoregistry.stack.model import BACKEND, LABELS, NETWORK, PROXY, SECOND, VOLUMES, Service
+from autoregistry.stack.model import BACKEND, LABELS, NETWORK, PROXY, SECOND, VOLUMES, Request
 from autoregistry.template_files import read_template
 
-_DURATIONS = {
-    "Interval": "interval",
-    "Timeout": "timeout",
-    "StartPeriod": "start_period",
-    "StartInterval": "start_interval",
-}
 
-
-def compose_file(name: str, services: Sequence[Service]) -> str:
+def compose_file(name: str, services: Mapping[str, Request]) -> str:
     """Return the text of the file. `name` is the one that images are tagged with."""
     return Template(read_template("compose.yaml")).substitute(
         name=name,
-        services=_indented_yaml({service.name: _service(service) for service in services}),
+        services=_indented_yaml(
+            {service: _service(service, body) for service, body in services.items()}
+        ),
         networks=_indented_yaml({NETWORK: {"name": NETWORK, "labels": LABELS}}),
         volumes=_indented_yaml({v: {"name": v, "labels": LABELS} for v in VOLUMES}),
     )
 
 
-def _service(service: Service) -> dict[str, object]:
-    body, is_proxy = service.request, service.name == PROXY
+def _service(name: str, body: Request) -> dict[str, object]:
+    is_proxy = name == PROXY
     host, log = body["HostConfig"], body["HostConfig"]["LogConfig"]
     rendered: dict[str, object] = {
-        "container_name": service.name,
+        "container_name": name,
         "hostname": body["Hostname"],
         "image": body["Image"],
         "pull_policy": "never" if is_proxy else "missing",
@@ -67,17 +63,17 @@ def _service(service: Service) -> dict[str, object]:
 
 
 def _health(health: Mapping[str, Any]) -> dict[str, object]:
-    shared = _DURATIONS.keys() & health.keys()
-    seconds = {_DURATIONS[key]: f"{health[key] / SECOND:g}s" for key in sorted(shared)}
+    durations = sorted(health.keys() - {"Test", "Retries"})
+    names = {key: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower() for key in durations}
+    seconds = {name: f"{health[key] / SECOND:g}s" for key, name in names.items()}
     return {"test": health["Test"], "retries": health["Retries"], **seconds}
 
 
 def _mount(mount: Mapping[str, str]) -> dict[str, object]:
     rendered: dict[str, object] = {key.lower(): value for key, value in mount.items()}
     if mount["Type"] == "bind":
-        rendered["bind"] = {
-            "create_host_path": False
-        }  # a missing path is an error, not a new folder
+        # A missing path is an error, not a new folder.
+        rendered["bind"] = {"create_host_path": False}
     return rendered
 
 

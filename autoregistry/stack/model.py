@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from autoregistry import __version__, api_paths
@@ -31,6 +30,9 @@ VERSION = f"{LABEL}.version"
 LABELS = {ROLE: "stack", VERSION: __version__}
 """The labels of the network and the volumes."""
 
+Request = Mapping[str, Any]
+"""The body of `POST /containers/create`."""
+
 PORT_INSIDE = 5000
 PORT_KEY = f"{PORT_INSIDE}/tcp"
 SECOND = 1_000_000_000
@@ -51,18 +53,9 @@ _HEALTH_SCRIPT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One container."""
-
-    name: str
-    request: Mapping[str, Any]
-    """The body of `POST /containers/create`."""
-
-
-def stack_for(options: Options, host: Host, image: str) -> tuple[Service, Service]:
-    """Return the backend and the proxy for these options and this machine. `image` is the proxy's."""
-    return _backend(options, host), _proxy(options, host, image)
+def stack_for(options: Options, host: Host, image: str) -> dict[str, Request]:
+    """Return the two containers for these options and this machine by their names. `image` is the proxy's."""
+    return {BACKEND: _backend(options, host), PROXY: _proxy(options, host, image)}
 
 
 def security_options(host: Host) -> dict[str, object]:
@@ -83,7 +76,7 @@ def _service(
     unhashed: Mapping[str, str],
     host_config: Mapping[str, object],
     body: Mapping[str, object],
-) -> Service:
+) -> Request:
     """Return a container with a read-only root file system and no capabilities, that Docker restarts.
 
     k3d's labels make `k3d registry list` show it, and `k3d cluster delete` disconnect it. A further label is a hash of
@@ -123,9 +116,7 @@ def _service(
     }
     text = json.dumps({**request, "Labels": labels}, sort_keys=True)
     specification = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Service(
-        name, {**request, "Labels": {**labels, SPECIFICATION: specification, **unhashed}}
-    )
+    return {**request, "Labels": {**labels, SPECIFICATION: specification, **unhashed}}
 
 
 def mount(source: str, target: str) -> dict[str, str]:
@@ -134,7 +125,7 @@ def mount(source: str, target: str) -> dict[str, str]:
     return {"Type": kind, "Source": source, "Target": target}
 
 
-def _backend(options: Options, host: Host) -> Service:
+def _backend(options: Options, host: Host) -> Request:
     return _service(
         BACKEND,
         host,
@@ -163,7 +154,7 @@ def _machine_names(options: Options, host: Host) -> list[str]:
     return [word for name in names for word in ("--allow-host", name)]
 
 
-def _proxy(options: Options, host: Host, image: str) -> Service:
+def _proxy(options: Options, host: Host, image: str) -> Request:
     address = "" if options.expose else "127.0.0.1"
     return _service(
         PROXY,

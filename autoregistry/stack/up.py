@@ -7,7 +7,7 @@ before the old container is removed. Volumes are never changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from autoregistry.cluster.addresses import ADDRESS_TAKEN, endpoint_config
@@ -121,16 +121,16 @@ class Up:
         self._report(StepDone("Docker's socket", text))
         return host
 
-    def _ensure_stack(self, services: Sequence[model.Service], current: CurrentStack) -> None:
+    def _ensure_stack(self, services: Mapping[str, model.Request], current: CurrentStack) -> None:
         is_new_network = self._ensure(self._networks, model.NETWORK)
         for volume in model.VOLUMES:
             self._ensure(self._volumes, volume)
         existing = {container.name: container for container in current.containers}
         results = {}
-        for service in services:
-            self._report(StepStarted(service.name))
-            results[service.name] = self._ensure_container(
-                service, existing.get(service.name), is_new_network=is_new_network
+        for name, request in services.items():
+            self._report(StepStarted(name))
+            results[name] = self._ensure_container(
+                name, request, existing.get(name), is_new_network=is_new_network
             )
         for name, result in results.items():
             self._wait_healthy(name)
@@ -145,15 +145,15 @@ class Up:
         return True
 
     def _ensure_container(
-        self, service: model.Service, current: Container | None, *, is_new_network: bool
+        self, name: str, request: model.Request, current: Container | None, *, is_new_network: bool
     ) -> str:
         """Make this container run as the model says, and return what was done."""
         if current is None:
-            self._containers.create(service.name, service.request)
-            self._start(service)
+            self._containers.create(name, request)
+            self._start(name)
             return "created"
-        image = Images(self._daemon).inspect(service.request["Image"])
-        specification = service.request["Labels"][model.SPECIFICATION]
+        image = Images(self._daemon).inspect(request["Image"])
+        specification = request["Labels"][model.SPECIFICATION]
         if (
             is_new_network
             or current.labels.get(model.SPECIFICATION) != specification
@@ -161,44 +161,43 @@ class Up:
             or current.image_identity != image.identity
             or current.state not in ("running", "exited", "created")
         ):
-            self._replace(service, current)
+            self._replace(current, request)
             return "replaced"
-        joined = self._containers.connect(model.NETWORK, service.name)
+        joined = self._containers.connect(model.NETWORK, name)
         if not current.is_running:
-            self._start(service)
+            self._start(name)
             return "started"
-        if current.health == "unhealthy" or (service.name == model.PROXY and self._has_dead_socket):
-            self._containers.restart(service.name, model.GRACE_SECONDS)
+        if current.health == "unhealthy" or (name == model.PROXY and self._has_dead_socket):
+            self._containers.restart(name, model.GRACE_SECONDS)
             return "restarted"
         return "joined to its network" if joined else "unchanged"
 
-    def _replace(self, service: model.Service, current: Container) -> None:
-        name = f"{service.name}{NEW}"
-        self._containers.create(name, service.request)
+    def _replace(self, current: Container, request: model.Request) -> None:
+        name = f"{current.name}{NEW}"
+        self._containers.create(name, request)
         for network, endpoint in current.endpoints.items():
             if network != model.NETWORK and self._networks.labels(network) is not None:
                 self._containers.connect(network, name, endpoint)
         self._containers.stop(current.identity, model.GRACE_SECONDS)
         self._containers.remove(current.identity)
-        self._containers.rename(name, service.name)
-        self._start(service)
+        self._containers.rename(name, current.name)
+        self._start(current.name)
 
-    def _start(self, service: model.Service) -> None:
+    def _start(self, name: str) -> None:
         try:
             try:
-                self._containers.start(service.name)
+                self._containers.start(name)
             except DockerRefused as exc:
                 if not exc.message.strip().endswith(ADDRESS_TAKEN):
                     raise
-                self._choose_new_addresses(service.name)
-                self._containers.start(service.name)
+                self._choose_new_addresses(name)
+                self._containers.start(name)
         except DockerRefused as exc:
-            if service.name == model.PROXY and any(text in exc.message for text in _PORT_TAKEN):
+            if name == model.PROXY and any(text in exc.message for text in _PORT_TAKEN):
                 published = ports.published_ports(self._containers)
                 raise ports.port_taken(self._port, published) from exc
             raise StackRefused(
-                f"{service.name} cannot be started: {exc.message}",
-                f"docker rm --force {service.name}",
+                f"{name} cannot be started: {exc.message}", f"docker rm --force {name}"
             ) from exc
 
     def _choose_new_addresses(self, name: str) -> None:

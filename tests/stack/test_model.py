@@ -12,7 +12,7 @@ import yaml
 from autoregistry.engine.streams import tar_of
 from autoregistry.stack.compose import compose_file
 from autoregistry.stack.images import ImageSource, image_source
-from autoregistry.stack.model import SPECIFICATION, stack_for
+from autoregistry.stack.model import PROXY, SPECIFICATION, stack_for
 from autoregistry.stack.options import Host, Options, from_label, to_label
 
 HOST = Host(socket="/run/docker.sock", group=998)
@@ -21,7 +21,7 @@ HOST = Host(socket="/run/docker.sock", group=998)
 def _specifications(
     options: Options, host: Host = HOST, image: str = "autoregistry:1"
 ) -> tuple[str, ...]:
-    return tuple(s.request["Labels"][SPECIFICATION] for s in stack_for(options, host, image))
+    return tuple(body["Labels"][SPECIFICATION] for body in stack_for(options, host, image).values())
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,7 @@ def test_options_are_read_back_from_their_label(options: Options) -> None:
 
 
 def test_create_request_describes_the_proxy() -> None:
-    _, proxy = stack_for(Options(), HOST, "autoregistry:1")
-    body = proxy.request
+    body = stack_for(Options(), HOST, "autoregistry:1")[PROXY]
     host: Any = body["HostConfig"]
 
     assert " ".join(body["Cmd"]) == (
@@ -76,7 +75,7 @@ def test_create_request_describes_the_proxy() -> None:
 
 def test_containers_have_limits_of_memory_and_processes() -> None:
     """Review 18: a pod could make the proxy take 8 GiB of the machine's memory."""
-    hosts: list[Any] = [s.request["HostConfig"] for s in stack_for(Options(), HOST, "a:1")]
+    hosts: list[Any] = [s["HostConfig"] for s in stack_for(Options(), HOST, "a:1").values()]
 
     assert [(h["Memory"] >> 20, h["PidsLimit"]) for h in hosts] == [(1024, 4096), (512, 512)]
 
@@ -88,9 +87,8 @@ def test_compose_file_describes_the_same_containers(options: Options, host: Host
     text = compose_file(options.name, model)
     services = yaml.safe_load(text.replace("$$", "$"))["services"]
 
-    for service in model:
-        body: Any = service.request
-        wanted, rendered = body["HostConfig"], services[service.name]
+    for name, body in model.items():
+        wanted, rendered = body["HostConfig"], services[name]
         bindings = wanted["PortBindings"].get("5000/tcp", [])
         assert rendered["image"] == body["Image"]
         assert rendered.get("command") == body["Cmd"]
@@ -125,7 +123,7 @@ def test_docker_without_a_start_interval_checks_more_often(
 ) -> None:
     """Otherwise `up` would wait for the first check."""
     services = stack_for(Options(), Host(start_interval=has_start_interval), "autoregistry:1")
-    checks: list[Any] = [service.request["Healthcheck"] for service in services]
+    checks: list[Any] = [body["Healthcheck"] for body in services.values()]
 
     for check in checks:
         assert expected == (check["Interval"] // 10**9, check.get("StartInterval"))
@@ -189,7 +187,7 @@ def test_changed_switches_become_flags_of_serve() -> None:
 )
 def test_exposed_proxy_accepts_the_names_of_the_machine(options: Options, names: list[str]) -> None:
     command = list(
-        stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1")[1].request["Cmd"]
+        stack_for(options, replace(HOST, names=("Box.test",)), "autoregistry:1")[PROXY]["Cmd"]
     )
 
     flags = itertools.pairwise(command)
