@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import urllib3
 from docker.context import ContextAPI as ContextAPI
 from docker.context.config import get_current_context_name as get_current_context_name
 from docker.transport import unixconn
@@ -24,27 +25,16 @@ class SocketAdapter(unixconn.UnixHTTPAdapter):
 
     def __init__(self, connect: Connect, *, max_pool_size: int) -> None:
         super().__init__("http+unix:///unused")
-        self.pools[_POOL] = _Pool(connect, max_pool_size)
+
+        class Connection(urllib3.connection.HTTPConnection):
+            def connect(self) -> None:
+                self.sock = connect()
+                self.sock.settimeout(self.timeout)
+
+        pool = urllib3.HTTPConnectionPool("localhost", maxsize=max_pool_size)
+        pool.ConnectionCls = Connection
+        self.pools[_POOL] = pool
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:  # noqa: ANN401, ARG002  # docker-py's
         """Return the one pool. docker-py has a pool per URL, which would cost an ssh login each."""
         return self.pools[_POOL]
-
-
-class _Pool(unixconn.UnixHTTPConnectionPool):
-    def __init__(self, connect: Connect, size: int) -> None:
-        super().__init__("localhost", "/unused", maxsize=size)
-        self._connect = connect
-
-    def _new_conn(self) -> Any:  # noqa: ANN401  # docker-py's
-        return _Connection(self._connect)
-
-
-class _Connection(unixconn.UnixHTTPConnection):
-    def __init__(self, connect: Connect) -> None:
-        super().__init__("localhost", "/unused")
-        self._connect = connect
-
-    def connect(self) -> None:
-        self.sock = self._connect()
-        self.sock.settimeout(self.timeout)

@@ -11,14 +11,12 @@ def image_platforms(facts: dict[str, Any]) -> list[str]:
 
     `facts` is the response to `GET /images/{name}/json`.
     """
-    available = [
-        m for m in facts.get("Manifests") or [] if m.get("Kind") == "image" and m.get("Available")
-    ]
-    platforms = [m["ImageData"]["Platform"] for m in available]
+    manifests = facts.get("Manifests") or []
+    available = (m for m in manifests if m.get("Kind") == "image" and m.get("Available"))
+    platforms = (m["ImageData"]["Platform"] for m in available)
     names = {f"{p['os']}/{p['architecture']}" for p in platforms}
-    return sorted(names) or [
-        f"{facts.get('Os') or 'unknown'}/{facts.get('Architecture') or 'unknown'}"
-    ]
+    own = (str(facts.get(key) or "unknown") for key in ("Os", "Architecture"))
+    return sorted(names) or ["/".join(own)]
 
 
 def platform_mismatch(platforms: Sequence[str], architecture: str) -> str:

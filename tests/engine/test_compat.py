@@ -17,8 +17,6 @@ PARTS = (
     "docker.context:ContextAPI.kwargs_from_context",
     "docker.context.config:get_current_context_name",
     "docker.transport.unixconn:UnixHTTPAdapter.get_connection",
-    "docker.transport.unixconn:UnixHTTPConnection.connect",
-    "docker.transport.unixconn:UnixHTTPConnectionPool._new_conn",
     "docker.utils:kwargs_from_env",
     "docker.utils.config:load_general_config",
 )
