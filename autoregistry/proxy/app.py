@@ -44,6 +44,7 @@ from autoregistry.proxy.api.status import Status
 from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.background import Background
 from autoregistry.proxy.http.server import SHUTDOWN_SECONDS, Endpoint, Server
+from autoregistry.proxy.pull.core import Core
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.proxy.pull.journal import Journal
@@ -167,113 +168,83 @@ class Proxy:
     """A proxy and its parts. `start` begins to listen; leaving `exits` ends everything, in reverse order."""
 
     def __init__(self, settings: Settings, docker: Docker, show: Emit) -> None:
-        self.settings = settings
         self.exits = AsyncExitStack()
         self._bus = EventBus()
-        self._background = Background(self._bus.emit)
-        self._bus.subscribe(show)
-        self._build_core(docker)
-        self._build_watchers(docker)
-        self._build_server(docker)
-
-    def _build_core(self, docker: Docker) -> None:
-        """One pull: journal, backend, Docker, pushes."""
-        settings, names, emit = self.settings, self.settings.names, self._bus.emit
         self._history = History()
         self._stream = EventStream(self._history)
         self._metrics = Metrics()
-        self._bus.subscribe(self._stream.emit)
-        self._bus.subscribe(self._metrics.take)
-        state = folder_for(names.primary, settings.state)
-        self.journal = Journal(state, lambda sentence: emit(Notice(sentence)))
-        self.exits.callback(self.journal.close)
-        self._history.open(self.journal.file)
+        for subscriber in (show, self._stream.emit, self._metrics.take):
+            self._bus.subscribe(subscriber)
+        self.core = self._build_core(settings, docker)
+        self._build_watchers(docker)
+        self._build_server(docker.nonce)
+
+    def _build_core(self, settings: Settings, docker: Docker) -> Core:
+        """One pull: journal, backend, Docker, pushes."""
+        emit, asked = self._bus.emit, self._metrics.asked
+        state = folder_for(settings.names.primary, settings.state)
+        journal = Journal(state, lambda sentence: emit(Notice(sentence)))
+        self.exits.callback(journal.close)
+        self._history.open(journal.file)
         self.exits.callback(self._history.save)
         idle = settings.limits.idle_seconds
-        self._backend = Backend(settings.backend, partial(self._metrics.asked, "backend"), idle)
-        self.exits.push_async_callback(self._backend.close)
-        self._docker = AsyncDocker(docker.images, names, partial(self._metrics.asked, "docker"))
-        self.exits.callback(self._docker.close)
-        self.pushes = Pushes(self._docker, self._backend, self.journal, emit)
+        backend = Backend(settings.backend, partial(asked, "backend"), idle)
+        self.exits.push_async_callback(backend.close)
+        images = AsyncDocker(docker.images, settings.names, partial(asked, "docker"))
+        self.exits.callback(images.close)
+        pushes = Pushes(images, backend, journal, emit)
+        return Core(settings, images, backend, journal, pushes, emit, Background(emit))
 
     def _build_watchers(self, docker: Docker) -> None:
         """Work that no client waits for."""
-        settings, names, emit = self.settings, self.settings.names, self._bus.emit
-        background = self._background
-        nodes = AsyncNodes(docker.nodes, names, background)
-        self._events = DockerEvents(docker.events, self.journal, emit)
+        core, settings, emit = self.core, self.core.settings, self._bus.emit
+        nodes = AsyncNodes(docker.nodes, settings.names, core.background)
+        self._events = DockerEvents(docker.events, core.journal, emit)
         self._refresher = NodeRefresher(nodes, emit, restarts=settings.restart_workloads)
         self._bus.subscribe(PodEvents(nodes).handle)
-        self._platforms = PlatformCheck(self._docker, nodes, emit)
+        self._platforms = PlatformCheck(core.docker, nodes, emit)
         self._held = NodeInventory(nodes)
         self._bus.subscribe(self._react)
         self._loopback: LoopbackCheck | None = None
         if docker.trigger_lookup is not None:
-            self._loopback = LoopbackCheck(docker.trigger_lookup, names.primary, emit, background)
+            self._loopback = LoopbackCheck(
+                docker.trigger_lookup, settings.names.primary, emit, core.background
+            )
             self._bus.is_hidden = self._loopback.recognises
         if settings.watch:
-            builds = BuildWatcher(
-                self._docker, self.pushes, self.journal, names, settings.skip, emit, background
-            )
-            self._events.subscribe(builds.handle)
+            self._events.subscribe(BuildWatcher(core).handle)
         if settings.refresh:
-            starts = NodeStartWatcher(nodes, self._backend, self._refresher)
+            starts = NodeStartWatcher(nodes, core.backend, self._refresher)
             self._events.subscribe(starts.handle)
         self._repair: NetworkRepair | None = None
         if docker.network_repair is not None:
-            self._repair = docker.network_repair(settings, emit, background)
+            self._repair = docker.network_repair(settings, emit, core.background)
             self._events.subscribe(self._repair.handle)
         if settings.attach_all and docker.auto_attach is not None:
-            self._events.subscribe(docker.auto_attach(settings, emit, background).handle)
+            self._events.subscribe(docker.auto_attach(settings, emit, core.background).handle)
 
     def _react(self, event: Event) -> None:
         """Connect the parts: a changed tag goes to the nodes, a push is checked for its platform."""
         match event:
             case PushFinished(image, _, digest) | ManualPushSeen(image, _, digest):
-                if self.settings.refresh:
+                if self.core.settings.refresh:
                     self._refresher.changed(image, digest)
             case PushStarted(image):
                 self._platforms.check(image)
             case NodeRefreshed():
                 self._held.invalidate()
 
-    def _build_server(self, docker: Docker) -> None:
+    def _build_server(self, nonce: str) -> None:
         """HTTP, and the proxy's own endpoints."""
-        settings, names = self.settings, self.settings.names
-        core = (self._docker, self._backend, self.pushes)
-        pulls = PullHandler(*core, self.journal, patience=settings.patience)
-        uploads = Uploads(*core, self._bus.emit)
-        inventory = Inventory(
-            self._docker, self._backend, self.pushes, self.journal, self._held, names
+        core = self.core
+        pulls = PullHandler(
+            core.docker, core.backend, core.pushes, core.journal, core.settings.patience
         )
-        status = Status(
-            self._docker,
-            self._backend,
-            inventory,
-            self._held,
-            self._stream,
-            self._history,
-            settings,
-            self.journal,
-            self._background,
-            self._loopback,
-        )
-        actions = Actions(
-            inventory,
-            self.pushes,
-            self._refresher,
-            self._platforms,
-            self._history,
-            names,
-        )
-        pages = self._pages(status, actions)
-        self.server = Server(
-            settings, self._backend, pulls, uploads, self._bus.emit, pages, nonce=docker.nonce
-        )
-        self._add_gauges()
-
-    def _pages(self, status: Status, actions: Actions) -> dict[tuple[str, str], Endpoint]:
-        return {
+        uploads = Uploads(core.docker, core.backend, core.pushes, core.emit)
+        inventory = Inventory(core, self._held)
+        status = Status(core, inventory, self._stream, self._history, self._loopback)
+        actions = Actions(core, inventory, self._refresher, self._platforms, self._history)
+        pages: dict[tuple[str, str], Endpoint] = {
             ("GET", "/"): page.root,
             ("GET", api_paths.PREFIX): page.redirect,
             ("GET", api_paths.PAGE): page.page,
@@ -284,25 +255,23 @@ class Proxy:
             ("POST", api_paths.PUSH): actions.push,
             ("POST", api_paths.REFRESH): actions.refresh,
         }
-
-    def _add_gauges(self) -> None:
+        self.server = Server(
+            core.settings, core.backend, pulls, uploads, core.emit, pages, nonce=nonce
+        )
         gauge = self._metrics.gauge
         gauge("pushes_running", "Pushes in progress.", lambda: len(self._stream.running))
-        gauge("docker_up", "Docker responds.", lambda: self._docker.is_answering)
-        gauge(
-            "docker_events_connected",
-            "Docker's event stream is connected.",
-            lambda: self._events.is_connected,
-        )
+        gauge("docker_up", "Docker responds.", lambda: core.docker.is_answering)
+        about = "Docker's event stream is connected."
+        gauge("docker_events_connected", about, lambda: self._events.is_connected)
         gauge("tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
         gauge("listeners", "Clients of the event stream.", lambda: self._stream.listeners)
 
     async def start(self) -> None:
         """Listen, and begin the background work. Raises ListenFailed."""
-        self.exits.push_async_callback(self._background.stop)
+        self.exits.push_async_callback(self.core.background.stop)
         self.exits.push_async_callback(self.stop, 0)
-        run = self._background.permanently
-        run("journal", partial(save_regularly, self.journal, self._history))
+        run = self.core.background.permanently
+        run("journal", partial(save_regularly, self.core.journal, self._history))
         await self.server.start()
         run("docker-events", self._events.run)
         if self._repair is not None:
@@ -313,7 +282,7 @@ class Proxy:
     async def stop(self, push_seconds: float = SHUTDOWN_SECONDS) -> list[Image]:
         """Finish the pushes and responses in progress, within SHUTDOWN_SECONDS. Return the unfinished pushes."""
         began = time.monotonic()
-        unfinished = await self.pushes.drain(push_seconds)
+        unfinished = await self.core.pushes.drain(push_seconds)
         self._stream.close()
         await self.server.stop(max(0.5, SHUTDOWN_SECONDS - (time.monotonic() - began)))
         return unfinished

@@ -6,6 +6,8 @@ What blocks runs in threads. asyncio's default executor is not used: it also res
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,7 +33,8 @@ class Background:
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: defaultdict[str, set[asyncio.Task[Any]]] = defaultdict(set)
+        """By name."""
         self._threads = ThreadPoolExecutor(THREADS, "background")
         self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._reported: set[str] = set()
@@ -42,7 +45,7 @@ class Background:
     def once(self, name: str, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Run `work` as a task. An error is reported as a notice; the task keeps it as well."""
         task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[name].add(task)
         task.add_done_callback(self._ended)
         return task
 
@@ -52,10 +55,13 @@ class Background:
 
     def replace(self, name: str, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Run `work` as a task, in place of the earlier tasks of this name, which are cancelled."""
-        for task in self._tasks:
-            if task.get_name() == name:
-                task.cancel()
+        self.cancel(name)
         return self.once(name, work)
+
+    def cancel(self, name: str) -> None:
+        """Cancel the tasks of this name."""
+        for task in self._tasks.get(name, ()):
+            task.cancel()
 
     async def in_thread(self, name: str, function: Callable[..., _T], *args: Any) -> _T:  # noqa: ANN401  # the function's own arguments
         """Call a function that blocks, in a thread; at most two at once for each name.
@@ -81,7 +87,7 @@ class Background:
     async def stop(self) -> None:
         """Cancel all tasks and wait for them. Threads that hang are not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        tasks = list(self._tasks)
+        tasks = list(itertools.chain(*self._tasks.values()))
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -108,9 +114,12 @@ class Background:
             pause = min(pause * 2, MAX_RESTART_SECONDS)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        name = task.get_name()
+        self._tasks[name].discard(task)
+        if not self._tasks[name]:
+            del self._tasks[name]
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._report(task.get_name(), error)
+            self._report(name, error)
 
     def _report(self, name: str, error: BaseException, consequence: str = "") -> None:
         self._emit(Notice(f"internal error in {name} ({_cause(error)}){consequence}"))

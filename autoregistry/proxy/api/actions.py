@@ -25,7 +25,7 @@ from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.api.status import NO_STORE
 from autoregistry.proxy.pull.comparison import Comparison
-from autoregistry.proxy.pull.pushes import Pushes
+from autoregistry.proxy.pull.core import Core
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
 from autoregistry.proxy.watch.platform_check import PlatformCheck
 
@@ -38,12 +38,11 @@ MAX_WAIT_SECONDS = 30.0
 class Actions:
     """Serves the POST requests."""
 
+    core: Core
     inventory: Inventory
-    pushes: Pushes
     refresher: NodeRefresher
     platforms: PlatformCheck
     history: History
-    names: RegistryNames
 
     async def push(self, request: web.Request) -> web.Response:
         """Serve `{"images": [patterns], "wait": seconds}`: start or join the pushes, and return their states.
@@ -62,7 +61,7 @@ class Actions:
         # Docker takes seconds to list hundreds of images, and an exact name does not need the list.
         has_pattern = any(map(is_pattern, patterns))
         existing = sorted(await self.inventory.docker_images()) if has_pattern else []
-        matches = {p: matching_images(p, existing, self.names) for p in patterns}
+        matches = {p: matching_images(p, existing, self.core.settings.names) for p in patterns}
         named = {i for p, images in matches.items() if not is_pattern(p) for i in images}
         if body.get("keep_manual") is True:  # a button, not a name that the user has typed
             named.clear()
@@ -85,10 +84,10 @@ class Actions:
             return {"image": str(image), "state": state, "cause": cause, "remark": remark}
 
         try:
-            facts = await self.pushes.compare(image, is_asked=is_named)
+            facts = await self.core.pushes.compare(image, is_asked=is_named)
             if is_named and facts.verdict is Verdict.PUSHED_MANUALLY:
-                self.pushes.journal.set_reported(image, time.time())
-                facts = await self.pushes.compare(image)
+                self.core.journal.set_reported(image, time.time())
+                facts = await self.core.pushes.compare(image)
         except BackendUnreachable as exc:
             return result(PushState.FAILED, exc.message)
         if isinstance(facts.local, Unreachable):
@@ -102,7 +101,7 @@ class Actions:
             return result(PushState.KEPT, facts.verdict.value)
         if not facts.verdict.must_push:
             return result(PushState.IN_STEP)
-        flight = self.pushes.flight(image, facts.local.identity, facts.verdict)
+        flight = self.core.pushes.flight(image, facts.local.identity, facts.verdict)
         if seconds:
             await asyncio.wait({flight}, timeout=seconds)
         if not flight.done():
@@ -118,11 +117,11 @@ class Actions:
         """
         body = await _json_body(request)
         name, cluster = body.get("image"), body.get("cluster", "")
-        image = self.names.parse_user_input(name) if isinstance(name, str) else None
+        image = self.core.settings.names.parse_user_input(name) if isinstance(name, str) else None
         if image is None or not isinstance(cluster, str):
             return _error(400, 'image must be a name: {"image": "shop/api:dev"}')
         try:
-            digest = _expected_digest(await self.pushes.compare(image))
+            digest = _expected_digest(await self.core.pushes.compare(image))
         except BackendUnreachable as exc:
             return _error(502, exc.message)
         if digest is None:

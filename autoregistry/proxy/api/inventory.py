@@ -14,13 +14,11 @@ from urllib.parse import quote
 from autoregistry.decision import RegistryImage, Unreachable, Unreadable, Verdict
 from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import STATE_OF_VERDICT, ImageState
-from autoregistry.names import Image, RegistryNames, parse_image
+from autoregistry.names import Image, parse_image
 from autoregistry.proxy.api.node_inventory import NodeCopy, NodeInventory
-from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.pull.comparison import Comparison
-from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD, Journal
-from autoregistry.proxy.pull.pushes import Pushes
+from autoregistry.proxy.pull.core import Core
+from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD
 from autoregistry.settings import is_check
 
 MAX_CONCURRENT_READS = 8
@@ -48,12 +46,8 @@ class ImageRow:
 class Inventory:
     """Reads the three stores."""
 
-    docker: AsyncDocker
-    backend: Backend
-    pushes: Pushes
-    journal: Journal
+    core: Core
     nodes: NodeInventory
-    names: RegistryNames
     _reading: asyncio.Task[list[ImageRow]] | None = None
 
     async def rows(self) -> list[ImageRow]:
@@ -74,7 +68,7 @@ class Inventory:
 
     async def docker_images(self) -> dict[Image, int]:
         """Return the sizes of Docker's images under our names; empty if Docker does not answer."""
-        images = await self.docker.list_images()
+        images = await self.core.docker.list_images()
         return {} if isinstance(images, Unreachable) else images
 
     async def _rows(self, images: list[Image], sizes: dict[Image, int]) -> list[ImageRow]:
@@ -82,9 +76,9 @@ class Inventory:
         slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
         async def one(image: Image) -> ImageRow:
-            dates, size = self.journal.dates(image), sizes.get(image, 0)
+            dates, size = self.core.journal.dates(image), sizes.get(image, 0)
             async with slots:
-                facts = await self.pushes.compare(image, is_asked=False)
+                facts = await self.core.pushes.compare(image, is_asked=False)
             docker, digest = facts.docker_identity, facts.registry_digest
             copies = self.nodes.copies(image, digest)
             state, because = state_of(facts, copies)
@@ -106,13 +100,13 @@ class Inventory:
         return set().union(*await asyncio.gather(*(tags(str(name)) for name in names)))
 
     async def _list(self, target: str) -> dict[str, list[str]]:
-        async with await self.backend.ask(target) as response:
+        async with await self.core.backend.ask(target) as response:
             if response.status != 200:
                 return {}
             try:
                 listed: dict[str, list[str]] = json.loads(await response.buffer())
             except ValueError as exc:
-                raise BackendUnreachable(f"{self.backend.url} is not a registry") from exc
+                raise BackendUnreachable(f"{self.core.backend.url} is not a registry") from exc
             return listed
 
 

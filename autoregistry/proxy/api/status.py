@@ -17,13 +17,9 @@ from autoregistry.names import parse_image
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
-from autoregistry.proxy.api.node_inventory import NodeInventory
-from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.background import Background
-from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import Journal
+from autoregistry.proxy.pull.core import Core
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
-from autoregistry.settings import Settings, is_check
+from autoregistry.settings import is_check
 
 HEALTH_SECONDS = 2.0
 STATUS_PULLS = 200
@@ -37,15 +33,10 @@ NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 class Status:
     """Serves `/_autoregistry/health` and `/_autoregistry/status`."""
 
-    docker: AsyncDocker
-    backend: Backend
+    core: Core
     inventory: Inventory
-    nodes: NodeInventory
     stream: EventStream
     history: History
-    settings: Settings
-    journal: Journal
-    background: Background
     loopback: LoopbackCheck | None
     _daemon: str = ""
     """Docker's own ID: commands compare it with that of their Docker."""
@@ -55,9 +46,9 @@ class Status:
         return web.json_response(await self._health(), headers=NO_STORE)
 
     async def _health(self) -> dict[str, Any]:
-        docker = await self.docker.call(lambda images: images.ping())
+        docker = await self.core.docker.call(lambda images: images.ping())
         if not self._daemon and docker is True:
-            daemon = await self.docker.call(lambda images: images.daemon_identity())
+            daemon = await self.core.docker.call(lambda images: images.daemon_identity())
             self._daemon = "" if isinstance(daemon, Unreachable) else daemon
         broken = self.loopback.broken if self.loopback else None
         return {
@@ -67,13 +58,13 @@ class Status:
             "backend": await self._backend_health(),
             "loop": broken.message if broken else "ok",
             "disk": _disk_health(self._free_bytes()),
-            "journal": self.journal.failure or "ok",
-            "background": self.background.failing,
+            "journal": self.core.journal.failure or "ok",
+            "background": self.core.background.failing,
         }
 
     async def _backend_health(self) -> str:
         try:
-            async with await self.backend.ask("/v2/", silence=HEALTH_SECONDS):
+            async with await self.core.backend.ask("/v2/", silence=HEALTH_SECONDS):
                 return "ok"
         except BackendUnreachable as exc:
             return exc.message
@@ -81,13 +72,13 @@ class Status:
     def _free_bytes(self) -> int | None:
         """Return the free space where the journal is: usually the disk of Docker's and the registry's volumes."""
         try:
-            return shutil.disk_usage(self.settings.state.expanduser()).free
+            return shutil.disk_usage(self.core.settings.state.expanduser()).free
         except OSError:
             return None
 
     async def status(self, request: web.Request) -> web.Response:
         """Return everything that the page and `images` show, or with `?image=shop/api:dev` one row."""
-        names = self.settings.names
+        names = self.core.settings.names
         payload: dict[str, Any] = {"name": names.primary, "names": list(names.all)}
         payload |= {"at": time.time(), "last_event_id": str(self.history.last)}
         only = parse_image(request.query.get("image", ""))
@@ -100,11 +91,11 @@ class Status:
                 payload["next"] = {"sentence": sentence, "command": command}
         except BackendUnreachable:
             payload |= {"images": [], "is_compared": False}
-            await self.nodes.update()
+            await self.inventory.nodes.update()
         if only is None:
             payload |= self._recent()
             payload["health"] = await self._health()
-            payload["nodes"] = self.nodes.states()
+            payload["nodes"] = self.inventory.nodes.states()
             payload["free_bytes"] = self._free_bytes()
         return web.json_response(payload, headers=NO_STORE)
 

@@ -259,7 +259,7 @@ async def test_health_reports_a_journal_that_cannot_be_written(lab: Lab) -> None
         await lab.pull()
         locked = await journal()
         other.rollback()
-    await until(lambda: not lab.proxy.journal.failure)
+    await until(lambda: not lab.proxy.core.journal.failure)
 
     assert (before, locked, await journal()) == ("ok", "database is locked", "ok")
 
@@ -271,7 +271,7 @@ async def test_health_reports_background_work_that_fails(lab: Lab) -> None:
         raise KeyError("Actor")
 
     before = (await lab.client.get("/_autoregistry/health")).json()["background"]
-    lab.proxy._background.permanently("docker-events", fail)
+    lab.proxy.core.background.permanently("docker-events", fail)
     await asyncio.sleep(0.1)
     after = (await lab.client.get("/_autoregistry/health")).json()["background"]
 

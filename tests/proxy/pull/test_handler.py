@@ -141,7 +141,7 @@ async def test_client_gets_a_build_that_is_not_older_than_its_request_however_of
     response = await lab.pull()
 
     assert (response.status_code, response.headers["Autoregistry"]) == (200, "pushed")
-    assert lab.proxy.journal.record(Image("app", "dev")).stale_because == NEWER_BUILD
+    assert lab.proxy.core.journal.record(Image("app", "dev")).stale_because == NEWER_BUILD
 
 
 async def test_push_that_a_build_makes_fail_is_repeated_and_no_client_gets_an_error(
@@ -787,4 +787,4 @@ async def test_names_without_an_image_are_not_recorded(lab: Lab) -> None:
         await lab.pull(f"missing{number}:dev")
         await lab.client.post("/_autoregistry/push", json={"images": [f"missing{number}:dev"]})
 
-    assert lab.proxy.journal.images == [Image("app", "dev")]
+    assert lab.proxy.core.journal.images == [Image("app", "dev")]

@@ -235,7 +235,7 @@ async def test_state_of_a_tag_is_dropped_when_nothing_uses_it(
     lab.docker.push_error = "disk full"
     await lab.pull()
 
-    await until(lambda: not lab.proxy.pushes._tags)
+    await until(lambda: not lab.proxy.core.pushes._tags)
 
 
 async def test_upload_error_belongs_to_one_push_of_a_repository(lab: Lab) -> None:
@@ -246,7 +246,7 @@ async def test_upload_error_belongs_to_one_push_of_a_repository(lab: Lab) -> Non
     await until(lambda: len(lab.docker.pushed) == 1)
     pulls.append(asyncio.create_task(lab.pull("app:two")))
     await until(lambda: len(lab.docker.pushed) == 2)
-    lab.proxy.pushes.upload_failed("1", "no space left on device")
+    lab.proxy.core.pushes.upload_failed("1", "no space left on device")
     lab.docker.push_errors = {f"{NAME}/app:one": "received unexpected HTTP status: 500"}
     lab.docker.may_push.set()
     one, two = await asyncio.gather(*pulls)

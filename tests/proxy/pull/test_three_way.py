@@ -62,7 +62,7 @@ async def test_old_image_is_never_served_after_docker_has_reported_a_newer_one(
         else:
             lab.docker.error = DockerUnreachable("killed for want of memory")
         lab.docker.build(APP, "v2", report=True)
-        await until(lambda: lab.proxy.journal.record(IMAGE).reported_at)
+        await until(lambda: lab.proxy.core.journal.record(IMAGE).reported_at)
 
         answers = [await lab.pull()]
         while answers[-1].status_code == 408 and len(answers) < 10:
@@ -79,7 +79,7 @@ async def test_report_survives_a_restart_of_the_proxy(idle_lab: Lab) -> None:
     async with lab.serving():
         lab.docker.build(APP, "v1", report=True)
         await _finished(lab)
-        lab.proxy.journal.set_reported(IMAGE, time.time())
+        lab.proxy.core.journal.set_reported(IMAGE, time.time())
         lab.docker.error = DockerUnreachable("killed")
 
     async with lab.serving():
@@ -94,7 +94,7 @@ async def test_docker_that_answers_again_is_pushed_within_the_same_pull(watching
     await _finished(lab)
     lab.docker.error = DockerUnreachable("busy")
     built = lab.docker.build(APP, "v2", report=True)
-    await until(lambda: lab.proxy.journal.record(IMAGE).reported_at)
+    await until(lambda: lab.proxy.core.journal.record(IMAGE).reported_at)
     pull = asyncio.create_task(lab.pull())
     await asyncio.sleep(0.3)
     lab.docker.error = None
@@ -125,12 +125,12 @@ async def test_load_by_id_while_docker_is_busy_is_delivered_later(watching_lab: 
     lab.docker.error = DockerUnreachable("busy")
     image = lab.docker.build(APP, "v2")
     lab.docker.events.put(ImageEvent(image.config, image.config, time.time_ns()))
-    await until(lambda: lab.proxy.journal.reported_ids)
+    await until(lambda: lab.proxy.core.journal.reported_ids)
     lab.docker.error = None
 
     await _finished(lab)
 
-    assert lab.proxy.journal.reported_ids == {}
+    assert lab.proxy.core.journal.reported_ids == {}
 
 
 # --- the three-way comparison (findings 2, 3, 6, 7 and 8) -----------------------------------------------------
@@ -244,7 +244,7 @@ async def test_manual_push_is_not_forgotten_because_a_write_failed_once(
         else:
             shutil.rmtree(lab.settings.state)
             await _push_manually(lab, by_hand)
-        await until(lambda: not lab.proxy.journal.failure)
+        await until(lambda: not lab.proxy.core.journal.failure)
 
     async with lab.serving():
         answer = await lab.pull()
