@@ -95,9 +95,9 @@ class Client:
         """Return the JSON of a GET. Raises ProxyRefused, ProxyUnreachable."""
         return self._json("GET", path)
 
-    def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401  # as above
+    def post(self, path: str, body: object) -> Any:  # noqa: ANN401  # as above
         """Send JSON by POST and return the response's. Raises ProxyRefused, ProxyUnreachable."""
-        return self._json("POST", path, body)
+        return self._json("POST", path, json.dumps(body))
 
     def events(self, path: str = api_paths.EVENTS) -> Iterator[dict[str, Any]]:
         """Yield the payload of each server-sent event, until the proxy stops. Raises ProxyUnreachable."""
@@ -105,8 +105,7 @@ class Client:
             if line.startswith("data:"):
                 yield json.loads(line.removeprefix("data:"))
 
-    def _json(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401  # as above
-        content = "" if body is None else json.dumps(body)
+    def _json(self, method: str, path: str, content: str = "") -> Any:  # noqa: ANN401  # as above
         status, *lines = [*self._lines(method, path, content, _RESPONSE_SECONDS)] or ["no response"]
         try:
             payload = json.loads("\n".join(lines))

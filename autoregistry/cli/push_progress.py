@@ -103,17 +103,14 @@ class EventDisplay:
                     self._bar(f"{image} {node}", node, f"pulls {what}")
                 case events.NodeRefreshed(_, node, image):
                     self._end(f"{image} {node}")
-                case _:
-                    pass
             text = event_line(event)
             if with_lines and text is not None and not self._is_repeated(event):
                 show_line(stderr, text)
 
     def proxy_lost(self) -> None:
         """Remove all bars, because the proxy does not answer."""
-        for task in self._tasks.values():
-            self._progress.remove_task(task)
-        self._tasks.clear()
+        for key in [*self._tasks]:
+            self._end(key)
         stderr.print("the proxy does not answer; waiting for it to return", style="yellow")
 
     def _is_repeated(self, event: events.Event) -> bool:

@@ -61,6 +61,11 @@ def images() -> Iterable[str]:
     return (str(image) for reference in references if (image := names.parse(reference)))
 
 
+images_argument = click.argument(
+    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=images
+)
+
+
 @_completes
 def clusters() -> Iterable[str]:
     """Return the names of k3d clusters."""

@@ -23,9 +23,7 @@ _IN_STEP = "the registry has Docker's image"
 
 
 @click.command()
-@click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
-)
+@completion.images_argument
 def push(images: tuple[str, ...]) -> None:
     """Push images now, and wait until they are pushed. Patterns are allowed.
 

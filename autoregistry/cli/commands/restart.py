@@ -20,9 +20,6 @@ from autoregistry.errors import ClusterRefused, ProxyRefused, SettingInvalid
 from autoregistry.image_state import RefreshState
 from autoregistry.names import Image, RegistryNames
 
-images_argument = click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completion.images
-)
 cluster_option = click.option(
     "--cluster",
     metavar="NAME",
@@ -32,7 +29,7 @@ cluster_option = click.option(
 
 
 @click.command()
-@images_argument
+@completion.images_argument
 @cluster_option
 def refresh(images: tuple[str, ...], cluster: str | None) -> None:
     """Make the nodes pull an image if their copy is outdated. Running pods are not touched.
@@ -43,17 +40,14 @@ def refresh(images: tuple[str, ...], cluster: str | None) -> None:
     Example:
       autoregistry refresh shop/api:dev
     """
-    environment = Environment.current()
-    names = _registry_names(environment)
-    parsed = _parse(images, names)
-    _attached_nodes(environment, names, cluster)
+    _, parsed, _ = _prepare(Environment.current(), images, cluster)
     client = proxy_client()
     if failed := [str(image) for image in parsed if not _refresh(client, image, cluster)]:
         raise ClusterRefused(f"not every node has {', '.join(failed)}", "autoregistry doctor")
 
 
 @click.command()
-@images_argument
+@completion.images_argument
 @cluster_option
 @click.option("--namespace", default="", metavar="NAME", help="Only this namespace. [default: all]")
 @click.option("--dry-run", is_flag=True, help="Print what would be restarted, and change nothing.")
@@ -69,9 +63,7 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
       autoregistry restart shop/api:dev --namespace shop --dry-run
     """
     environment = Environment.current()
-    names = _registry_names(environment)
-    parsed = _parse(images, names)
-    nodes = _attached_nodes(environment, names, cluster)
+    names, parsed, nodes = _prepare(environment, images, cluster)
     client = proxy_client()
     for image in parsed:
         digest = _expected_digest(client, image) if dry_run else ""
@@ -89,31 +81,25 @@ def restart(images: tuple[str, ...], cluster: str | None, namespace: str, dry_ru
             stderr.print(f"{image}  nothing runs an old copy of it")
 
 
-def _registry_names(environment: Environment) -> RegistryNames:
-    """Return the names of the `serve` in AUTOREGISTRY_NAME, or of the stack."""
-    return RegistryNames.local((serve_options() or environment.options()).port)
+def _prepare(
+    environment: Environment, texts: Iterable[str], cluster: str | None
+) -> tuple[RegistryNames, list[Image], list[Node]]:
+    """Return the names of the `serve` in AUTOREGISTRY_NAME or of the stack, the images, and the attached nodes.
 
-
-def _parse(texts: Iterable[str], names: RegistryNames) -> list[Image]:
-    images = []
+    Only the nodes of this cluster if one is given. Raises SettingInvalid, and ClusterRefused if there are none.
+    """
+    serve, images = serve_options(), []
+    names = RegistryNames.local((serve or environment.options()).port)
     for text in texts:
         if (image := names.parse_user_input(text)) is None:
             message = f"{text} is not an image of {names.primary}"
             raise SettingInvalid(message, "autoregistry images")
         images.append(image)
-    return images
-
-
-def _attached_nodes(
-    environment: Environment, names: RegistryNames, cluster: str | None
-) -> list[Node]:
-    """Return the attached nodes, of this cluster only if one is given. Raises ClusterRefused if there are none."""
     if cluster is not None:
         environment.nodes.of(cluster)
     nodes = environment.nodes.attached(names.primary)
     if matching := [node for node in nodes if cluster in (None, node.cluster)]:
-        return matching
-    serve = serve_options()
+        return names, images, matching
     route = f" --via host --port {serve.port}" if serve else ""
     raise ClusterRefused(
         f"{cluster} is not attached" if cluster else "no k3d cluster is attached",
@@ -171,8 +157,7 @@ def _restart(
             stderr.print(f"{cluster}  {workload}: at its next run")
         elif workload.kind == "Pod":
             delete = f"kubectl delete pod --namespace {workload.namespace} {workload.name}"
-            remark = f"has no owner: {delete}, and create it again"
-            stderr.print(f"{cluster}  {workload} {remark}")
+            stderr.print(f"{cluster}  {workload} has no owner: {delete}, and create it again")
         else:
             remark = "cannot be restarted by kubectl: delete its pods, and it creates new ones"
             stderr.print(f"{cluster}  {workload} {remark}")
