@@ -8,8 +8,7 @@ from pathlib import Path
 
 from autoregistry import __version__
 from autoregistry.engine.daemon import Daemon
-from autoregistry.engine.images import Images
-from autoregistry.engine.platforms import platform_mismatch
+from autoregistry.engine.images import Images, platform_mismatch
 from autoregistry.errors import AutoregistryError
 from autoregistry.names import Image, RegistryNames
 

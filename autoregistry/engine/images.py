@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
 from autoregistry.decision import LocalImage
 from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon
-from autoregistry.engine.platforms import image_platforms
 from autoregistry.engine.progress import OnProgress, Progress
 from autoregistry.engine.streams import json_lines, stream_error, tar_of
 from autoregistry.errors import DockerRefused, PushRefused
@@ -67,7 +66,7 @@ class Images:
     def platforms(self, reference: str) -> list[str]:
         """Return its platforms, `linux/amd64`; of an index, all that Docker has. Empty without such an image."""
         params = self._with_manifests(INSPECT_MANIFESTS_SINCE)
-        return self._daemon.get(f"/images/{reference}/json", image_platforms, params=params) or []
+        return self._daemon.get(f"/images/{reference}/json", _platforms, params=params) or []
 
     def digests(self, repositories: Iterable[str]) -> dict[str, set[str]]:
         """Return every reference of repositories (`localhost:5000/shop/api`), and the manifest digests of its image.
@@ -181,6 +180,25 @@ def parse_local_image(facts: dict[str, Any]) -> LocalImage:
         is_complete=all(m.get("Available") for m in manifests),
         tagged_at=_seconds((facts.get("Metadata") or {}).get("LastTagTime") or ""),
     )
+
+
+def _platforms(facts: dict[str, Any]) -> list[str]:
+    """Return the `os/architecture` of an image, or those of an index that Docker has."""
+    manifests = facts.get("Manifests") or []
+    available = (m for m in manifests if m.get("Kind") == "image" and m.get("Available"))
+    platforms = (m["ImageData"]["Platform"] for m in available)
+    names = {f"{p['os']}/{p['architecture']}" for p in platforms}
+    own = (str(facts.get(key) or "unknown") for key in ("Os", "Architecture"))
+    return sorted(names) or ["/".join(own)]
+
+
+def platform_mismatch(platforms: Sequence[str], architecture: str) -> str:
+    """Return why nodes of this architecture need emulation for these platforms; empty if they do not."""
+    architectures = {platform.partition("/")[2] for platform in platforms}
+    if not architecture or not architectures or architecture in architectures:
+        return ""
+    built_for = " and ".join(platforms)
+    return f"is for {built_for}, and the nodes are {architecture}: docker build --platform linux/{architecture}"
 
 
 def _seconds(time: str) -> float:

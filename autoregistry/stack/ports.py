@@ -101,10 +101,8 @@ def process_name(listener: Listener, port: int, proc: Path = Path("/proc")) -> s
     """Return a name for the process that listens, such as `nginx (process 812)`."""
     for folder in proc.glob("[0-9]*"):
         with suppress(OSError):
-            if any(
-                str(entry.readlink()) == f"socket:[{listener.inode}]"
-                for entry in (folder / "fd").iterdir()
-            ):
+            files = (str(entry.readlink()) for entry in (folder / "fd").iterdir())
+            if f"socket:[{listener.inode}]" in files:
                 program = (folder / "comm").read_text().strip()
                 name = f"{program} (process {folder.name})"
                 return f"{name}, for a container" if program == "docker-proxy" else name

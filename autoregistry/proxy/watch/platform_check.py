@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoregistry.decision import Unreachable
-from autoregistry.engine.images import Images
-from autoregistry.engine.platforms import platform_mismatch
+from autoregistry.engine.images import Images, platform_mismatch
 from autoregistry.events import Emit, Notice
 from autoregistry.names import Image
 from autoregistry.proxy.pull.docker import AsyncDocker
