@@ -49,7 +49,7 @@ from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.handler import PullHandler
 from autoregistry.proxy.pull.journal import Journal
 from autoregistry.proxy.pull.pushes import Pushes
-from autoregistry.proxy.pull.state_folder import folder_for
+from autoregistry.proxy.pull.state_file import folder_for
 from autoregistry.proxy.pull.uploads import Uploads
 from autoregistry.proxy.watch.async_nodes import AsyncNodes
 from autoregistry.proxy.watch.auto_attach import AutoAttach

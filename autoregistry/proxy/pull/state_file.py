@@ -1,11 +1,16 @@
-"""The SQLite file of the proxy's state. It is opened again when it was damaged, deleted, or could not be written.
+"""The SQLite file of the proxy's state, in a folder with a lock that keeps other processes out of it.
 
 The owners of the data keep it in memory and write it with `write`. A write that fails is repeated by the owner; the
-proxy never waits for a lock and never stops because of the file.
+proxy never waits for a lock and never stops because of the file. The file is opened again when it was damaged,
+deleted, or could not be written.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
@@ -14,10 +19,56 @@ from pathlib import Path
 from typing import Any
 
 from autoregistry.errors import StateInUse
-from autoregistry.proxy.pull.state_folder import STATE_FILE, StateFolder
 
+LOCK_FILE = "lock"
+STATE_FILE = "journal.sqlite"
 # After a failure the file is left alone for so long, however much changes meanwhile.
 REOPEN_SECONDS = 0.5
+
+
+def folder_for(registry: str, state: Path) -> Path:
+    """Return the folder of the registry of this name, `HOST:PORT`, in the folder of `--state`."""
+    return state.expanduser() / re.sub(r"[^A-Za-z0-9.-]", "_", registry)
+
+
+class StateFolder:
+    """A folder that at most one process uses. The kernel drops the lock when the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = -1
+        """The descriptor of the lock file, or -1."""
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._owner = f"pid {os.getpid()} on {socket.gethostname()}, started {started}\n"
+
+    def hold(self) -> None:
+        """Create and lock the folder, unless both is done. Raises StateInUse, OSError."""
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._lock), (self.path / LOCK_FILE).stat()):
+                return
+        self.release()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._lock, 1000).decode(errors="replace").strip()
+            self.release()
+            raise StateInUse(
+                f"another autoregistry uses the state in {self.path}: {owner or 'an unknown process'}",
+                "autoregistry serve --state DIR",
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        with suppress(OSError):
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, self._owner.encode())
+
+    def release(self) -> None:
+        """Unlock the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 class StateFile:

@@ -21,7 +21,7 @@ from autoregistry.events import Event, PushProgress, PushStarted
 from autoregistry.proxy.api import event_stream, node_inventory
 from autoregistry.proxy.api.event_stream import EventStream
 from autoregistry.proxy.api.history import History
-from autoregistry.proxy.pull.state_folder import STATE_FILE, folder_for
+from autoregistry.proxy.pull.state_file import STATE_FILE, folder_for
 from autoregistry.settings import CHECK
 from tests.fakes.nodes import node
 from tests.helpers.proxy_lab import NAME, Lab

@@ -17,7 +17,7 @@ import pytest
 from autoregistry.decision import Base, TagRecord
 from autoregistry.names import Image
 from autoregistry.proxy.pull.journal import Journal
-from autoregistry.proxy.pull.state_folder import STATE_FILE
+from autoregistry.proxy.pull.state_file import STATE_FILE
 
 APP = Image("shop/api", "dev")
 OURS, THEIRS = "sha256:ours", "sha256:theirs"

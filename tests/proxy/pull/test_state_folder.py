@@ -16,7 +16,7 @@ import pytest
 from autoregistry.errors import StateInUse
 from autoregistry.names import Image
 from autoregistry.proxy.pull.journal import Journal
-from autoregistry.proxy.pull.state_folder import STATE_FILE, StateFolder, folder_for
+from autoregistry.proxy.pull.state_file import STATE_FILE, StateFolder, folder_for
 
 APP = Image("shop/api", "dev")
 OURS = "sha256:ours"
@@ -58,7 +58,7 @@ def test_folder_in_use_is_refused_with_the_other_process(folder: StateFolder) ->
 def test_lock_ends_with_its_process(folder: StateFolder) -> None:
     script = (
         "import os, pathlib, signal\n"
-        "from autoregistry.proxy.pull.state_folder import StateFolder\n"
+        "from autoregistry.proxy.pull.state_file import StateFolder\n"
         f"StateFolder(pathlib.Path({str(folder.path)!r})).hold()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -15,7 +15,7 @@ from autoregistry.engine.events import ImageEvent
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Notice, PushFailed, PushFinished
 from autoregistry.names import Image, RegistryNames
-from autoregistry.proxy.pull.state_folder import STATE_FILE
+from autoregistry.proxy.pull.state_file import STATE_FILE
 from tests.fakes.docker import MANIFEST_TYPE, FakeDocker, FakeImage, user_agent
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.helpers.proxy_lab import NAME, NODE_ACCEPT, Lab
