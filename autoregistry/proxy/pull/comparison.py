@@ -49,18 +49,12 @@ class Comparison:
 
 
 async def read_both(
-    image: Image,
-    docker: AsyncDocker,
-    backend: Backend,
-    registry: Awaitable[RegistryState] | None = None,
+    image: Image, docker: AsyncDocker, backend: Backend, registry: Awaitable[RegistryState]
 ) -> tuple[DockerState, RegistryState]:
     """Query Docker and the registry at the same time. Raises BackendUnreachable.
 
-    `registry` is given when a response of the registry is already on its way. Configs and children are read only when
-    the digests differ.
+    Configs and children are read only when the digests differ.
     """
-    if registry is None:
-        registry = backend.state(image.repository, image.tag)
     local, remote = await asyncio.gather(docker.inspect(image), registry)
     if not isinstance(local, LocalImage) or not isinstance(remote, RegistryImage):
         return local, remote

@@ -82,8 +82,6 @@ class TagState:
 
     flights: dict[str, asyncio.Task[PushResult]] = field(default_factory=dict)
     """By Docker's Id of the image."""
-    pushing: str = ""
-    """The id of the flight whose push is under way. Only this push may set the tag."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the flight that compares and pushes."""
     write: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -134,7 +132,8 @@ class Pushes:
         self.journal = journal
         self._emit = emit
         self._tags: WeakValueDictionary[Image, TagState] = WeakValueDictionary()
-        self._flying: dict[str, _Flight] = {}
+        self._pushing: dict[str, _Flight] = {}
+        """The flights whose pushes are under way, by id. Only their requests may set tags."""
         self._flight_ids = itertools.count(1)
         self._incomplete: set[str] = set()
         self._conflicts: set[Image] = set()
@@ -156,6 +155,7 @@ class Pushes:
         """
         while True:
             reported_at = self.journal.record(image).reported_at
+            registry = registry or self._backend.state(image.repository, image.tag)
             local, remote = await read_both(image, self._docker, self._backend, registry)
             registry = None
             # What Docker reported meanwhile may be newer than its answer.
@@ -246,11 +246,12 @@ class Pushes:
         """
         tag = self._tag(image)
         async with tag.write:
-            yield tag.pushing == flight_id != "" and not tag.is_overtaken
+            flight = self._pushing.get(flight_id)
+            yield flight is not None and flight.image == image and not tag.is_overtaken
 
     def upload_failed(self, flight_id: str, cause: str) -> None:
         """Note why the registry failed an upload of this flight's push."""
-        if (flight := self._flying.get(flight_id)) is not None:
+        if (flight := self._pushing.get(flight_id)) is not None:
             flight.upload_error = cause
 
     def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[PushResult]:
@@ -284,7 +285,6 @@ class Pushes:
     async def _fly(self, image: Image, tag: TagState, because: Verdict) -> PushResult:
         async with tag.turn:
             flight = _Flight(str(next(self._flight_ids)), image, tag, because)
-            self._flying[flight.id] = flight
             try:
                 self._confirm(flight, await self._push_until_equal(flight))
             except AutoregistryError as exc:
@@ -293,8 +293,6 @@ class Pushes:
             except Exception as exc:
                 cause = f"internal error: {type(exc).__name__}: {exc}"
                 return self._fail(flight, PushRefused(cause))
-            finally:
-                del self._flying[flight.id]
             return PushResult(flight.pushed_bytes, flight.seconds)
 
     def _fail(self, flight: _Flight, error: AutoregistryError) -> PushResult:
@@ -340,7 +338,7 @@ class Pushes:
         self._incomplete.discard(flight.image.repository)
         flight.upload_error = ""
         self._emit(PushStarted(flight.image, local.identity, flight.because.value))
-        flight.tag.pushing = flight.id
+        self._pushing[flight.id] = flight
         try:
             progress = await self._docker.push(flight.image, flight.id, self._reporter(flight))
         except PushRefused as exc:
@@ -348,7 +346,7 @@ class Pushes:
                 return
             raise
         finally:
-            flight.tag.pushing = ""
+            del self._pushing[flight.id]
         flight.pushes += 1
         flight.pushed_bytes += progress.done_bytes
         flight.pushed = (local.identity, progress.digest)
