@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
 
@@ -75,3 +77,26 @@ class BackendResponse:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def one_line(text: str) -> str:
+    """Return a text that fits into a status line: printable ASCII, one line, at most 300 characters."""
+    plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
+    return " ".join(plain.split())[:300]
+
+
+def error_cause(body: bytes) -> str | None:
+    """Return the cause in the registry's error response.
+
+    distribution puts a storage driver's error into `detail`, as a text or as an errno.
+    """
+    try:
+        first = json.loads(body)["errors"][0]
+        detail = first.get("detail")
+        if isinstance(detail, str):
+            return detail.rpartition(": ")[2]
+        if isinstance(detail, dict):
+            return os.strerror(int(detail["Enclosed"]["Err"])).lower()
+        return str(first["message"])
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return None

@@ -9,9 +9,9 @@ from aiohttp import HttpVersion11, web
 
 from autoregistry import api_paths
 from autoregistry.events import Answer
+from autoregistry.proxy.backend.response import one_line
 from autoregistry.proxy.compat import send_continue
 from autoregistry.proxy.http.responses import OwnResponse
-from autoregistry.proxy.pull.pushes import one_line
 from autoregistry.settings import Settings
 
 _PAGE_PATHS = ("/", api_paths.PREFIX, api_paths.PAGE)

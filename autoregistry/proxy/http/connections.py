@@ -16,9 +16,9 @@ from aiohttp import web
 
 from autoregistry.events import Answer
 from autoregistry.proxy.backend.pipe import READ_BYTES
+from autoregistry.proxy.backend.response import one_line
 from autoregistry.proxy.compat import EMPTY_PAYLOAD, LineTooLong, StreamReader
 from autoregistry.proxy.http.responses import OwnResponse, raw_error_response
-from autoregistry.proxy.pull.pushes import one_line
 from autoregistry.settings import Limits
 
 # How long a refused client has to read the response before the connection is cut.

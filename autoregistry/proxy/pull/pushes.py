@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -41,11 +39,11 @@ from autoregistry.errors import (
 from autoregistry.events import Emit, Notice, PushFailed, PushFinished, PushProgress, PushStarted
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
+from autoregistry.proxy.backend.response import one_line
 from autoregistry.proxy.pull.comparison import Comparison, read_both
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD, Journal
 
-MAX_CAUSE = 300
 # A flight follows the image through so many builds. Each of them is newer than the one that its clients asked for.
 MAX_PUSHES = 3
 # A build during a push can make it fail. So many failed pushes are repeated, each for another image of Docker's.
@@ -412,29 +410,6 @@ class Pushes:
             loop.call_soon_threadsafe(self._emit, event)
 
         return report
-
-
-def one_line(text: str) -> str:
-    """Return a text that fits into a status line: printable ASCII, one line, bounded."""
-    plain = "".join(c if c.isprintable() and c.isascii() else " " for c in text)
-    return " ".join(plain.split())[:MAX_CAUSE]
-
-
-def error_cause(body: bytes) -> str | None:
-    """Return the cause in the registry's error response.
-
-    distribution puts a storage driver's error into `detail`, as a text or as an errno.
-    """
-    try:
-        first = json.loads(body)["errors"][0]
-        detail = first.get("detail")
-        if isinstance(detail, str):
-            return detail.rpartition(": ")[2]
-        if isinstance(detail, dict):
-            return os.strerror(int(detail["Enclosed"]["Err"])).lower()
-        return str(first["message"])
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        return None
 
 
 def _identity(local: DockerState) -> str | None:

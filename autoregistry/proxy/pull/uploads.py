@@ -10,10 +10,10 @@ import httpx
 from autoregistry.events import Answer, Emit, ManualPushSeen
 from autoregistry.names import Image
 from autoregistry.proxy.backend.client import Backend
-from autoregistry.proxy.backend.response import BackendResponse
+from autoregistry.proxy.backend.response import BackendResponse, error_cause
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.handler import Reply
-from autoregistry.proxy.pull.pushes import Pushes, error_cause
+from autoregistry.proxy.pull.pushes import Pushes
 
 
 @dataclass(frozen=True, slots=True)
