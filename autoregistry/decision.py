@@ -140,14 +140,16 @@ def decide(
         return Verdict.ONLY_IN_REGISTRY
     if registry is None:
         return Verdict.MISSING
+    base = record.base
+    has_changed = record.has_docker_news or base is None or local.identity != base.docker_identity
     if isinstance(registry, Unreadable):
-        return Verdict.UNREADABLE if _is_manual(local, record) else Verdict.MISSING
+        is_manual = not has_changed and base is not None and base.manual_at is not None
+        return Verdict.UNREADABLE if is_manual else Verdict.MISSING
     if has_same_content(local, registry):
         return Verdict.INCOMPLETE if record.is_incomplete else Verdict.UP_TO_DATE
-    base = record.base
     if record.has_docker_news:
         return Verdict.DIFFERS
-    if base is not None and local.identity == base.docker_identity:
+    if base is not None and not has_changed:
         is_same_registry_image = registry.digest == base.registry_digest
         # An index that Docker has in full since then: the child that the registry has no longer counts as the same.
         is_completed = is_same_registry_image and base.manual_at is None
@@ -155,14 +157,6 @@ def decide(
     if base is not None and registry.digest == base.registry_digest:
         return Verdict.DIFFERS
     return Verdict.REPLACES if is_asked else Verdict.UNDECIDED
-
-
-def _is_manual(local: LocalImage, record: TagRecord) -> bool:
-    """Return True if a manual push set the tag, and Docker has changed nothing since."""
-    base = record.base
-    if base is None or base.manual_at is None or record.has_docker_news:
-        return False
-    return base.docker_identity == local.identity
 
 
 def is_skipped_at_startup(

@@ -58,7 +58,7 @@ class Status:
             "backend": await self._backend_health(),
             "loop": broken.message if broken else "ok",
             "disk": _disk_health(self._free_bytes()),
-            "journal": self.core.journal.failure or "ok",
+            "journal": self.core.journal.file.failure or "ok",
             "background": self.core.background.failing,
         }
 

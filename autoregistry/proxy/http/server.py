@@ -138,21 +138,18 @@ class Server:
         outgoing = raw_request(request.method, request.raw_path, end_to_end(request.raw_headers))
         agent, accept = (outgoing.headers.get(name, "") for name in ("user-agent", "accept"))
         kind = classify(outgoing.method, target, agent, accept, nonce=self.nonce)
-        body: ClientBody | None = None
-        reading: AbstractAsyncContextManager[httpx.AsyncByteStream] = nullcontext(NO_BODY)
-        if request.body_exists:
-            is_manifest = isinstance(target, Manifest)
-            body = ClientBody(request.content, self._idle, is_whole=is_manifest)
-            is_own = self.nonce in agent
-            reading = (
-                self._manifests.whole(body, is_own=is_own) if is_manifest else nullcontext(body)
-            )
+        is_manifest = isinstance(target, Manifest)
+        body = ClientBody(request.content, self._idle, is_whole=is_manifest)
+        reading: AbstractAsyncContextManager[httpx.AsyncByteStream]
+        if request.body_exists and is_manifest:
+            reading = self._manifests.whole(body, is_own=self.nonce in agent)
+        else:
+            reading = nullcontext(body if request.body_exists else NO_BODY)
         try:
             async with reading as outgoing.stream:
                 return await self._respond_to(kind, request, target, outgoing)
         except BackendUnreachable as exc:
-            fault = body.fault if body is not None else None
-            raise fault or OwnResponse(Answer.BACKEND_UNREACHABLE, exc.message) from exc
+            raise body.fault or OwnResponse(Answer.BACKEND_UNREACHABLE, exc.message) from exc
 
     async def _respond_to(
         self, kind: Kind, request: web.Request, target: Target, outgoing: httpx.Request

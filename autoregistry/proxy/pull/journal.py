@@ -55,8 +55,8 @@ class _Row:
     pulled_at: float | None = None
 
     def columns(self) -> tuple[object, ...]:
-        base = astuple(self.record.base) if self.record.base else (None, None, None)
         record = self.record
+        base = astuple(record.base) if record.base else (None, None, None)
         return (*base, record.reported_at, record.stale_because, self.pushed_at, self.pulled_at)
 
 
@@ -79,11 +79,6 @@ class Journal:
     def close(self) -> None:
         self.save()
         self.file.close()
-
-    @property
-    def failure(self) -> str:
-        """The reason why the journal cannot be written now, or an empty string."""
-        return self.file.failure
 
     def record(self, image: Image) -> TagRecord:
         """Return what the journal knows about a tag."""

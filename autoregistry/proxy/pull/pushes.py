@@ -285,16 +285,15 @@ class Pushes:
             flight = _Flight(str(next(self._flight_ids)), image, tag, because)
             try:
                 self._confirm(flight, await self._push_until_equal(flight))
-            except AutoregistryError as exc:
-                return self._fail(flight, exc)
             # An error of a library must end the flight like any other error.
             except Exception as exc:
-                cause = f"internal error: {type(exc).__name__}: {exc}"
-                return self._fail(flight, PushRefused(cause))
+                return self._fail(flight, exc)
             return PushResult(flight.pushed_bytes, flight.seconds)
 
-    def _fail(self, flight: _Flight, error: AutoregistryError) -> PushResult:
+    def _fail(self, flight: _Flight, error: Exception) -> PushResult:
         """Record and report that a flight has failed."""
+        if not isinstance(error, AutoregistryError):
+            error = PushRefused(f"internal error: {type(error).__name__}: {error}")
         error.message = one_line(flight.upload_error or error.message)
         if not isinstance(error, BackendUnreachable) and not flight.tag.is_overtaken:
             self.journal.set_stale(flight.image, error.message)

@@ -259,7 +259,7 @@ async def test_health_reports_a_journal_that_cannot_be_written(lab: Lab) -> None
         await lab.pull()
         locked = await journal()
         other.rollback()
-    await until(lambda: not lab.proxy.core.journal.failure)
+    await until(lambda: not lab.proxy.core.journal.file.failure)
 
     assert (before, locked, await journal()) == ("ok", "database is locked", "ok")
 

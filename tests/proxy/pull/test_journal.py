@@ -58,7 +58,7 @@ def _until_written(
 ) -> None:
     """Let the journal try again, as the proxy does every second."""
     deadline = time.monotonic() + 10
-    while journal.failure:
+    while journal.file.failure:
         assert time.monotonic() < deadline
         time.sleep(0.05)
         if journal.file.write(change):
@@ -199,12 +199,12 @@ def test_what_could_not_be_written_is_written_as_soon_as_that_works(tmp_path: Pa
     notices: list[str] = []
     journal = Journal(tmp_path / "state" / "dir", notices.append)
     journal.set_stale(APP, "disk full")
-    failure = journal.failure
+    failure = journal.file.failure
     (tmp_path / "state").unlink()
     _until_written(journal)
 
     assert "Not a directory" in failure
-    assert journal.failure == ""
+    assert journal.file.failure == ""
     assert TagRecord(stale_because="disk full") == _reopened(tmp_path / "state" / "dir")
     assert len(notices) == 2
     journal.close()
@@ -222,11 +222,11 @@ def test_full_disk_loses_nothing(journal: Journal, notices: list[str], tmp_path:
     journal.file.write(limit)
     for number in range(2000):
         journal.set_stale(Image("a", f"t{number}"), "x" * 200)
-    failure = journal.failure
+    failure = journal.file.failure
     _until_written(journal, unlimit)
 
     assert "full" in failure
-    assert journal.failure == ""
+    assert journal.file.failure == ""
     assert len(notices) == 2
     assert _reopened(tmp_path).stale_because == "first"
     assert _reopened(tmp_path, Image("a", "t1999")).stale_because == "x" * 200
@@ -236,7 +236,7 @@ def test_lock_of_another_process_is_not_waited_for(journal: Journal, tmp_path: P
     other = sqlite3.connect(tmp_path / STATE_FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     journal.set_stale(APP, "disk full")
-    failure = journal.failure
+    failure = journal.file.failure
     other.execute("COMMIT")
     other.close()
     _until_written(journal)

@@ -85,7 +85,7 @@ def test_folder_that_another_process_created_again_is_left_to_it(tmp_path: Path)
     shutil.rmtree(tmp_path / "state")
     second = Journal(tmp_path / "state", print)
     first.set_stale(APP, "disk full")
-    failure = first.failure
+    failure = first.file.failure
     second.set_stale(APP, "of the second")
     first.close()
     second.close()
@@ -103,7 +103,7 @@ def test_folder_that_cannot_be_created_does_not_stop_the_registry(tmp_path: Path
     journal = Journal(tmp_path / "file" / "state", lambda _: None)
     journal.set_stale(APP, "disk full")
 
-    assert journal.failure
+    assert journal.file.failure
     assert journal.record(APP).stale_because == "disk full"
 
 

@@ -244,7 +244,7 @@ async def test_manual_push_is_not_forgotten_because_a_write_failed_once(
         else:
             shutil.rmtree(lab.settings.state)
             await _push_manually(lab, by_hand)
-        await until(lambda: not lab.proxy.core.journal.failure)
+        await until(lambda: not lab.proxy.core.journal.file.failure)
 
     async with lab.serving():
         answer = await lab.pull()
