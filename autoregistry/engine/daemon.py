@@ -31,6 +31,12 @@ _DEFAULT_HOST = "unix:///var/run/docker.sock"
 # Architectures whose name in the kernel differs from that in images.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 _CAUSES = ("permission denied", "no such file or directory", "connection refused", "timed out")
+_CONNECTION_ERRORS = (
+    docker.errors.DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+)
 _T = TypeVar("_T")
 
 
@@ -228,23 +234,17 @@ def translate_errors(host: str) -> Iterator[None]:
     """Turn the errors of docker-py, requests and urllib3, and those of parsing Docker's data, into ours."""
     try:
         yield
-    except AutoregistryError:
-        raise
-    except requests.JSONDecodeError as exc:
-        raise _unreadable(host, exc) from exc
-    except (
-        docker.errors.DockerException,
-        requests.RequestException,
-        urllib3.exceptions.HTTPError,
-        OSError,
-    ) as exc:
-        raise _unreachable(host, exc) from exc
-    except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise _unreadable(host, exc) from exc
+    except (*_CONNECTION_ERRORS, ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise _translated(host, exc) from exc
 
 
-def _unreachable(host: str, error: Exception) -> DockerUnreachable:
+def _translated(host: str, error: Exception) -> DockerUnreachable | DockerRefused:
     hint, text = "docker info", str(error)
+    is_unreadable = isinstance(error, requests.JSONDecodeError)
+    if is_unreadable or not isinstance(error, _CONNECTION_ERRORS):
+        cause = f"{type(error).__name__}: {text}"[:200]
+        sentence = f"cannot read the response of Docker at {host} ({cause})"
+        return DockerRefused(sentence, "docker version")
     if "Permission denied" in text:
         hint = "sudo usermod -aG docker $USER  (then log in again)"
     elif isinstance(error, docker.errors.ContextException):
@@ -253,13 +253,6 @@ def _unreachable(host: str, error: Exception) -> DockerUnreachable:
     short = text.splitlines()[0][:200] if text else "no reason given"
     cause = next((cause for cause in _CAUSES if cause in text.lower()), short)
     return DockerUnreachable(f"Docker does not answer at {host}: {cause}", hint)
-
-
-def _unreadable(host: str, error: Exception) -> DockerRefused:
-    cause = f"{type(error).__name__}: {error}"[:200]
-    return DockerRefused(
-        f"cannot read the response of Docker at {host} ({cause})", "docker version"
-    )
 
 
 def _error_message(response: requests.Response) -> str:
