@@ -2,8 +2,8 @@
 
 `k3d cluster create --subnet` fixes the addresses of servers only. When Docker starts, it starts every container at
 once, and may give an agent or load balancer the address of a server that starts later. That server then stays down
-with `Address already in use` (k3d-io/k3d#1637). Our own containers never cause this: they have fixed addresses at the
-end of the network's range, where Docker does not look for free ones.
+with `Address already in use` (k3d-io/k3d#1637, kind#2045). Our own containers never cause this: they have fixed
+addresses at the end of the network's range, where Docker does not look for free ones.
 """
 
 from __future__ import annotations

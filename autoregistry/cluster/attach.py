@@ -1,8 +1,4 @@
-"""Attaching running clusters to the registry, and detaching them, without a restart.
-
-On a cluster's network we take addresses from the end of the range, where Docker does not look for free ones: a node
-that comes back after a restart must find its own address free (k3d-io/k3d#1637, kind#2045).
-"""
+"""Attaching running clusters to the registry, and detaching them, without a restart."""
 
 from __future__ import annotations
 

@@ -45,9 +45,8 @@ def split_flags(flags: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the registries in the user's flags and k3d config, and the other flags for `k3d cluster create`.
 
     A flag overrides the config file (k3d cmd/cluster/clusterCreate.go), so our `--registry-config` would replace its
-    registries. Unless the user chooses a network, `--subnet` is added: k3d then gives each node a fixed address, and
-    we take ours from the other end of the range. Otherwise a node may lose its address to us when Docker restarts
-    (k3d-io/k3d#1637).
+    registries. Unless the user chooses a network, `--subnet` is added: k3d then gives each node a fixed address
+    (`addresses.py` explains why that matters).
     """
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--registry-config", action="append", default=[])

@@ -36,7 +36,6 @@ class Container:
     health: str
     """`healthy`, `unhealthy`, `starting`, or empty without a health check."""
     health_output: str
-    """The last output of the health check."""
     networks: Mapping[str, str]
     """The name of each network, and the address on it."""
     joined: frozenset[str]
