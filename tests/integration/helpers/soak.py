@@ -71,10 +71,10 @@ FAULTS = {
     "client killed": Fault(0.12),
     "docker killed": Fault(0.10, 4, 1),
     "docker stopped": Fault(0.07, 20, 6),
-    "disk full": Fault(0.04, 60, 4),
-    "journal locked": Fault(0.07, 5, 3),
+    "disk full": Fault(0.04, 60, 3),
+    "journal locked": Fault(0.07, 5, 2),
     "state deleted": Fault(0.06, 4, 2),
-    "clock set back": Fault(0.04, 4, 2),
+    "clock set back": Fault(0.04, 4, 1),
 }
 
 
