@@ -112,7 +112,9 @@ class Journal:
         Docker's image then replaces the registry's, unless a manual push was later.
         """
         record = self.record(image)
-        if not (record.base and record.base.manual_at and 0 < at <= record.base.manual_at):
+        manual_at = record.base.manual_at if record.base else None
+        # A time in the future was noted before the clock was set back: it tells nothing.
+        if not (manual_at and 0 < at <= manual_at <= time.time()):
             self._change(image, replace(record, reported_at=at))
 
     def set_stale(self, image: Image, because: str) -> None:

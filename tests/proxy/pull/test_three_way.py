@@ -119,6 +119,24 @@ async def test_event_that_is_older_than_a_manual_push_does_not_undo_it(watching_
     assert (await lab.pull()).headers["Autoregistry"] == "pushed-by-hand"
 
 
+async def test_image_that_docker_tags_again_after_the_clock_was_set_back_is_delivered(
+    watching_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manual push with a time in the future is not later than everything that Docker reports."""
+    lab = watching_lab
+    ours = lab.docker.build(APP, "v1", report=True)
+    await _finished(lab)
+    with monkeypatch.context() as clock:
+        now = time.time
+        clock.setattr(time, "time", lambda: now() + 3600)
+        await _push_manually(lab, FakeImage("theirs"))
+
+    lab.docker.build(APP, "v1", report=True)
+    await _finished(lab, 2)
+
+    assert _in_registry(lab) == ours.digest
+
+
 @pytest.mark.parametrize("store", ["classic"])
 async def test_load_by_id_while_docker_is_busy_is_delivered_later(watching_lab: Lab) -> None:
     lab = watching_lab
