@@ -169,12 +169,12 @@ class Soak:
             with suppress(subprocess.TimeoutExpired):
                 client.process.wait(self.usual[moment.action] * moment.part)
             if FAULTS[moment.fault].seconds:
-                with self._others_work(moment), self._fault(moment.fault, client.process, clock):
+                with self._others_work(moment), self._fault(moment, client.process, clock):
                     if moment.fault in ("disk full", "journal locked"):
-                        assert self._finish(self._start(RESTING, "crane push", 0.1, str(moment)))
+                        self._push_resting(str(moment))
                     time.sleep(moment.seconds)
             else:
-                with self._fault(moment.fault, client.process, clock):
+                with self._fault(moment, client.process, clock):
                     time.sleep(moment.seconds)
             self._finish(client)
             if moment.fault in JOURNAL_FAULTS:
@@ -186,10 +186,10 @@ class Soak:
 
     @contextmanager
     def _fault(
-        self, fault: str, client: subprocess.Popen[bytes], clock: Clock | None
+        self, moment: Moment, client: subprocess.Popen[bytes], clock: Clock | None
     ) -> Iterator[None]:
         """Cause a fault, and repair it at the end."""
-        match fault:
+        match moment.fault:
             case "proxy killed":
                 self.serve.kill()
                 yield
@@ -221,11 +221,24 @@ class Soak:
                 yield
             case "clock set back":
                 assert clock is not None
+                self._push_resting(f"{moment}, before")
                 clock.set(clock.seconds - HOUR)
+                self._tag_resting_again()
+                self._push_resting(f"{moment}, after")
                 yield
             case _:
                 client.kill()
                 yield
+
+    def _push_resting(self, seed: str) -> None:
+        assert self._finish(self._start(RESTING, "crane push", 0.1, seed))
+
+    def _tag_resting_again(self) -> None:
+        """Let Docker report an image that it has had since before the last manual push."""
+        reference = f"{self.serve.name}/{RESTING}"
+        self.docker.cli("tag", reference, reference)
+        self.models[RESTING].built(self._docker_identity(RESTING))
+        self._check_tag(RESTING)
 
     @contextmanager
     def _clock(self, moment: Moment) -> Iterator[Clock | None]:
