@@ -362,9 +362,12 @@ class Soak:
             """A build whose client was killed at its end may set the tag only now."""
             return docker != self._docker_identity(image)
 
-        wait_for(
-            lambda: self._in_registry(image) & allowed or has_changed(), what, RECOVERY_SECONDS
-        )
+        def is_delivered() -> bool:
+            """A registry that was killed while it wrote a link answers 500 until a pull has repaired it."""
+            registry = self._ask_registry(image)
+            return registry.status_code >= 500 or bool(_identities(registry) & allowed)
+
+        wait_for(lambda: is_delivered() or has_changed(), what, RECOVERY_SECONDS)
         response = self.serve.pull(image, "GET", agent="crane", timeout=CLIENT_SECONDS)
         assert response.status_code == 200, f"{response.reason_phrase}; {what}"
         seen = _identities(response) & self._in_registry(image) & allowed
@@ -378,16 +381,18 @@ class Soak:
         inspect = ("image", "inspect", "--format", "{{.Id}}", f"{self.serve.name}/{image}")
         return self.docker.cli(*inspect, check=False).stdout.strip()
 
-    def _in_registry(self, image: str) -> set[str]:
-        """Return the digest that the registry has, and that of its config, without asking the proxy."""
+    def _ask_registry(self, image: str) -> httpx.Response:
+        """Request a manifest from the registry, without asking the proxy."""
         repository, _, tag = image.partition(":")
-        response = httpx.get(
+        return httpx.get(
             f"{self.registry.url}/v2/{repository}/manifests/{tag}",
             headers={"Accept": ", ".join(MANIFEST_TYPES)},
             trust_env=False,
             timeout=30,
         )
-        return _identities(response) if response.status_code == 200 else set()
+
+    def _in_registry(self, image: str) -> set[str]:
+        return _identities(self._ask_registry(image))
 
     def _check_every_tag(self) -> None:
         """Check every tag in the registry, to the last byte of the last layer."""
@@ -482,7 +487,12 @@ def _write_image(folder: Path, megabytes: float, seed: str) -> str:
 
 
 def _identities(response: httpx.Response) -> set[str]:
-    """Return the digest of a manifest and that of its config, which is Docker's Id on the classic store."""
+    """Return the digest of a manifest and that of its config, which is Docker's Id on the classic store.
+
+    Return nothing for an error response.
+    """
+    if response.status_code != 200:
+        return set()
     config = response.json().get("config", {}).get("digest")
     return {response.headers["Docker-Content-Digest"], config} - {None}
 
