@@ -15,8 +15,7 @@ from typing import IO
 from autoregistry.engine.compat import load_general_config
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import NO_CREDENTIALS
-from autoregistry.engine.progress import OnProgress, Progress
-from autoregistry.engine.streams import json_lines, stream_error
+from autoregistry.engine.streams import OnProgress, Progress, json_lines, stream_error
 from autoregistry.errors import ImageUnavailable
 
 # The silence of a slow registry, and of a build step (pip resolves and compiles without output).

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 from autoregistry.decision import LocalImage
 from autoregistry.engine.daemon import CHANGE_SECONDS, Daemon
-from autoregistry.engine.progress import OnProgress, Progress
-from autoregistry.engine.streams import json_lines, stream_error, tar_of
+from autoregistry.engine.streams import OnProgress, Progress, json_lines, stream_error, tar_of
 from autoregistry.errors import DockerRefused, PushRefused
 from autoregistry.settings import DOCKER_LIST_SECONDS, PUSH_SILENCE_SECONDS
 

@@ -18,8 +18,7 @@ import autoregistry
 from autoregistry.engine.build import build_image, pull_image
 from autoregistry.engine.daemon import Daemon
 from autoregistry.engine.images import Images
-from autoregistry.engine.progress import Progress
-from autoregistry.engine.streams import tar_of
+from autoregistry.engine.streams import Progress, tar_of
 from autoregistry.errors import DockerRefused, DockerUnreachable, ImageUnavailable
 from autoregistry.stack.model import ROLE
 from autoregistry.stack.steps import Report, StepDone, StepProgress, StepStarted

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autoregistry.engine.progress import Progress
+from autoregistry.engine.streams import Progress
 
 
 def _line(status: str, current: int = 0, total: int = 0) -> dict[str, Any]:

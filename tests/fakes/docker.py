@@ -16,7 +16,7 @@ import httpx
 from autoregistry.decision import LocalImage
 from autoregistry.engine.events import ContainerEvent, ImageEvent
 from autoregistry.engine.images import Images
-from autoregistry.engine.progress import Progress
+from autoregistry.engine.streams import Progress
 from autoregistry.errors import AutoregistryError, DockerUnreachable, PushRefused
 from tests.fakes.registry import digest_of
 from tests.helpers.plain_http import PLAIN

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from autoregistry.decision import DockerState, LocalImage, Unreachable
 from autoregistry.engine.images import Images
-from autoregistry.engine.progress import OnProgress, Progress
+from autoregistry.engine.streams import OnProgress, Progress
 from autoregistry.errors import DockerRefused, DockerUnreachable
 from autoregistry.names import Image, RegistryNames
 from autoregistry.settings import (

@@ -29,7 +29,7 @@ from autoregistry.decision import (
     Verdict,
     decide,
 )
-from autoregistry.engine.progress import OnProgress, Progress
+from autoregistry.engine.streams import OnProgress, Progress
 from autoregistry.errors import (
     AutoregistryError,
     BackendUnreachable,
