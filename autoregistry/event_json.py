@@ -38,10 +38,8 @@ def to_json(event: Event) -> dict[str, Any]:
 
 def from_json(payload: dict[str, Any]) -> Event | None:
     """Return the event of such an object, or None if this version does not know it."""
-    cls = _CLASSES.get(str(payload.get("type")))
-    if cls is None:
-        return None
     try:
+        cls = _CLASSES[payload["type"]]
         known = {f.name: _value(f.name, payload) for f in fields(cls) if f.name in payload}
         event: Event = cls(**known)
     except (KeyError, TypeError, ValueError):

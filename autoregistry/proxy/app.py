@@ -237,12 +237,8 @@ class Proxy:
     def _build_server(self, nonce: str) -> None:
         """HTTP, and the proxy's own endpoints."""
         core = self.core
-        pulls = PullHandler(
-            core.docker, core.backend, core.pushes, core.journal, core.settings.patience
-        )
-        uploads = Uploads(core.docker, core.backend, core.pushes, core.emit)
         inventory = Inventory(core, self._held)
-        status = Status(core, inventory, self._stream, self._history, self._loopback)
+        status = Status(core, inventory, self._stream, self._loopback)
         actions = Actions(core, inventory, self._refresher, self._platforms, self._history)
         pages: dict[tuple[str, str], Endpoint] = {
             ("GET", "/"): page.root,
@@ -256,7 +252,13 @@ class Proxy:
             ("POST", api_paths.REFRESH): actions.refresh,
         }
         self.server = Server(
-            core.settings, core.backend, pulls, uploads, core.emit, pages, nonce=nonce
+            core.settings,
+            core.backend,
+            PullHandler(core),
+            Uploads(core),
+            core.emit,
+            pages,
+            nonce=nonce,
         )
         gauge = self._metrics.gauge
         gauge("pushes_running", "Pushes in progress.", lambda: len(self._stream.running))

@@ -21,9 +21,9 @@ from autoregistry.errors import BackendUnreachable
 from autoregistry.event_json import to_json
 from autoregistry.image_state import PushState
 from autoregistry.names import Image, RegistryNames
+from autoregistry.proxy.api.event_stream import NO_STORE
 from autoregistry.proxy.api.history import History
 from autoregistry.proxy.api.inventory import Inventory
-from autoregistry.proxy.api.status import NO_STORE
 from autoregistry.proxy.pull.comparison import Comparison
 from autoregistry.proxy.pull.core import Core
 from autoregistry.proxy.watch.node_refresh import NodeRefresher
@@ -32,6 +32,11 @@ from autoregistry.proxy.watch.platform_check import PlatformCheck
 MAX_ACTION_BYTES = 64 * 1024
 MAX_PATTERNS = 100
 MAX_WAIT_SECONDS = 30.0
+_NOT_PUSHED = {
+    Verdict.UNREADABLE: PushState.FAILED,
+    Verdict.PUSHED_MANUALLY: PushState.KEPT,
+    Verdict.UNDECIDED: PushState.KEPT,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -78,37 +83,31 @@ class Actions:
 
         An image that the user has named in full replaces a manual push. One that only matches a pattern does not.
         """
-        remark = ""
-
-        def result(state: PushState, cause: str = "") -> dict[str, Any]:
-            return {"image": str(image), "state": state, "cause": cause, "remark": remark}
-
+        result = {"image": str(image), "state": PushState.FAILED, "cause": "", "remark": ""}
         try:
             facts = await self.core.pushes.compare(image, is_asked=is_named)
             if is_named and facts.verdict is Verdict.PUSHED_MANUALLY:
                 self.core.journal.set_reported(image, time.time())
                 facts = await self.core.pushes.compare(image)
         except BackendUnreachable as exc:
-            return result(PushState.FAILED, exc.message)
+            return {**result, "cause": exc.message}
         if isinstance(facts.local, Unreachable):
-            return result(PushState.FAILED, "Docker does not answer")
+            return {**result, "cause": "Docker does not answer"}
         if facts.local is None:
             return None
-        remark = await self.platforms.remark(image)
-        if facts.verdict is Verdict.UNREADABLE:
-            return result(PushState.FAILED, facts.verdict.value)
-        if facts.verdict in (Verdict.PUSHED_MANUALLY, Verdict.UNDECIDED):
-            return result(PushState.KEPT, facts.verdict.value)
+        result["remark"] = await self.platforms.remark(image)
         if not facts.verdict.must_push:
-            return result(PushState.IN_STEP)
+            state = _NOT_PUSHED.get(facts.verdict, PushState.IN_STEP)
+            cause = "" if state is PushState.IN_STEP else facts.verdict.value
+            return {**result, "state": state, "cause": cause}
         flight = self.core.pushes.flight(image, facts.local.identity, facts.verdict)
         if seconds:
             await asyncio.wait({flight}, timeout=seconds)
         if not flight.done():
-            return result(PushState.PUSHING)
+            return {**result, "state": PushState.PUSHING}
         if (error := flight.result().error) is not None:
-            return result(PushState.FAILED, error.message)
-        return {**result(PushState.PUSHED), "sentence": str(flight.result())}
+            return {**result, "cause": error.message}
+        return {**result, "state": PushState.PUSHED, "sentence": str(flight.result())}
 
     async def refresh(self, request: web.Request) -> web.Response:
         """Serve `{"image": "shop/api:dev"}`: nodes that have an old copy, or wait for the image, pull it.

@@ -38,13 +38,14 @@ HEARTBEAT_SECONDS = 15.0
 STALLED_SECONDS = 60.0
 MAX_RECENT = 4000
 UNREAD_BYTES = 64 * 1024
+NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class EventStream:
     """Sends every event to all connected clients."""
 
     def __init__(self, history: History) -> None:
-        self._history = history
+        self.history = history
         # Encoded events with their positions in the order of all events, which has no gaps.
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=MAX_RECENT)
         self._progress: dict[Image, tuple[int, bytes]] = {}
@@ -65,7 +66,7 @@ class EventStream:
         if isinstance(event, PushProgress):
             self._progress[event.image] = (self._n, _encode(payload))
         else:
-            payload = self._history.add(payload) if _is_kept(event) else payload
+            payload = self.history.add(payload) if _is_kept(event) else payload
             self._recent.append((self._n, _encode(payload)))
         self._has_news.set()
         self._has_news = asyncio.Event()
@@ -88,18 +89,12 @@ class EventStream:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Serve `GET /_autoregistry/events`."""
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
+        headers = {"Content-Type": "text/event-stream; charset=utf-8", **NO_STORE}
+        response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         connection = request.transport.get_extra_info("socket") if request.transport else None
-        if (
-            connection is not None
-        ):  # the kernel's buffer for a client that does not read is megabytes
+        if connection is not None:
+            # The kernel's buffer for a client that does not read is megabytes.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_BYTES)
         after = request.headers.get("Last-Event-ID") or request.query.get("after", "")
         self.listeners += 1
@@ -115,12 +110,12 @@ class EventStream:
     async def _send(self, response: web.StreamResponse, after: EventId | None) -> None:
         # No await between these reads, so that no event is missed or sent twice.
         cursor = self._n
-        missed = [e.payload for e in self._history.entries if after is not None and e.id > after]
+        missed = [e.payload for e in self.history.entries if after is not None and e.id > after]
         hello = {
             "type": "hello",
             "version": __version__,
-            "id": str(self._history.last),
-            "is_complete": after is None or self._history.is_complete_since(after),
+            "id": str(self.history.last),
+            "is_complete": after is None or self.history.is_complete_since(after),
         }
         running = [text for _, text in self._progress.values()]
         await _write(response, b"retry: 1000\n\n")

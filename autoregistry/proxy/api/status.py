@@ -14,8 +14,7 @@ from autoregistry.decision import Unreachable
 from autoregistry.errors import BackendUnreachable
 from autoregistry.image_state import next_pull
 from autoregistry.names import parse_image
-from autoregistry.proxy.api.event_stream import EventStream
-from autoregistry.proxy.api.history import History
+from autoregistry.proxy.api.event_stream import NO_STORE, EventStream
 from autoregistry.proxy.api.inventory import Inventory
 from autoregistry.proxy.pull.core import Core
 from autoregistry.proxy.watch.loopback_check import LoopbackCheck
@@ -26,7 +25,6 @@ STATUS_PULLS = 200
 STATUS_PUSHES = 20
 MIN_FREE_BYTES = 2_000_000_000
 """With less free space on the disk, a push of a larger image is likely to fail."""
-NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +34,6 @@ class Status:
     core: Core
     inventory: Inventory
     stream: EventStream
-    history: History
     loopback: LoopbackCheck | None
     _daemon: str = ""
     """Docker's own ID: commands compare it with that of their Docker."""
@@ -80,7 +77,7 @@ class Status:
         """Return everything that the page and `images` show, or with `?image=shop/api:dev` one row."""
         names = self.core.settings.names
         payload: dict[str, Any] = {"name": names.primary, "names": list(names.all)}
-        payload |= {"at": time.time(), "last_event_id": str(self.history.last)}
+        payload |= {"at": time.time(), "last_event_id": str(self.stream.history.last)}
         only = parse_image(request.query.get("image", ""))
         try:
             rows = [await self.inventory.row(only)] if only else await self.inventory.rows()
@@ -101,7 +98,7 @@ class Status:
 
     def _recent(self) -> dict[str, Any]:
         """Return the last pulls and pushes, newest first, and the running pushes."""
-        newest = [entry.payload for entry in reversed(self.history.entries)]
+        newest = [entry.payload for entry in reversed(self.stream.history.entries)]
         pulls = [event for event in newest if event["type"] == "pull-answered"]
         pushes = [event for event in newest if event["type"] == "push-finished"]
         return {

@@ -14,12 +14,9 @@ from autoregistry.decision import RegistryImage, RegistryState, Unreachable, Ver
 from autoregistry.errors import AutoregistryError, BackendUnreachable
 from autoregistry.events import Answer
 from autoregistry.names import MANIFEST_TYPES, Digest, Image, Manifest
-from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.backend.response import BackendResponse
 from autoregistry.proxy.pull.comparison import Comparison
-from autoregistry.proxy.pull.docker import AsyncDocker
-from autoregistry.proxy.pull.journal import Journal
-from autoregistry.proxy.pull.pushes import Pushes
+from autoregistry.proxy.pull.core import Core
 from autoregistry.settings import LONG_PATIENCE_SECONDS
 
 _DOCKER_VERSION = re.compile(r"docker/(\d+)\.(\d+)")
@@ -49,11 +46,7 @@ class Reply:
 class PullHandler:
     """Replies to requests for manifests."""
 
-    docker: AsyncDocker
-    backend: Backend
-    pushes: Pushes
-    journal: Journal
-    patience: float
+    core: Core
     _put_off: dict[Image, float] = field(default_factory=dict)
     """Images that Docker has reported without answering since, and when a client first asked for them."""
 
@@ -64,13 +57,13 @@ class PullHandler:
         return await self._by_tag(request, Image(manifest.repository, manifest.reference))
 
     async def _by_tag(self, request: httpx.Request, image: Image) -> Reply:
-        sending = asyncio.ensure_future(self.backend.read(request))
+        sending = asyncio.ensure_future(self.core.backend.read(request))
         try:
             registry = self._registry_state(request, image, sending)
-            comparison = await self.pushes.compare(image, registry)
+            comparison = await self.core.pushes.compare(image, registry)
             # Any client can ask for any name; only images that exist are recorded.
             if comparison.registry_digest or comparison.docker_identity:
-                self.journal.set_pulled(image)
+                self.core.journal.set_pulled(image)
             if answer := _SERVED.get(comparison.verdict):
                 response = await sending
                 return Reply(answer, await self._sentence(comparison.verdict, response), response)
@@ -95,10 +88,10 @@ class PullHandler:
         first = self._put_off.setdefault(image, arrived)
         while time.monotonic() - arrived < self._patience_for(request):
             await asyncio.sleep(DOCKER_PAUSE_SECONDS)
-            if not isinstance(await self.docker.inspect(image), Unreachable):
+            if not isinstance(await self.core.docker.inspect(image), Unreachable):
                 self._put_off.pop(image, None)
                 return await self._by_tag(request, image)
-        if arrived - first < 2 * self.patience:
+        if arrived - first < 2 * self.core.settings.patience:
             sentence = f"Docker has reported a newer {image} and does not answer yet, try again"
             return Reply(Answer.PUSHING, sentence)
         return _push_failed(image, "Docker has reported it and has not answered since")
@@ -113,12 +106,12 @@ class PullHandler:
                 return RegistryImage(response.digest)
             if response.status == 404:
                 return None
-        return await self.backend.state(image.repository, image.tag)
+        return await self.core.backend.state(image.repository, image.tag)
 
     async def _sentence(self, verdict: Verdict, response: BackendResponse) -> str:
         """Return the verdict's sentence, and for an image that is nowhere the likeliest reason."""
         if response.status == 404 and verdict is Verdict.ONLY_IN_REGISTRY:
-            builders = await self.docker.builders()
+            builders = await self.core.docker.builders()
             if isinstance(builders, list) and builders:
                 reason = f"builder {builders[0]} keeps its images: docker buildx build --load"
                 return f"{verdict.value}; {reason}"
@@ -126,21 +119,21 @@ class PullHandler:
 
     async def _by_digest(self, request: httpx.Request, repository: str, digest: Digest) -> Reply:
         """Reply with what the registry has; if it has nothing, push a tag whose image in Docker has this digest."""
-        response = await self.backend.read(request)
+        response = await self.core.backend.read(request)
         try:
             is_known = response.status not in (404, *range(500, 600))
             if response.status == 404 and not _accepts_every_manifest(request):
                 # registry:2 also responds with 404 if Accept lacks the type of what it has.
-                state = await self.backend.state(repository, str(digest))
+                state = await self.core.backend.state(repository, str(digest))
                 is_known = isinstance(state, RegistryImage)
             if is_known:
                 return Reply(Answer.UP_TO_DATE, "the content of a digest never changes", response)
-            candidates = await self.docker.tags_with(repository, str(digest))
+            candidates = await self.core.docker.tags_with(repository, str(digest))
             if isinstance(candidates, Unreachable):
                 return Reply(Answer.DOCKER_UNREACHABLE, Verdict.DOCKER_UNREACHABLE.value, response)
             for image in candidates:
-                self.pushes.mark_incomplete(repository)
-                comparison = await self.pushes.compare(image)
+                self.core.pushes.mark_incomplete(repository)
+                comparison = await self.core.pushes.compare(image)
                 if comparison.verdict.must_push and comparison.docker_identity:
                     await response.close()
                     return await self._after_push(request, image, comparison)
@@ -152,7 +145,7 @@ class PullHandler:
     async def _after_push(
         self, request: httpx.Request, image: Image, comparison: Comparison
     ) -> Reply:
-        push = self.pushes.flight(image, comparison.docker_identity, comparison.verdict)
+        push = self.core.pushes.flight(image, comparison.docker_identity, comparison.verdict)
         await asyncio.wait({push}, timeout=self._patience_for(request))
         if not push.done():
             return Reply(Answer.PUSHING, f"Docker is still pushing {image}, try again")
@@ -161,7 +154,7 @@ class PullHandler:
             raise result.error
         if result.error is not None:
             return _push_failed(image, result.error.message)
-        response = await self.backend.read(request)
+        response = await self.core.backend.read(request)
         return Reply(Answer.PUSHED, f"{comparison.verdict.value}: {result}", response)
 
     def _patience_for(self, request: httpx.Request) -> float:
@@ -169,13 +162,13 @@ class PullHandler:
         version = _DOCKER_VERSION.search(agent)
         impatient_docker = version and (int(version[1]), int(version[2])) >= _IMPATIENT_DOCKER
         is_impatient = "containerd/" in agent or impatient_docker
-        return self.patience if is_impatient else LONG_PATIENCE_SECONDS
+        return self.core.settings.patience if is_impatient else LONG_PATIENCE_SECONDS
 
     async def blob(self, request: httpx.Request, repository: str) -> BackendResponse:
         """Return the response for a blob; record a lost one (the registry was killed in a write, or cleaned up)."""
-        response = await self.backend.send(request)
+        response = await self.core.backend.send(request)
         if response.status == 404 or response.status >= 500:
-            self.pushes.mark_incomplete(repository)
+            self.core.pushes.mark_incomplete(repository)
         return response
 
 

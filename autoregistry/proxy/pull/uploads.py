@@ -7,23 +7,18 @@ from dataclasses import dataclass
 
 import httpx
 
-from autoregistry.events import Answer, Emit, ManualPushSeen
+from autoregistry.events import Answer, ManualPushSeen
 from autoregistry.names import Image
-from autoregistry.proxy.backend.client import Backend
 from autoregistry.proxy.backend.response import BackendResponse, error_cause
-from autoregistry.proxy.pull.docker import AsyncDocker
+from autoregistry.proxy.pull.core import Core
 from autoregistry.proxy.pull.handler import Reply
-from autoregistry.proxy.pull.pushes import Pushes
 
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
     """Sends the requests of pushes to the backend, and records what they change."""
 
-    docker: AsyncDocker
-    backend: Backend
-    pushes: Pushes
-    emit: Emit
+    core: Core
 
     async def check_manifest(self, request: httpx.Request) -> Reply:
         """Return what the registry has under a manifest's name, as `check`."""
@@ -32,23 +27,23 @@ class Uploads:
 
     async def check(self, request: httpx.Request) -> BackendResponse:
         """Return what the registry has. Unreadable counts as missing, as the containerd store gives up on a 500."""
-        response = await self.backend.read(request)
+        response = await self.core.backend.read(request)
         if request.method == "HEAD" and response.status >= 500:
             response.set_not_found()
         return response
 
     async def own_upload(self, request: httpx.Request, push_id: str) -> BackendResponse:
         """Send an upload of our own push. Docker hides the registry's reason for a 5xx, so it is recorded here."""
-        response = await self.backend.send(request)
+        response = await self.core.backend.send(request)
         if response.status >= 500 and (cause := error_cause(await response.buffer())):
-            self.pushes.upload_failed(push_id, cause)
+            self.core.pushes.upload_failed(push_id, cause)
         return response
 
     async def own_tag(
         self, request: httpx.Request, image: Image, push_id: str
     ) -> BackendResponse | None:
         """Let our own push set its tag. Return None if it has ended, or if another client has set the tag meanwhile."""
-        async with self.pushes.own_push(image, push_id) as may_set:
+        async with self.core.pushes.own_push(image, push_id) as may_set:
             return await self.own_upload(request, push_id) if may_set else None
 
     async def manual_push(
@@ -70,11 +65,11 @@ class Uploads:
     async def _push_manually(
         self, request: httpx.Request, image: Image, client: str
     ) -> BackendResponse:
-        local = await self.docker.inspect(image)
-        async with self.pushes.manual_push(image):
-            response = await self.backend.send(request)
+        local = await self.core.docker.inspect(image)
+        async with self.core.pushes.manual_push(image):
+            response = await self.core.backend.send(request)
             if response.status >= 300:
                 return response
-            self.pushes.record_manual_push(image, local, response.digest)
-        self.emit(ManualPushSeen(image, client, response.digest or ""))
+            self.core.pushes.record_manual_push(image, local, response.digest)
+        self.core.emit(ManualPushSeen(image, client, response.digest or ""))
         return response

@@ -369,7 +369,7 @@ async def test_client_that_disconnects_closes_the_registrys_response() -> None:
     response = Mock(status=404, close=AsyncMock())
     docker = Mock(tags_with=AsyncMock(side_effect=asyncio.CancelledError))
     registry = Mock(read=AsyncMock(return_value=response))
-    pulls = PullHandler(docker, registry, Mock(), Mock(), patience=1)
+    pulls = PullHandler(Mock(docker=docker, backend=registry))
     request = raw_request(
         "GET", "/v2/app/manifests/x", [(b"Accept", ", ".join(MANIFEST_TYPES).encode())]
     )
