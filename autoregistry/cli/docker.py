@@ -26,11 +26,6 @@ def is_local(daemon: Daemon) -> bool:
     return not in_container() or daemon.info().name == platform.node()
 
 
-def container_name() -> str | None:
-    """Return our name on Docker's networks: in a container of ours it is the host name."""
-    return platform.node() if in_container() else None
-
-
 def in_container() -> bool:
     """Return True if this process runs in a container (Docker creates this file in each)."""
     return Path("/.dockerenv").exists()

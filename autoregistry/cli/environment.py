@@ -22,7 +22,6 @@ from autoregistry.names import RegistryNames
 from autoregistry.settings import CHECK
 from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import BACKEND, PROXY
-from autoregistry.stack.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +89,7 @@ class Environment:
     @classmethod
     def current(cls) -> Environment:
         """Return the environment of the daemon that Docker's own tools would use."""
-        return cls.of(docker.daemon())
-
-    @classmethod
-    def of(cls, daemon: Daemon) -> Environment:
-        """Return the environment of this daemon."""
+        daemon = docker.daemon()
         containers = Containers(daemon)
         return cls(daemon, containers, Nodes(containers))
 
@@ -102,13 +97,9 @@ class Environment:
         """Ask Docker for the stack of `up`."""
         return find_stack(self.containers)
 
-    def options(self) -> Options:
-        """Ask Docker for the options of the stack; the defaults if it does not exist."""
-        return self.stack().options
-
     def mirror(self, route: Route = Route.CONTAINER, port: int | None = None) -> Mirror:
         """Return the configuration for nodes that use this route. `port` is that of `serve` on the host."""
-        stack_port = self.options().port
+        stack_port = self.stack().options.port
         if route is Route.HOST:
             return Mirror.of(port or stack_port, None)
         if port not in (None, stack_port):

@@ -5,6 +5,7 @@ Text from outside is never read as markup. Colour and width are decided here onc
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -47,6 +48,11 @@ _STYLES = {
 def show_line(console: Console, text: Text) -> None:
     """Print a line; a terminal wraps it at words, a pipe gets exactly one line."""
     console.print(text, soft_wrap=not console.file.isatty())
+
+
+def show_json(value: object) -> None:
+    """Print a result for programs."""
+    stdout.print(json.dumps(value, indent=2))
 
 
 def show_error(error: AutoregistryError, fallback: str) -> None:

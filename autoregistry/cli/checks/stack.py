@@ -46,9 +46,8 @@ def check_port(environment: Environment, stack: CurrentStack) -> Iterator[Check]
     ours = ports.EVERY_ADDRESS if stack.options.expose else ("127.0.0.1",)
     is_running = proxy is not None and proxy.is_running
     others = [at for at in ports.listeners(port) if not (is_running and at.address in ours)]
-    for listener in others:
-        process = ports.process_name(listener, port)
-        sentence = f"port {port} on {listener.address} is in use by {process}"
+    for other in others:
+        sentence = f"port {port} on {other.address} is in use by {ports.process_name(other, port)}"
         yield failed("port", sentence, _another_port(environment))
     if not others:
         yield Check("port", f"no other program uses port {port} on 127.0.0.1 or ::1")
@@ -118,13 +117,12 @@ def _check_loop(environment: Environment, name: str, fix: str) -> Check:
         return failed("loop", f"Docker cannot reach {name}: {exc.message}", fix)
     if digest is None:
         return failed("loop", f"Docker reaches another registry at {name}", fix)
-    return Check(
-        "loop", f"Docker reaches this registry at {name}: a test image was pushed on demand"
-    )
+    sentence = f"Docker reaches this registry at {name}: a test image was pushed on demand"
+    return Check("loop", sentence)
 
 
 def _another_port(environment: Environment) -> str:
     """Return the command that moves the stack to a free port."""
     published = ports.published_ports(environment.containers)
-    free = ports.free_port(environment.options().port + 1, published)
+    free = ports.free_port(environment.stack().options.port + 1, published)
     return f"autoregistry up --port {free}"

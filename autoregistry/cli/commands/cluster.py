@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from autoregistry.cli.commands import completion
 from autoregistry.cli.commands.up import bring_up
 from autoregistry.cli.environment import Environment
 from autoregistry.cli.options import route_options
-from autoregistry.cli.output import show_table, stderr, stdout, table
+from autoregistry.cli.output import show_json, show_table, stderr, stdout, table
 from autoregistry.cluster import k3d
 from autoregistry.cluster.attach import K3S_IMAGE, leave_deleted_clusters, remove_unused
 from autoregistry.cluster.mirror_config import Mirror, Route, registries_yaml
@@ -219,7 +218,7 @@ def list_(as_json: bool) -> None:
     """
     clusters = Environment.current().clusters()
     if as_json:
-        stdout.print(json.dumps([cluster.to_json() for cluster in clusters], indent=2))
+        show_json([cluster.to_json() for cluster in clusters])
         return
     if not clusters:
         stderr.print("there is no k3d cluster yet: autoregistry cluster create dev")

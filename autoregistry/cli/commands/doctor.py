@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -14,7 +13,7 @@ from autoregistry.cli.checks.cluster import ClusterChecks
 from autoregistry.cli.checks.stack import check_containers, check_docker, check_health, check_port
 from autoregistry.cli.client import Client
 from autoregistry.cli.environment import Cluster, Environment
-from autoregistry.cli.output import show_line, stdout
+from autoregistry.cli.output import show_json, show_line, stdout
 from autoregistry.cluster.mirror_config import Route
 from autoregistry.errors import AutoregistryError
 from autoregistry.stack.options import Options
@@ -41,7 +40,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
             if check.hint:
                 stdout.print(Text(f"    {check.hint}", "dim" if check.is_well else ""))
     if as_json:
-        stdout.print(json.dumps([asdict(check) for check in checks], indent=2))
+        show_json([asdict(check) for check in checks])
     context.exit(0 if all(check.is_well for check in checks) else 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from autoregistry import api_paths
 from autoregistry.cli.client import proxy_client
-from autoregistry.cli.output import show_table, stderr, stdout, table
+from autoregistry.cli.output import show_json, show_table, stderr, stdout, table
 from autoregistry.errors import BackendUnreachable
 
 _SHORT_DIGEST = 12
@@ -29,8 +28,7 @@ def images(as_json: bool) -> None:
     status = proxy_client().get_json(api_paths.STATUS)
     require_backend(status)
     if as_json:
-        listed = {"name": status["name"], "images": status["images"]}
-        stdout.print(json.dumps(listed, indent=2), soft_wrap=True)
+        show_json({"name": status["name"], "images": status["images"]})
         return
     if not status["images"]:
         stderr.print(f"no images yet; run: docker build -t {status['name']}/app:dev .")

@@ -89,7 +89,7 @@ def _prepare(
     Only the nodes of this cluster if one is given. Raises SettingInvalid, and ClusterRefused if there are none.
     """
     serve, images = serve_options(), []
-    names = RegistryNames.local((serve or environment.options()).port)
+    names = RegistryNames.local((serve or environment.stack().options).port)
     for text in texts:
         if (image := names.parse_user_input(text)) is None:
             message = f"{text} is not an image of {names.primary}"

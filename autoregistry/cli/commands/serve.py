@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import Field, fields, replace
@@ -88,7 +89,7 @@ def serve(name: str | None, limit: tuple[str, ...], log_format: str, **options: 
     settings = Settings(
         **options,
         names=_names(name or RegistryNames.local(port).primary, port),
-        container=docker.container_name(),
+        container=platform.node() if docker.in_container() else None,
         limits=_limits(limit),
     )
     # Imported here, because no other command needs the proxy, and it is slow to import.

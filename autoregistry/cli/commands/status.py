@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import Any
 
@@ -12,11 +11,10 @@ from rich.text import Text
 from autoregistry import __version__, api_paths
 from autoregistry.cli.client import Client, serve_options, start_command
 from autoregistry.cli.environment import Cluster, Environment
-from autoregistry.cli.output import stdout
+from autoregistry.cli.output import show_json, stdout
 from autoregistry.engine.containers import Container, Containers
 from autoregistry.errors import DockerRefused, ProxyUnreachable
 from autoregistry.image_state import NodeState
-from autoregistry.stack.current import CurrentStack, find_stack
 from autoregistry.stack.model import BACKEND, PROXY, VERSION
 from autoregistry.stack.options import Options
 
@@ -42,7 +40,7 @@ def status(*, as_json: bool) -> None:
     """
     result, clusters = _read_status(Environment.current())
     if as_json:
-        stdout.print(json.dumps(result, indent=2))
+        show_json(result)
         return
     for line in _lines(result, clusters):
         stdout.print(line)
@@ -51,9 +49,8 @@ def status(*, as_json: bool) -> None:
 def _read_status(environment: Environment) -> tuple[dict[str, Any], list[Cluster]]:
     """Return what `--json` prints, and the clusters. Raises DockerUnreachable."""
     daemon, containers = environment.daemon, environment.containers
-    info, current = daemon.info(), find_stack(containers)
-    serve = serve_options()
-    client = None
+    info, current = daemon.info(), environment.stack()
+    serve, client = serve_options(), None
     if serve is not None:
         client = Client(None, serve)
     elif current.proxy is not None and current.proxy.is_running:
@@ -61,10 +58,13 @@ def _read_status(environment: Environment) -> tuple[dict[str, Any], list[Cluster
     health, proxy = _read_proxy(client)
     nodes = list(proxy.get("nodes") or [])
     clusters = environment.clusters()
+    run_by = "autoregistry" if current.containers else ""
+    if serve or current.compose_command:
+        run_by = _SERVE if serve else "docker compose"
     result = {
         "name": (serve or current.options).name,
         "published": list(current.proxy.ports.get("5000/tcp", ())) if current.proxy else [],
-        "run_by": _SERVE if serve is not None else _run_by(current),
+        "run_by": run_by,
         "start": _serve_command(serve, clusters) if serve else start_command(current),
         "version": __version__,
         "docker": {"host": daemon.host, **{key: getattr(info, key) for key in _DOCKER}},
@@ -89,7 +89,7 @@ def _read_proxy(client: Client | None) -> tuple[dict[str, Any] | None, dict[str,
     health, payload = None, {}
     if client is not None:
         with client, suppress(ProxyUnreachable):
-            health = dict(client.get_json(api_paths.HEALTH))
+            health = client.get_json(api_paths.HEALTH)
             payload = client.get_json(api_paths.STATUS)
     return health, payload
 
@@ -98,12 +98,6 @@ def stopped_nodes(nodes: list[dict[str, str]]) -> list[dict[str, str]]:
     """Return the stopped nodes of clusters of which another node runs attached."""
     up = {node["cluster"] for node in nodes if node["state"] in (NodeState.OK, NodeState.NO_ANSWER)}
     return [node for node in nodes if node["state"] == NodeState.STOPPED and node["cluster"] in up]
-
-
-def _run_by(current: CurrentStack) -> str:
-    if not current.containers:
-        return ""
-    return "docker compose" if current.compose_command else "autoregistry"
 
 
 def _container(name: str, container: Container | None) -> dict[str, str]:

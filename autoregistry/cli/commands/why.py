@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -18,15 +17,13 @@ from autoregistry.cli.commands.images import ago, require_backend, short_digest
 from autoregistry.cli.commands.status import stopped_nodes
 from autoregistry.cli.docker import ImageFacts, image_facts
 from autoregistry.cli.environment import Environment
-from autoregistry.cli.output import show_line, show_table, stdout
+from autoregistry.cli.output import show_json, show_line, show_table, stdout
 from autoregistry.cluster.pods import UNKNOWN, ContainerUse
 from autoregistry.errors import AutoregistryError, BackendUnreachable, SettingInvalid
 from autoregistry.image_state import ImageState, next_pull
 from autoregistry.names import Image, RegistryNames
 
 _MAX_PULLS = 3
-_Fact = tuple[str, str, str]
-"""A name, a digest or number, and a remark."""
 
 
 @click.command()
@@ -57,8 +54,7 @@ def why(image: str, as_json: bool) -> None:
     sentence, command = _next(row, uses, names.primary)
     if as_json:
         pods = [asdict(use) for use in uses]
-        found = {**row, "pulls": pulls, "pods": pods, "next": sentence, "type": command}
-        stdout.print(json.dumps(found, indent=2), soft_wrap=True)
+        show_json({**row, "pulls": pulls, "pods": pods, "next": sentence, "type": command})
         return
     state = f"  {row['state']}: {row['because']}"
     show_line(stdout, Text.assemble((f"{names.primary}/{wanted}", "bold"), state))
@@ -78,8 +74,11 @@ def _facts(
     local: ImageFacts | None,
     uses: list[ContainerUse],
     pulls: list[dict[str, Any]],
-) -> Iterator[_Fact]:
-    """Yield one fact for each store, node, pod and pull; `local` is the image in the Docker of this command."""
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the name, digest or number, and remark of each store, node, pod and pull.
+
+    `local` is the image in the Docker of this command.
+    """
     has_docker = status["health"]["docker"] == "ok"
     is_other = local is not None and has_docker and local.identity != row["docker"]
     yield "Docker", short_digest(row["docker"]), local.remark() if local and not is_other else ""
