@@ -67,8 +67,9 @@ class Backend:
     async def _send(self, request: httpx.Request) -> BackendResponse:
         began, result = time.monotonic(), "failed"
         try:
-            response = BackendResponse(await self._client.send(request, stream=True))
+            response = await self._client.send(request, stream=True)
             result = "ok"
+            return BackendResponse(response)
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as exc:
             raise BackendUnreachable(
                 f"the registry at {self.url} does not answer: {exc or type(exc).__name__}",
@@ -76,7 +77,6 @@ class Backend:
             ) from exc
         finally:
             self._timed(time.monotonic() - began, result)
-        return response
 
     async def read(self, request: httpx.Request) -> BackendResponse:
         """Send a request for a manifest."""

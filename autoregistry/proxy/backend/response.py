@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Self
+from contextlib import AbstractAsyncContextManager
 
 import httpx
 
@@ -15,7 +15,7 @@ from autoregistry.proxy.backend.pipe import Writable
 from autoregistry.proxy.backend.transport import end_to_end
 
 
-class BackendResponse:
+class BackendResponse(AbstractAsyncContextManager["BackendResponse"]):
     """The backend's response. The code that holds it closes it."""
 
     def __init__(self, response: httpx.Response) -> None:
@@ -71,9 +71,6 @@ class BackendResponse:
 
     async def close(self) -> None:
         await self._response.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()

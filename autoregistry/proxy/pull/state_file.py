@@ -100,14 +100,9 @@ class StateFile:
         """Run `transaction` as a whole or not at all. Return False if the file cannot be written now."""
 
         def run(db: sqlite3.Connection) -> None:
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with db:  # commits, or rolls back what has begun
+                db.execute("BEGIN IMMEDIATE")
                 transaction(db)
-                db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-                raise
 
         has_written = self._attempt(run)
         if has_written and self.failure:
