@@ -6,7 +6,6 @@ addresses may have another listener on the other.
 
 from __future__ import annotations
 
-import itertools
 import socket
 import sys
 from collections.abc import Mapping
@@ -79,7 +78,8 @@ def published_ports(containers: Containers) -> dict[int, str]:
 
 def free_port(first: int, published: Mapping[int, str]) -> int:
     """Return the first port from there on that is free, as far as it can be seen from here."""
-    return next(p for p in itertools.count(first) if p not in published and not listeners(p))
+    ports = range(first, 65536)
+    return next((p for p in ports if p not in published and not listeners(p)), first)
 
 
 def listeners(port: int, proc: Path = Path("/proc")) -> list[Listener]:
