@@ -203,7 +203,8 @@ def test_doctor_reports_a_detached_node(clusters: Clusters) -> None:
     problems = [check for check in json.loads(out) if not check["is_well"]]
     clusters.ok("cluster", "attach", MAIN)
 
-    assert {"docker", "port", "stack", "loop", MAIN} == {check["about"] for check in before}
+    health = {"docker", "backend", "disk", "journal", "background"}
+    assert {*health, "port", "stack", "loop", MAIN} == {check["about"] for check in before}
     assert code == 1
     assert [f"nodes not attached: {agent}"] == [check["sentence"] for check in problems]
     assert problems[0]["hint"] == f"autoregistry cluster attach {MAIN}"

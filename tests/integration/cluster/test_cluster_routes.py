@@ -79,9 +79,10 @@ def test_doctor_reports_each_problem_with_the_command_that_fixes_it(clusters: Cl
 
     assert refused.returncode != 0
     assert f"autoregistry and {agent} both want {taken} on network {network}" in output
-    assert f"Docker lists autoregistry on network {network}, but it has no address there" in output
+    assert f"autoregistry is listed on network {network}, but has no address there" in output
     assert (
-        f"{agent} pulls {clusters.name} from http://other:5000, not http://autoregistry" in output
+        f"{agent} pulls {clusters.name} from http://other:5000; expected http://autoregistry"
+        in output
     )
     assert f"k3d-{MAIN}-server-0 cannot reach the registry" in output
     assert "there is no ConfigMap local-registry-hosting" in output
