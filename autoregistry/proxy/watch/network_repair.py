@@ -21,7 +21,7 @@ from autoregistry.proxy.watch.docker_events import Connected, DockerEvent, NodeR
 _T = TypeVar("_T")
 
 ADDRESS_CHECKS = 15
-REJOIN_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
+REJOIN_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 ADDRESS_CHECK_SECONDS = 4.0
 
 
@@ -56,15 +56,18 @@ class NetworkRepair:
             if isinstance(event, NodeStarted):
                 self.background.replace("check of networks", self._rejoin_later())
 
-    async def _rejoin(self) -> None:
-        for network in await self._in_thread(self.rejoin):
+    async def _rejoin(self) -> list[str]:
+        joined = await self._in_thread(self.rejoin)
+        for network in joined:
             self.emit(Notice(f"joined network {network}: its nodes pull from this registry"))
+        return joined
 
     async def _rejoin_later(self) -> None:
         """Join again after pauses: k3s writes a node's hosts.toml only some seconds after its container has started."""
         for pause in REJOIN_PAUSES_SECONDS:
             await asyncio.sleep(pause)
-            await self._rejoin()
+            if await self._rejoin():
+                return
 
     async def _check_addresses(self) -> None:
         for _ in range(ADDRESS_CHECKS):

@@ -81,5 +81,5 @@ def check_every_command(run: Callable[..., str], stack: CommandLine) -> None:
     wait_for(lambda: name in run("images"), "the image in the list")
     assert name in run("why", name)
     assert "is served at" in run("logs", "--tail", "100")
-    assert "an image was pushed automatically" in run("doctor")
+    assert "a test image was pushed on demand" in run("doctor")
     assert "nothing had to change" in run("up")
