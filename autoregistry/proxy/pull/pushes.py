@@ -43,6 +43,7 @@ from autoregistry.proxy.backend.response import one_line
 from autoregistry.proxy.pull.comparison import Comparison, read_both
 from autoregistry.proxy.pull.docker import AsyncDocker
 from autoregistry.proxy.pull.journal import CUT_OFF, NEWER_BUILD, Journal
+from autoregistry.settings import PUSH_THREADS
 
 # A flight follows the image through so many builds. Each of them is newer than the one that its clients asked for.
 MAX_PUSHES = 3
@@ -80,6 +81,8 @@ class TagState:
 
     flights: dict[str, asyncio.Task[PushResult]] = field(default_factory=dict)
     """By Docker's Id of the image."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a client waits for a flight: its push then waits for no place."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the flight that compares and pushes."""
     write: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -133,6 +136,8 @@ class Pushes:
         self._pushing: dict[str, _Flight] = {}
         """The flights whose pushes are under way, by id. Only their requests may set tags."""
         self._flight_ids = itertools.count(1)
+        # One thread is always left for a push that a client waits for.
+        self._places = asyncio.Semaphore(PUSH_THREADS - 1)
         self._incomplete: set[str] = set()
         self._conflicts: set[Image] = set()
 
@@ -252,9 +257,16 @@ class Pushes:
         if (flight := self._pushing.get(flight_id)) is not None:
             flight.upload_error = cause
 
-    def flight(self, image: Image, identity: str, because: Verdict) -> asyncio.Task[PushResult]:
-        """Join the flight that brings Docker's image of this Id to the registry, or start it."""
+    def flight(
+        self, image: Image, identity: str, because: Verdict, *, is_asked: bool = True
+    ) -> asyncio.Task[PushResult]:
+        """Join the flight that brings Docker's image of this Id to the registry, or start it.
+
+        With `is_asked`, a client waits for it: the tag's flights go before those that no client waits for.
+        """
         tag = self._tag(image)
+        if is_asked:
+            tag.asked.set()
         if identity not in tag.flights:
             task = asyncio.create_task(self._fly(image, tag, because), name=f"push {image}")
             task.add_done_callback(partial(self._land, tag, identity))
@@ -334,19 +346,35 @@ class Pushes:
         self.journal.set_stale(flight.image, CUT_OFF)
         self._incomplete.discard(flight.image.repository)
         flight.upload_error = ""
-        self._emit(PushStarted(flight.image, local.identity, flight.because.value))
-        self._pushing[flight.id] = flight
         try:
-            progress = await self._docker.push(flight.image, flight.id, self._reporter(flight))
+            async with self._place(flight.tag):
+                self._pushing[flight.id] = flight
+                self._emit(PushStarted(flight.image, local.identity, flight.because.value))
+                progress = await self._docker.push(flight.image, flight.id, self._reporter(flight))
         except PushRefused as exc:
             if flight.tag.is_overtaken or await self._is_worth_repeating(flight, local, exc):
                 return
             raise
         finally:
-            del self._pushing[flight.id]
+            self._pushing.pop(flight.id, None)
         flight.pushes += 1
         flight.pushed_bytes += progress.done_bytes
         flight.pushed = (local.identity, progress.digest)
+
+    @asynccontextmanager
+    async def _place(self, tag: TagState) -> AsyncIterator[None]:
+        """Wait for a place among the pushes that no client waits for, or until a client asks for the tag."""
+        place = asyncio.ensure_future(self._places.acquire())
+        asked = asyncio.ensure_future(tag.asked.wait())
+        try:
+            await asyncio.wait({place, asked}, return_when=asyncio.FIRST_COMPLETED)
+            yield
+        finally:
+            asked.cancel()
+            if place.done():
+                self._places.release()
+            else:
+                place.cancel()
 
     async def _is_worth_repeating(
         self, flight: _Flight, pushed: LocalImage, error: PushRefused

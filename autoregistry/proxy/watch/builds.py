@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from autoregistry.decision import Unreachable, is_skipped_at_startup
@@ -21,6 +21,7 @@ from autoregistry.names import Image
 from autoregistry.proxy.pull.core import Core
 from autoregistry.proxy.retry import retry
 from autoregistry.proxy.watch.docker_events import Connected, Disconnected, DockerEvent
+from autoregistry.settings import DOCKER_CALL_THREADS
 
 # A node that holds an old copy never asks, so a delivery that failed is tried again, for four minutes.
 DELIVERY_PAUSES_SECONDS = (1.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
@@ -33,6 +34,10 @@ class BuildWatcher:
     """Delivers what Docker reports, for as long as the proxy runs."""
 
     core: Core
+    # Two of Docker's threads are always left for the inspections of pulls.
+    _queries: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(DOCKER_CALL_THREADS - 2)
+    )
 
     def handle(self, event: DockerEvent) -> None:
         """Handle one event of Docker's stream."""
@@ -111,14 +116,17 @@ class BuildWatcher:
         failures = 0
         while failures <= len(DELIVERY_PAUSES_SECONDS):
             with suppress(BackendUnreachable):
-                comparison = await self.core.pushes.compare(image, is_asked=False)
+                async with self._queries:
+                    comparison = await self.core.pushes.compare(image, is_asked=False)
                 local, record = comparison.local, comparison.record
                 if not isinstance(local, Unreachable):
                     if local is None or not comparison.verdict.must_push:
                         return
                     if is_skipped_at_startup(local, comparison.registry, record, since):
                         return
-                    flight = self.core.pushes.flight(image, local.identity, comparison.verdict)
+                    flight = self.core.pushes.flight(
+                        image, local.identity, comparison.verdict, is_asked=False
+                    )
                     await asyncio.wait({flight})
                     if flight.result().error is None:
                         return

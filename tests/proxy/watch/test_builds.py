@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from autoregistry.errors import DockerUnreachable
 from autoregistry.events import Notice, PushFinished
 from tests.helpers.proxy_lab import NAME, Lab
@@ -116,3 +118,23 @@ async def test_a_build_while_the_registry_is_away_is_pushed_later(watching_lab: 
     await watching_lab.registry.start(port)
 
     await _until(lambda: _finished(watching_lab), "the push")
+
+
+@pytest.mark.parametrize("is_reported", [False, True], ids=["not reported", "waiting already"])
+async def test_push_that_a_client_waits_for_goes_before_those_that_no_client_asked_for(
+    watching_lab: Lab, *, is_reported: bool
+) -> None:
+    """Review 12: a pull waited behind forty builds that had just been reported."""
+    lab = watching_lab
+    lab.docker.may_push.clear()
+    for number in range(20):
+        lab.docker.build(f"{NAME}/eager:{number}", "v1", report=True)
+    await _until(lambda: len(lab.docker.pushed) == 3, "the first pushes")
+    lab.docker.build(f"{NAME}/mine:dev", "v1", report=is_reported)
+    pull = asyncio.create_task(lab.pull("mine:dev"))
+
+    await _until(lambda: len(lab.docker.pushed) == 4, "the push that the client waits for")
+    lab.docker.may_push.set()
+
+    assert lab.docker.pushed[3][0] == f"{NAME}/mine:dev"
+    assert (await pull).headers["Autoregistry"] == "pushed"
