@@ -317,7 +317,8 @@ async def serve(settings: Settings, docker: Docker, show: Emit) -> None:
         where = ", ".join(str(address) for address in settings.listen)
         show(Notice(f"{settings.names.primary} is served at {where}; backend {settings.backend}"))
         ends: list[asyncio.Task[object]] = [asyncio.create_task(stop.wait())]
-        if settings.container and docker.socket_refuses:
+        # Only the container of `up` and compose has a restart policy, which mounts the socket again.
+        if settings.container == PROXY and docker.socket_refuses:
             ends.append(asyncio.create_task(until_dead(docker.socket_refuses)))
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for image in await proxy.stop():
