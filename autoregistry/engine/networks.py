@@ -14,7 +14,7 @@ def _subnet(facts: dict[str, Any]) -> str | None:
 
 
 class _Labelled:
-    """What networks and volumes have in common: names, labels, and how Docker creates and removes them."""
+    """The operations that networks and volumes share: names, labels, creation and removal."""
 
     kind: str
 

@@ -47,7 +47,7 @@ class FakeNodes(Nodes):
     before_endpoints: Callable[[str], None] = lambda _: None
     """Called with the name of a node whose endpoints are read."""
     failures: int = 0
-    """How often Docker fails to list the nodes."""
+    """The number of times that Docker fails to list the nodes."""
 
     def all(self) -> list[Node]:
         if self.failures:

@@ -30,7 +30,7 @@ class Comparison:
     registry: RegistryState
     verdict: Verdict
     record: TagRecord
-    """What was known about the tag before."""
+    """The earlier knowledge about the tag."""
 
     @property
     def docker_identity(self) -> str:

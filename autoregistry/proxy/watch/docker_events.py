@@ -62,6 +62,8 @@ DockerEvent = Connected | Disconnected | ImageEvent | NodeStarted | NodeRemoved
 Handler = Callable[[DockerEvent], None]
 EventStream = Callable[[int], Iterator[ImageEvent | ContainerEvent | None]]
 """Blocks on Docker's events since that nanosecond; yields None once Docker listens (`engine/events.py`)."""
+_Queue = asyncio.Queue[ImageEvent | ContainerEvent | AutoregistryError | None]
+"""From the thread to the loop: the events of one connection, and the error that ended it."""
 
 
 class DockerEvents:
@@ -72,7 +74,6 @@ class DockerEvents:
         self._journal = journal
         self._emit = emit
         self._handlers: list[Handler] = []
-        self._queue: asyncio.Queue[ImageEvent | ContainerEvent | AutoregistryError | None]
         self.is_connected = False
 
     def subscribe(self, handler: Handler) -> None:
@@ -94,11 +95,11 @@ class DockerEvents:
         # At the first start, the stream begins now: what happens before it is open is in no list either.
         since = int(self._journal.note(LAST_EVENT) or time.time_ns())
         self._journal.set_note(LAST_EVENT, str(since))
-        self._queue = asyncio.Queue()
-        args = (asyncio.get_running_loop(), self._queue, since + 1)
+        queue: _Queue = asyncio.Queue()
+        args = (asyncio.get_running_loop(), queue, since + 1)
         # A daemon thread: it blocks for as long as Docker reports nothing, and ends with the process.
         threading.Thread(target=self._read, args=args, daemon=True, name="docker-events").start()
-        while not isinstance(event := await self._queue.get(), AutoregistryError):
+        while not isinstance(event := await queue.get(), AutoregistryError):
             if not self.is_connected:
                 self.is_connected = True
                 self._publish(Connected(since / 1e9))
@@ -106,12 +107,7 @@ class DockerEvents:
                 self._take(event)
         return event
 
-    def _read(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        queue: asyncio.Queue[ImageEvent | ContainerEvent | AutoregistryError | None],
-        since: int,
-    ) -> None:
+    def _read(self, loop: asyncio.AbstractEventLoop, queue: _Queue, since: int) -> None:
         end = AutoregistryError("the stream ended")
         with suppress(RuntimeError):  # the loop is closed: the proxy stops
             try:

@@ -1,4 +1,4 @@
-"""What the proxy has learned is not forgotten: events, manual pushes, and the last known state of both sides."""
+"""The proxy forgets nothing that it has learned: events, manual pushes, and the last known state of both sides."""
 
 from __future__ import annotations
 
